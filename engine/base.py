@@ -1,0 +1,58 @@
+"""The device seam: what the step loop asks of whatever runs the model. `Runner` owns weights and KV tensors, nothing else.
+
+KV memory is paged: ``num_blocks`` blocks of ``block_size`` tokens a layer. A token's *slot* is
+block * block_size + offset. The scheduler hands out blocks; a runner reads and writes the slots it is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(slots=True)
+class StepBatch:
+    """One forward pass over a ragged batch. Sequence i owns tokens ``query_start[i] : query_start[i + 1]``.
+
+    A decode sequence has one new token, a prefill chunk several; both may share a batch. Arrays are int32 and may be views of
+    persistent buffers: valid until the next step only.
+    """
+
+    tokens: NDArray[np.int32]
+    """[T] token ids of all new tokens, sequence after sequence."""
+    positions: NDArray[np.int32]
+    """[T] position of each in its sequence."""
+    slots: NDArray[np.int32]
+    """[T] KV slot each token's key and value are written to."""
+    query_start: NDArray[np.int32]
+    """[B + 1] offsets into tokens."""
+    context_lens: NDArray[np.int32]
+    """[B] tokens in the KV cache after this step (old + new)."""
+    block_tables: NDArray[np.int32]
+    """[B, M] block ids of each sequence in order; entries past its length are undefined."""
+    logit_rows: NDArray[np.int32]
+    """[R] indices into tokens whose logits are wanted, ascending."""
+
+
+class Runner(Protocol):
+    """Runs a decoder. Not thread-safe: one step loop calls it."""
+
+    vocab_size: int
+    context_length: int
+    num_blocks: int
+    block_size: int
+
+    def forward(self, batch: StepBatch) -> NDArray[np.float32]:
+        """Logits [R, vocab_size], float32, C-contiguous, valid until the next call. Writes the new tokens' keys and values."""
+        ...
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block's keys and values in every layer (copy on write)."""
+        ...
+
+    def nbytes(self) -> dict[str, int]:
+        """Memory held: {"weights": ..., "kv": ...}."""
+        ...

@@ -1,0 +1,157 @@
+"""Static tables of a byte machine: what the grammar room writes and the fsm room runs.
+
+A machine is a deterministic pushdown automaton over bytes, expanded lazily (docs/architecture.md §3). This file is the
+border between the rooms: the operation codes, the append-only `Tables` a machine writes into, and the `Delta` that
+carries what was appended to another process.
+
+    state ──byte──▶ edge = (lo, hi, op, t, a, b, c)     bytes lo..hi take this edge; at most one edge a byte, sorted by lo
+    frame = (ret, hi, lo, ext, seen, text, parent)      the registers of the innermost open value
+
+    op        what it does to (state, frame)                                   the byte is refused when
+    GOTO      state = t
+    PUSH      push frame(ret=a, registers b); state = t
+    POP       pop; state = after(frame.ret, verdict a)                         frame.lo > 0
+    REDO      as POP, then take the same byte again in the new state           frame.lo > 0
+    COUNT     hi -= 1 unless unlimited, lo -= 1 unless 0; state = t            hi == 0
+    KEY       state = t                                                        hi == 0, or no key of [a, b) may come
+    XKEY      text = text + byte; state = t                                    hi == 0, or neither a key of [a, b)
+                                                                               nor an additional key (below) may come
+    DECLARED  declared key a ends: ext = set b, or ext - {a} when b is NONE;   hi == 0, or key a may not come
+              text = empty; hi, lo count down; state = t
+    ADDED     an additional key ends: seen += text; ext = set b unless NONE;   hi == 0, the text was seen before,
+              text = empty; hi, lo count down; state = t                       or an additional key may not come
+    CLOSE     an object ends: as POP with verdict a                            lo > 0, or a key of set b may still come
+
+``hi`` counts down what may still come (code points, items, properties; NONE = unlimited), ``lo`` what must. ``ext`` is the set
+of declared keys that may still come; keys of one object are numbered in byte order of their spelled form, so that a prefix is
+an interval of numbers. An additional key may come when ext ∩ set c is empty (c = required keys under declared order, NONE =
+always). ``seen`` holds the texts of additional keys. KEY with [0, n) and XKEY with [0, n) guard the comma or quote before a key
+(XKEY there adds no text: its `text` effect starts after the opening quote, so guards use MAYKEY, XKEY without the effect).
+
+``after(ret, 0) = ret``; other verdicts are looked up in the table of returns and, if missing, asked of `Machine.resume`.
+At the end of the text a state with ``end == END_ACCEPT`` accepts if no frame but the root is open; ``end >= 0`` pops with that verdict
+(when frame.lo == 0) and asks again.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+GOTO, PUSH, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE = range(11)
+OP_NAMES = ("GOTO", "PUSH", "POP", "REDO", "COUNT", "KEY", "XKEY", "MAYKEY", "DECLARED", "ADDED", "CLOSE")
+
+NONE = -1
+UNEXPANDED = -1
+END_REJECT, END_ACCEPT = -1, -2
+
+Edge = tuple[int, int, int, int, int, int, int]
+"""(lo, hi, op, t, a, b, c)"""
+
+
+class Delta(msgspec.Struct, array_like=True, frozen=True):
+    """What was appended to a machine's tables since the last delta. Arrays are raw little-endian int32/uint64 bytes.
+
+    ``defined``: rows (state, first edge, edge count, end). ``edges``: rows of 7 (lo, hi, op, t, a, b, c). ``registers``: rows
+    (hi, lo, ext). ``sets``: uint64 words; a set's id is the offset of its first word, the word before holds its length.
+    ``returns``: rows (ret, verdict, state). ``n_states``: states known after this delta, expanded or not.
+    """
+
+    n_states: int
+    defined: bytes
+    edges: bytes
+    registers: bytes
+    sets: bytes
+    returns: bytes
+
+
+class Tables:
+    """Append-only static tables, written by one machine. Plain lists: a machine appends a few values at a time."""
+
+    def __init__(self) -> None:
+        self.n_states = 0
+        self.n_edges = 0
+        self._expanded = bytearray()
+        self._defined: list[int] = []
+        self._edges: list[int] = []
+        self._registers: list[int] = []
+        self._sets: list[int] = []
+        self._returns: list[int] = []
+        self._marks = [0, 0, 0, 0, 0]
+        self._register_ids: dict[tuple[int, int, int], int] = {}
+        self._set_ids: dict[tuple[int, int], int] = {}
+        self._return_ids: dict[tuple[int, int], int] = {}
+
+    def state(self) -> int:
+        """A new state, not yet expanded."""
+        self.n_states += 1
+        self._expanded.append(0)
+        return self.n_states - 1
+
+    def expanded(self, state: int) -> bool:
+        return bool(self._expanded[state])
+
+    def define(self, state: int, edges: list[Edge], end: int = END_REJECT) -> None:
+        """Give ``state`` its edges, once. They must be disjoint; they are sorted here."""
+        assert not self._expanded[state], f"state {state} is already expanded"
+        self._expanded[state] = 1
+        edges = sorted(edges)
+        self._defined += (state, self.n_edges, len(edges), end)
+        for edge in edges:
+            self._edges += edge
+        self.n_edges += len(edges)
+
+    def registers(self, hi: int = NONE, lo: int = 0, ext: int = NONE) -> int:
+        """Id of the initial registers of a pushed frame."""
+        key = (hi, lo, ext)
+        found = self._register_ids.get(key)
+        if found is None:
+            found = self._register_ids[key] = len(self._registers) // 3
+            self._registers += key
+        return found
+
+    def key_set(self, bits: int, n_keys: int) -> int:
+        """Id of a set of declared keys; bit k of ``bits`` stands for key k of ``n_keys``."""
+        found = self._set_ids.get((bits, n_keys))
+        if found is None:
+            words = max(1, (n_keys + 63) // 64)
+            self._sets.append(words)
+            found = self._set_ids[bits, n_keys] = len(self._sets)
+            self._sets += [(bits >> (64 * w)) & 0xFFFFFFFFFFFFFFFF for w in range(words)]
+        return found
+
+    def returns(self, ret: int, verdict: int, state: int) -> None:
+        """Record ``after(ret, verdict) = state`` for a verdict above 0."""
+        if (ret, verdict) not in self._return_ids:
+            self._return_ids[ret, verdict] = state
+            self._returns += (ret, verdict, state)
+
+    def returned(self, ret: int, verdict: int) -> int | None:
+        return ret if verdict == 0 else self._return_ids.get((ret, verdict))
+
+    def delta(self) -> Delta:
+        """Everything appended since the last call."""
+        parts: list[bytes] = []
+        lists = (self._defined, self._edges, self._registers, self._sets, self._returns)
+        for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u8", "<i4"), strict=True)):
+            parts.append(np.array(values[self._marks[i] :], dtype=kind).tobytes())
+            self._marks[i] = len(values)
+        return Delta(self.n_states, *parts)
+
+
+class Machine(Protocol):
+    """A compiled constraint, seen by the room that runs it. Deterministic: equal calls in equal order, equal numbering."""
+
+    tables: Tables
+    start: int
+    """The first state; the root frame lies below it."""
+
+    def expand(self, state: int) -> None:
+        """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent."""
+        ...
+
+    def resume(self, ret: int, verdict: int) -> int:
+        """The state after a value that ended with ``verdict`` above 0; records it in the tables."""
+        ...
