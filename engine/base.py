@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fsm.rows import RowPool
+
 
 @dataclass(slots=True)
 class StepBatch:
@@ -55,4 +57,48 @@ class Runner(Protocol):
 
     def nbytes(self) -> dict[str, int]:
         """Memory held: {"weights": ..., "kv": ...}."""
+        ...
+
+
+OK, REFUSED, MISS = range(3)
+"""Status of one sequence in a batch call of `Masks`."""
+
+
+class Masks(Protocol):
+    """What the step loop asks of constraints, in batch form (`fsm.runtime.Runtime` implements it; `program` 0 is the null object
+    that allows everything and whose only state is 0, so the loop never branches on "has a constraint").
+
+    MISS means that a static state is not expanded yet: the sequence is parked until the grammar worker's delta
+    arrives; asking again is then enough. All calls are nogil inside and allocate nothing per sequence.
+    """
+
+    pool: RowPool
+
+    def start(self, program: int) -> int:
+        """Initial state of a program."""
+        ...
+
+    def advance(
+        self,
+        programs: NDArray[np.int32],
+        states: NDArray[np.int32],
+        tokens: NDArray[np.int32],
+        out: NDArray[np.int32],
+        status: NDArray[np.uint8],
+    ) -> None:
+        """out[i] = state after tokens[i]; unchanged where status[i] is REFUSED or MISS. End-of-sequence ids are not advanced over."""
+        ...
+
+    def rows(
+        self,
+        programs: NDArray[np.int32],
+        states: NDArray[np.int32],
+        out: NDArray[np.int32],
+        status: NDArray[np.uint8],
+    ) -> None:
+        """out[i] = row id of the tokens allowed in states[i]; status OK or MISS."""
+        ...
+
+    def accepting(self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.bool_]) -> None:
+        """out[i] = the text so far is a complete sentence (always True for program 0)."""
         ...
