@@ -1,0 +1,186 @@
+"""The seam between the gateway and whoever can answer: requests go in as text or tokens, text-level events come out.
+
+    Provider.generate(GenerateRequest) ──▶ Generation ──▶ (Delta | Finished)* , Usage
+            └─ ProviderError: refused before anything was generated
+
+A provider renders chat templates, tokenises, detokenises and finds stop strings. The gateway knows neither tokenizers nor templates, and a
+provider knows no HTTP. A request lives: `generate` returns once the constraint is compiled and the request admitted (that is
+what a status line and headers can still report), then the generation is iterated, and `aclose` is called in every case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from schemas.constraint import ConstraintSpec
+from schemas.engine import ModelCard, Report, Sampling
+
+ErrorKind = Literal[
+    "invalid_constraint",
+    "unsupported_constraint",
+    "unsatisfiable_constraint",
+    "constraint_too_large",
+    "invalid_request",
+    "context_length",
+    "unknown_model",
+    "overloaded",
+    "unavailable",
+    "internal",
+]
+"""The kinds of `schemas.engine.Failed`, and what is found out before the engine is asked: "context_length" (the prompt leaves no
+room for an answer) and "unavailable" (no engine to ask: it is starting, draining or gone)."""
+
+
+class ProviderError(Exception):
+    """A request that is refused or has failed.
+
+    ``message`` is a sentence for the caller, without secrets. ``pointer``: the place inside the constraint (JSON pointer or line:column).
+    ``param``: the request field it is about, when the provider knows better than the gateway ("messages[2].content").
+    """
+
+    def __init__(self, kind: ErrorKind, message: str, *, pointer: str = "", param: str | None = None) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+        self.message = message
+        self.pointer = pointer
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn for the chat template: ``role`` is "system", "user" or "assistant"; ``content`` is text."""
+
+    role: str
+    content: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """What to generate.
+
+    ``id`` is unique among all requests of this process. ``prompt``: turns for the chat template, raw text, or token ids (each below the model's
+    vocabulary size; never empty). ``max_tokens`` is for each of the ``n`` choices; None = as far as the context goes.
+    ``stop`` strings end the text before them. Without a constraint they act anywhere; with one, only where the text before them is a
+    complete sentence, so that no request can make a finished answer invalid. ``tenant`` keeps one tenant's cached prefixes from others.
+    """
+
+    id: str
+    model: str
+    prompt: tuple[Message, ...] | str | list[int]
+    sampling: Sampling = Sampling()
+    constraint: ConstraintSpec | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    max_tokens: int | None = None
+    n: int = 1
+    ignore_eos: bool = False
+    tenant: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token and its log-probability under the model itself. ``data``: its bytes (for a special token those of its name)."""
+
+    id: int
+    data: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """A sampled token with the most likely ones at its position, best first."""
+
+    sampled: Candidate
+    top: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text of one choice: whole characters only, possibly none when all that is new is held back.
+
+    ``tokens`` are the sampled tokens since the choice's last delta, with scores, when log-probabilities were asked for.
+    """
+
+    choice: int
+    text: str
+    tokens: tuple[ScoredToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A choice ended; its last delta has been given. "stop" with a constraint means that the text is a complete sentence."""
+
+    choice: int
+    reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts over all choices, the last event of a generation. ``cached``: prompt tokens taken from the prefix cache."""
+
+    prompt: int
+    cached: int
+    completion: int
+
+
+GenerationEvent = Delta | Finished | Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What is known once a request is admitted. ``contract``: "exact", "sound_subset" (narrowed for ``reasons``), or "" without a
+    constraint. ``prompt_tokens``: length of the prompt."""
+
+    prompt_tokens: int
+    contract: str = ""
+    reasons: tuple[str, ...] = field(default=())
+
+
+class Generation(Protocol):
+    """A running request, iterated once, by one task."""
+
+    admission: Admission
+
+    def __aiter__(self) -> AsyncIterator[GenerationEvent]:
+        """Deltas and one Finished for each choice, in any interleaving, then Usage. Raises `ProviderError` when it fails on the way."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free the engine side, also half way. Idempotent; nothing is iterated afterwards."""
+        ...
+
+
+class Provider(Protocol):
+    """Someone who can answer. All methods are called on one event loop."""
+
+    enforcement: Literal["engine", "provider-strict", "validated"]
+    """How a constraint is held: masked while sampling, promised by a remote API, or checked after the fact."""
+
+    @property
+    def ready(self) -> bool:
+        """Requests can be answered now."""
+        ...
+
+    def models(self) -> list[ModelCard]:
+        """The models served, fixed after `start`."""
+        ...
+
+    async def start(self) -> None:
+        """Return when ready. Raises `ProviderError` "unavailable" when that will not happen."""
+        ...
+
+    async def generate(self, request: GenerateRequest) -> Generation:
+        """Admit a request. Raises `ProviderError`. A caller cancelled in here leaves nothing behind."""
+        ...
+
+    async def report(self) -> Report:
+        """Figures for /metrics; observations are given out once."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop. Generations still running fail with "unavailable"."""
+        ...
