@@ -3,9 +3,10 @@
     Provider.generate(GenerateRequest) ──▶ Generation ──▶ (Delta | Finished)* , Usage
             └─ ProviderError: refused before anything was generated
 
-A provider renders chat templates, tokenises, detokenises and finds stop strings. The gateway knows neither tokenizers nor templates, and a
-provider knows no HTTP. A request lives: `generate` returns once the constraint is compiled and the request admitted (that is
-what a status line and headers can still report), then the generation is iterated, and `aclose` is called in every case.
+A provider renders chat templates, tokenises, detokenises and finds stop strings. The gateway knows neither tokenizers
+nor templates, and a provider knows no HTTP. A request lives: `generate` returns once the constraint is compiled and the
+request admitted (that is what a status line and headers can still report), then the generation is iterated, and
+`aclose` is called in every case.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ ErrorKind = Literal[
     "unavailable",
     "internal",
 ]
-"""The kinds of `schemas.engine.Failed`, and what is found out before the engine is asked: "context_length" (the prompt leaves no
-room for an answer) and "unavailable" (no engine to ask: it is starting, draining or gone)."""
+"""The kinds of `schemas.engine.Failed`, and what is found out before the engine is asked: "context_length" (the prompt
+leaves no room for an answer) and "unavailable" (no engine to ask: it is starting, draining or gone)."""
 
 
 class ProviderError(Exception):
     """A request that is refused or has failed.
 
-    ``message`` is a sentence for the caller, without secrets. ``pointer``: the place inside the constraint (JSON pointer or line:column).
-    ``param``: the request field it is about, when the provider knows better than the gateway ("messages[2].content").
+    ``message`` is a sentence for the caller, without secrets. ``pointer``: the place inside the constraint (JSON pointer
+    or line:column). ``param``: the request field it is about, when the provider knows better than the gateway
+    ("messages[2].content").
     """
 
     def __init__(self, kind: ErrorKind, message: str, *, pointer: str = "", param: str | None = None) -> None:
@@ -61,16 +63,17 @@ class Message:
 class GenerateRequest:
     """What to generate.
 
-    ``id`` is unique among all requests of this process. ``prompt``: turns for the chat template, raw text, or token ids (each below the model's
-    vocabulary size; never empty). ``max_tokens`` is for each of the ``n`` choices; None = as far as the context goes.
-    ``stop`` strings end the text before them. Without a constraint they act anywhere; with one, only where the text before them is a
-    complete sentence, so that no request can make a finished answer invalid. ``tenant`` keeps one tenant's cached prefixes from others.
+    ``id`` is unique among all requests of this process. ``prompt``: turns for the chat template, raw text, or token ids
+    (each below the model's vocabulary size; never empty). ``max_tokens`` is for each of the ``n`` choices; None = as far
+    as the context goes. ``stop`` strings end the text before them. Without a constraint they act anywhere; with one, only
+    where the text before them is a complete sentence, so that no request can make a finished answer invalid. ``tenant``
+    keeps one tenant's cached prefixes from others.
     """
 
     id: str
     model: str
     prompt: tuple[Message, ...] | str | list[int]
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     constraint: ConstraintSpec | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -83,7 +86,7 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A token and its log-probability under the model itself. ``data``: its bytes (for a special token those of its name)."""
+    """A token and its log-probability under the model itself. ``data``: its bytes (of a special token: its name's)."""
 
     id: int
     data: bytes
@@ -112,7 +115,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A choice ended; its last delta has been given. "stop" with a constraint means that the text is a complete sentence."""
+    """A choice ended, its last delta given. "stop" with a constraint means that the text is a complete sentence."""
 
     choice: int
     reason: Literal["stop", "length"]
@@ -120,7 +123,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts over all choices, the last event of a generation. ``cached``: prompt tokens taken from the prefix cache."""
+    """Token counts over all choices, the last event. ``cached``: prompt tokens taken from the prefix cache."""
 
     prompt: int
     cached: int
@@ -132,12 +135,12 @@ GenerationEvent = Delta | Finished | Usage
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What is known once a request is admitted. ``contract``: "exact", "sound_subset" (narrowed for ``reasons``), or "" without a
-    constraint. ``prompt_tokens``: length of the prompt."""
+    """What is known once a request is admitted. ``contract``: "exact", "sound_subset" (narrowed for ``reasons``), or ""
+    without a constraint. ``prompt_tokens``: length of the prompt."""
 
     prompt_tokens: int
     contract: str = ""
-    reasons: tuple[str, ...] = field(default=())
+    reasons: tuple[str, ...] = ()
 
 
 class Generation(Protocol):
@@ -146,7 +149,7 @@ class Generation(Protocol):
     admission: Admission
 
     def __aiter__(self) -> AsyncIterator[GenerationEvent]:
-        """Deltas and one Finished for each choice, in any interleaving, then Usage. Raises `ProviderError` when it fails on the way."""
+        """Deltas and one Finished for each choice, in any interleaving, then Usage. A failure raises `ProviderError`."""
         ...
 
     async def aclose(self) -> None:
