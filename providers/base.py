@@ -37,8 +37,8 @@ leaves no room for an answer) and "unavailable" (no engine to ask: it is startin
 class ProviderError(Exception):
     """A request that is refused or has failed.
 
-    ``message`` is a sentence for the caller, without secrets. ``pointer``: the place inside the constraint (JSON pointer
-    or line:column). ``param``: the request field it is about, when the provider knows better than the gateway
+    ``message`` is a sentence for the caller, without secrets. ``pointer``: the place inside the constraint (a JSON
+    pointer or line:column). ``param``: the request field it is about, when the provider knows better than the gateway
     ("messages[2].content").
     """
 
@@ -63,11 +63,11 @@ class Message:
 class GenerateRequest:
     """What to generate.
 
-    ``id`` is unique among all requests of this process. ``prompt``: turns for the chat template, raw text, or token ids
-    (each below the model's vocabulary size; never empty). ``max_tokens`` is for each of the ``n`` choices; None = as far
-    as the context goes. ``stop`` strings end the text before them. Without a constraint they act anywhere; with one, only
-    where the text before them is a complete sentence, so that no request can make a finished answer invalid. ``tenant``
-    keeps one tenant's cached prefixes from others.
+    ``id`` is unique among all requests of this process. ``prompt``: turns for the chat template, raw text, or token
+    ids (each below the model's vocabulary size; never empty). ``max_tokens`` is for each of the ``n`` choices; None =
+    as far as the context goes. ``stop`` strings end the text before them. Without a constraint they act anywhere; with
+    one, only where the text before them is a complete sentence, so that no request can make a finished answer invalid.
+    ``tenant`` keeps one tenant's cached prefixes from others.
     """
 
     id: str
@@ -149,7 +149,7 @@ class Generation(Protocol):
     admission: Admission
 
     def __aiter__(self) -> AsyncIterator[GenerationEvent]:
-        """Deltas and one Finished for each choice, in any interleaving, then Usage. A failure raises `ProviderError`."""
+        """Deltas and one Finished for each choice, interleaved, then Usage. A failure raises `ProviderError`."""
         ...
 
     async def aclose(self) -> None:
