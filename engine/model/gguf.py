@@ -1,7 +1,7 @@
 """GGUF model files, versions 2 and 3, read in place: metadata as Python values, tensors as views of the memory map.
 
-Replaces the `gguf` package at run time (which takes seconds to open a file, since it builds an array for every string of
-the vocabulary); the tests hold this reader against it. The format is specified in ggml's docs/gguf.md:
+Replaces the `gguf` package at run time (which takes seconds to open a file, since it builds an array for every string
+of the vocabulary); the tests hold this reader against it. The format is specified in ggml's docs/gguf.md:
 
     header     "GGUF", version u32, tensor count u64, pair count u64
     pairs      key string, type u32, value                    string = length u64, UTF-8 bytes
@@ -9,9 +9,9 @@ the vocabulary); the tests hold this reader against it. The format is specified 
     padding    to general.alignment (32 unless said otherwise)
     data       tensors at their offsets
 
-Dimensions are stored fastest first; here a `shape` is row-major (rows first), as torch and numpy have it. Quantized rows are
-runs of *blocks*, each holding its own scale (ggml-common.h); a block never crosses a row. Little-endian only; arrays of
-arrays, which no model file uses, are refused.
+Dimensions are stored fastest first; here a `shape` is row-major (rows first), as torch and numpy have it. Quantized
+rows are runs of *blocks*, each holding its own scale (ggml-common.h); a block never crosses a row. Little-endian only;
+arrays of arrays, which no model file uses, are refused.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class GgufTensor:
 class GgufFile:
     """A GGUF file, mapped read-only; the map lives as long as this object or any tensor's `data`.
 
-    Opening reads the header only. ModelFileError: the file is missing, cut off or malformed. UnsupportedModelError: another
-    version of the format, or a tensor type that has no known layout.
+    Opening reads the header only. ModelFileError: the file is missing, cut off or malformed. UnsupportedModelError:
+    another version of the format, or a tensor type that has no known layout.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -149,9 +149,9 @@ class GgufFile:
 def unpermute_rotary(raw: NDArray[Any], heads: int) -> NDArray[Any]:
     """Rows of a Llama q or k projection in Hugging Face order, from the order GGUF stores them in; a copy.
 
-    ``raw`` is [heads * head_dim, ...]: float weights, a bias, or the undecoded rows of `GgufTensor.data`; ``heads`` is the number
-    of query or of key heads. llama.cpp rotates neighbouring pairs (2i, 2i + 1) where transformers rotates (i, i + head_dim / 2), so its
-    converter interleaves the two halves of every head:
+    ``raw`` is [heads * head_dim, ...]: float weights, a bias, or the undecoded rows of `GgufTensor.data`; ``heads`` is
+    the number of query or of key heads. llama.cpp rotates neighbouring pairs (2i, 2i + 1) where transformers rotates
+    (i, i + head_dim / 2), so its converter interleaves the two halves of every head:
 
         Hugging Face   a0 a1 … a31 b0 b1 … b31          GGUF   a0 b0 a1 b1 … a31 b31
     """
