@@ -31,7 +31,7 @@ class Llama3Scaling(msgspec.Struct, frozen=True):
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A decoder of the Llama family. Sizes are element counts; token ids are None or empty where the files name none."""
+    """A decoder of the Llama family. Sizes count elements; token ids are None or empty where the files name none."""
 
     vocab_size: int
     """Rows of the embedding and length of a logits row; may exceed the tokenizer's vocabulary."""
@@ -136,7 +136,7 @@ CONTROL = 3
 
 
 def config_from_gguf(file: GgufFile) -> ModelConfig:
-    """ModelFileError: metadata is missing or contradicts the tensors. UnsupportedModelError: not a plain Llama decoder."""
+    """ModelFileError: metadata is missing or wrong. UnsupportedModelError: not a plain Llama decoder."""
     kind = file.metadata.get("general.type", "model")
     if kind != "model":
         raise UnsupportedModelError(f"{file.path}: general.type is {kind!r}; only whole models can be opened")
@@ -299,7 +299,7 @@ def config_from_folder(folder: str) -> ModelConfig:
 
 
 def folder_eos_ids(folder: str) -> tuple[int, ...]:
-    """The ids that end a generation, ascending: `generation_config.json` decides where it speaks, else `config.json`."""
+    """The ids that end a generation, ascending: those of `generation_config.json`, else those of `config.json`."""
     path = os.path.join(folder, "generation_config.json")
     ids: int | list[int] | msgspec.UnsetType | None = msgspec.UNSET
     if os.path.exists(path):

@@ -109,7 +109,7 @@ class Tokenizer:
 
     @classmethod
     def from_gguf(cls, file: GgufFile) -> Tokenizer:
-        """ModelFileError: metadata is missing or malformed. UnsupportedModelError: a kind of tokenizer not known here."""
+        """ModelFileError: metadata is missing or malformed. UnsupportedModelError: a tokenizer not known here."""
         kind = file.metadata.get("tokenizer.ggml.model")
         tokens = _strings(file, "tokenizer.ggml.tokens")
         types = file.metadata.get("tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
@@ -134,7 +134,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str]) -> Tokenizer:
-        """From ``folder/tokenizer.json``, with the end-of-sequence ids of the configs beside it; errors as `from_gguf`."""
+        """From ``folder/tokenizer.json``, with the end ids of the configs beside it; errors as `from_gguf`."""
         folder = os.fspath(folder)
         path = os.path.join(folder, "tokenizer.json")
         try:
