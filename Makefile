@@ -1,0 +1,48 @@
+# Every target makes what it needs first; `make` alone lists them. Settings: make setup TORCH=cu130 PYTHON=python3.12
+export TORCH ?= cpu
+export EXTRAS ?= test
+PEERS ?= .venv-bench
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model serve test test-all lint types format bench-setup bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: ## Make .venv with pinned dependencies (PYTHON=..., TORCH=cpu|pypi|cu130|..., EXTRAS=test,gpu)
+	@scripts/setup.sh
+
+model: setup ## Fetch the default model (98 MB) into the user's cache folder
+	@$(BIN)/sluice pull
+
+serve: model ## Serve the default model on 127.0.0.1:8000 (ARGS="--port 9000" passes options on)
+	@exec $(BIN)/sluice serve $(ARGS)
+
+test: model lint ## Run the linters and the default tests (below 15 minutes on 2 cores)
+	@$(BIN)/pytest -m "not slow"
+
+test-all: model lint types ## Run everything, slow tests included
+	@$(BIN)/pytest
+
+lint: setup ## Check style, formatting and the import rules
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/lint-imports --no-logo
+
+types: setup ## Check the types
+	@$(BIN)/pyright
+
+format: setup ## Rewrite the sources in the house's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench-setup: setup ## Install the peers to compare with, in an environment of their own (.venv-bench)
+	@scripts/bench-setup.sh $(PEERS)
+
+bench: bench-setup model ## Run every benchmark beside its peers
+	@for file in bench/[a-z]*.py; do $(BIN)/python $$file --peer-python $(PEERS)/bin/python || exit 1; done
+
+clean: ## Remove environments, caches and build products (not the models)
+	rm -rf .venv $(PEERS) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

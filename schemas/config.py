@@ -1,0 +1,116 @@
+"""What a server can be told: `Settings`, one Struct a section of the TOML file (`gateway.config` reads and merges it).
+
+Unknown keys are refused. Absent keys take the defaults below, which serve the embedded model on loopback. No value is a
+secret: API keys stand here as hashes, and credentials of other services come from those services' own environment variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+EMBEDDED_MODEL = "smollm2-135m-instruct"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+def _refuse_twins(values: Iterable[str], what: str) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{what} `{value}` is given twice")
+        seen.add(value)
+
+
+class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``port`` 0 = any free one. ``max_body_bytes``: larger request bodies get a 413. ``max_queue``: requests that may wait for
+    the engine before further ones get a 429. ``drain_seconds``: time that running requests have to finish after SIGTERM."""
+
+    host: Name = "127.0.0.1"
+    port: Port = 8000
+    max_body_bytes: Positive = 4 * 1024 * 1024
+    max_queue: Positive = 256
+    drain_seconds: Seconds = 30.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ApiKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key that may call the API. ``sha256``: hash of the key, in hex (``sluice config hash-key``). ``tenant``: whose requests these
+    are; several keys may share one."""
+
+    name: Name
+    sha256: Sha256
+    tenant: Name
+
+
+class Auth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Without keys the server is open, and then listens on loopback only."""
+
+    keys: tuple[ApiKey, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_twins((key.name for key in self.keys), "key name")
+        _refuse_twins((key.sha256 for key in self.keys), "key hash")
+
+
+class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A served model. ``name``: what requests call it. ``path``: a built-in name, a GGUF file, a safetensors folder, or a hub id
+    ``org/repo`` or ``org/repo:file``; relative paths start at the working directory. ``precision``: "auto" is the fastest one that
+    the device has, "reference" is fp32. ``context_length``: tokens, at most the model's own (the default)."""
+
+    name: Name
+    path: Name
+    precision: Literal["auto", "reference", "quantized"] = "auto"
+    context_length: Positive | None = None
+
+
+class Engine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``memory_mb``: MiB that weights and KV caches of all models may take together (absent: no limit); a server that would need
+    more does not start. ``kv_memory_mb``: MiB of KV cache of each model. ``max_sequences``: sequences that one step runs.
+    ``max_batch_tokens``: tokens that one step runs, which bounds prefill chunks. ``threads``: of the CPU kernels (absent: one a
+    core). ``block_size``: tokens a KV block."""
+
+    memory_mb: Positive | None = None
+    kv_memory_mb: Positive = 1024
+    max_sequences: Positive = 64
+    max_batch_tokens: Positive = 512
+    threads: Positive | None = None
+    block_size: Annotated[int, Meta(ge=1, le=256)] = 16
+
+
+class Grammar(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a constraint may cost. ``compile_deadline_s``: seconds, after which its worker is killed. ``fuel``: deterministic units
+    of work. ``cache_mb``: MiB of compiled constraints that are kept."""
+
+    compile_deadline_s: Seconds = 5.0
+    fuel: Positive = 1_000_000
+    cache_mb: Positive = 256
+
+
+class Telemetry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``otlp_endpoint``: URL that OpenTelemetry traces are sent to by OTLP over HTTP; absent = none are made."""
+
+    otlp_endpoint: Annotated[str, Meta(pattern="^https?://")] | None = None
+    service_name: Name = "sluice"
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything together."""
+
+    server: Server = Server()
+    auth: Auth = Auth()
+    models: Annotated[tuple[ModelSettings, ...], Meta(min_length=1)] = (
+        ModelSettings(name=EMBEDDED_MODEL, path=EMBEDDED_MODEL),
+    )
+    engine: Engine = Engine()
+    grammar: Grammar = Grammar()
+    telemetry: Telemetry = Telemetry()
+
+    def __post_init__(self) -> None:
+        _refuse_twins((model.name for model in self.models), "model name")
