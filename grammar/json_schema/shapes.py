@@ -21,6 +21,11 @@ from fractions import Fraction
 Goal = int
 """A hash-consed conjunction of schema locations: what must hold for the value here. Numbers are `Normal`'s own."""
 
+ANY: Goal = 0
+"""The empty conjunction, in every `Normal`."""
+NEVER: Goal = 1
+"""The goal of `false`. Never a part of a productive shape."""
+
 
 @dataclass(frozen=True, slots=True)
 class NullShape:

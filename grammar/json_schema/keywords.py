@@ -1,0 +1,322 @@
+"""Reading one schema object: keywords become shapes, one a type, and the applicators that conjoin other schemas to them.
+
+    {"type": ["string", "null"], "maxLength": 5, "anyOf": [A, B], "allOf": [C]}
+
+        shapes    null | string of at most 5      what the local assertions leave, a disjunct a type
+        all_of    C                               conjoined; `$ref` is one of them
+        any_of    [A, B]                          conjoined unions
+        one_of    none                            a conjoined union whose members must not overlap
+        values    none                            conjoined sets of candidates, by `enum` and `const`
+
+Keywords of types that `type` excludes say nothing, and are not read. Everything else is honoured or refused with its place: a value
+that the draft does not allow by `ConstraintError`, a keyword that is not enforced by `UnsupportedConstraint`. A keyword
+whose value asserts nothing (``"uniqueItems": false``) is neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, NoReturn, cast
+
+from grammar.errors import ConstraintError, UnsupportedConstraint
+from grammar.json_schema.conjunction import ANY_OBJECT, ANY_STRING, array_shape, number_shape, object_shape
+from grammar.json_schema.dialect import FORMATS
+from grammar.json_schema.document import Document, Location
+from grammar.json_schema.shapes import ANY, NEVER, BoolShape, Goal, NullShape, NumberShape, Shape, StringShape
+from grammar.json_schema.values import exact, is_number
+
+NULL, BOOLEAN, NUMBER, STRING, ARRAY, OBJECT = 1, 2, 4, 8, 16, 32
+EVERY_TYPE = 63
+TYPES: dict[str, int] = {
+    "null": NULL,
+    "boolean": BOOLEAN,
+    "number": NUMBER,
+    "integer": NUMBER,
+    "string": STRING,
+    "array": ARRAY,
+    "object": OBJECT,
+}
+
+_NULL = NullShape()
+_BOOLEANS = BoolShape((False, True))
+_NUMBERS = NumberShape()
+_INTEGERS = NumberShape(integer=True)
+_NUMBER_KEYWORDS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
+
+
+def _trivial(value: Any) -> bool:
+    """A schema that everything satisfies, or an empty collection."""
+    return value is True or value == {}
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
+UNSUPPORTED: dict[str, tuple[int, Callable[[Any], bool]]] = {
+    "$dynamicRef": (EVERY_TYPE, _never),
+    "$recursiveRef": (EVERY_TYPE, _never),
+    "not": (EVERY_TYPE, lambda value: value is False),
+    "if": (EVERY_TYPE, _never),
+    "patternProperties": (OBJECT, _trivial),
+    "propertyNames": (OBJECT, _trivial),
+    "minProperties": (OBJECT, lambda value: is_number(value) and value == 0),
+    "maxProperties": (OBJECT, _never),
+    "dependencies": (OBJECT, _trivial),
+    "dependentRequired": (OBJECT, _trivial),
+    "dependentSchemas": (OBJECT, _trivial),
+    "unevaluatedProperties": (OBJECT, _trivial),
+    "contains": (ARRAY, _never),
+    "uniqueItems": (ARRAY, lambda value: value is False),
+    "unevaluatedItems": (ARRAY, _trivial),
+}
+"""Keywords that are not enforced: the types that they say something about, and which values assert nothing."""
+
+
+@dataclass(slots=True)
+class Clause:
+    """What one schema object says; everything in it is conjoined."""
+
+    shapes: list[Shape]
+    all_of: list[Goal] = field(default_factory=list[Goal])
+    any_of: list[list[Goal]] = field(default_factory=list[list[Goal]])
+    one_of: list[Goal] | None = None
+    values: list[list[Any]] = field(default_factory=list[list[Any]])
+    clash: str = ""
+    """Why a type that the schema allows has no shape all the same; "" if that did not happen."""
+
+
+class Reader:
+    """Reads the schema objects of a document. ``goal`` names the goal of a sub-schema's location."""
+
+    def __init__(self, document: Document, goal: Callable[[Location], Goal], formats: str) -> None:
+        self._document = document
+        self._goal = goal
+        self._assert_formats = formats == "assert"
+        self.required_order: dict[str, int] = {}
+        """Names in `required` lists by the order met: that of properties which are declared nowhere."""
+
+    def clause(self, place: Location) -> Clause:
+        """Everything that the schema object at ``place`` asserts; never called where `$ref` hides its siblings."""
+        schema: dict[str, Any] = place.schema
+        keywords = place.resource.dialect.keywords
+        types, integer = _types(place, schema["type"]) if "type" in schema else (EVERY_TYPE, False)
+        for keyword in sorted(UNSUPPORTED.keys() & schema.keys() & keywords):
+            self._refuse_unsupported(place, schema, keyword, types)
+        clause = Clause([])
+        shapes = clause.shapes
+        if types & NULL:
+            shapes.append(_NULL)
+        if types & BOOLEAN:
+            shapes.append(_BOOLEANS)
+        for kind, read in self._readers:
+            if types & kind:
+                shape = read(self, place, schema, integer)
+                if shape is None:
+                    clause.clash = _CLASHES[kind]
+                else:
+                    shapes.append(shape)
+        if "enum" in schema:
+            clause.values.append(_list(place, "enum", schema["enum"]))
+        if "const" in schema and "const" in keywords:
+            clause.values.append([schema["const"]])
+        if "$ref" in schema:
+            clause.all_of.append(self.reference(place))
+        if "allOf" in schema:
+            clause.all_of += self._goals(place, "allOf", schema["allOf"])
+        if "anyOf" in schema:
+            clause.any_of.append(self._goals(place, "anyOf", schema["anyOf"]))
+        if "oneOf" in schema:
+            clause.one_of = self._goals(place, "oneOf", schema["oneOf"])
+        return clause
+
+    def reference(self, place: Location) -> Goal:
+        """The goal that the `$ref` of the schema object at ``place`` stands for."""
+        return self._goal(self.target(place))
+
+    def target(self, place: Location) -> Location:
+        """The location that the `$ref` of the schema object at ``place`` points to; a schema."""
+        reference = place.schema["$ref"]
+        if not isinstance(reference, str):
+            _malformed(place, "$ref", reference, "a URI reference")
+        target = self._document.resolve(place, reference)
+        if not isinstance(target.schema, dict | bool):
+            raise ConstraintError(f"$ref {reference!r} points to no schema", f"{place.pointer}/$ref")
+        return target
+
+    def _refuse_unsupported(self, place: Location, schema: dict[str, Any], keyword: str, types: int) -> None:
+        relevant, neutral = UNSUPPORTED[keyword]
+        value = schema[keyword]
+        if not types & relevant or neutral(value):
+            return
+        if keyword == "if" and "then" not in schema and "else" not in schema:
+            return
+        if keyword == "minProperties" and is_number(value) and value <= len(set(_names(place, schema))):
+            return
+        if keyword == "uniqueItems" and schema.get("maxItems") in (0, 1):
+            return
+        if keyword == "contains" and schema.get("minContains") == 0 and "maxContains" not in schema:
+            return
+        raise UnsupportedConstraint(f"the keyword {keyword!r} is not enforced yet", f"{place.pointer}/{keyword}")
+
+    def _goals(self, place: Location, keyword: str, value: Any) -> list[Goal]:
+        """Goals of a list of schemas."""
+        members = _list(place, keyword, value)
+        if not members:
+            _malformed(place, keyword, members, "a list of one or more schemas")
+        return [self._goal(self._document.child(place, keyword, str(i))) for i in range(len(members))]
+
+    def _number(self, place: Location, schema: dict[str, Any], integer: bool) -> Shape | None:
+        if _NUMBER_KEYWORDS.isdisjoint(schema):
+            return _INTEGERS if integer else _NUMBERS
+        lo, lo_open = _bound(place, schema, "minimum", "exclusiveMinimum", 1)
+        hi, hi_open = _bound(place, schema, "maximum", "exclusiveMaximum", -1)
+        factors: list[Fraction] = []
+        if "multipleOf" in schema:
+            factors.append(_number(place, "multipleOf", schema["multipleOf"]))
+            if factors[0] <= 0:
+                _malformed(place, "multipleOf", schema["multipleOf"], "a number above 0")
+        return number_shape(integer, lo, lo_open, hi, hi_open, factors)
+
+    def _string(self, place: Location, schema: dict[str, Any], _: bool) -> Shape | None:
+        if "format" in schema and self._assert_formats:
+            name = schema["format"]
+            if isinstance(name, str) and name in FORMATS:
+                raise UnsupportedConstraint(f"the format {name!r} is not enforced yet", f"{place.pointer}/format")
+        low = _count(place, schema, "minLength") or 0
+        high = _count(place, schema, "maxLength")
+        patterns: tuple[str, ...] = ()
+        if "pattern" in schema:
+            pattern = schema["pattern"]
+            if not isinstance(pattern, str):
+                _malformed(place, "pattern", pattern, "a regular expression")
+            patterns = (pattern,)
+        if high is not None and low > high:
+            return None
+        return StringShape(low, high, patterns) if low or patterns or high is not None else ANY_STRING
+
+    def _array(self, place: Location, schema: dict[str, Any], _: bool) -> Shape | None:
+        dialect = place.resource.dialect
+        prefix: list[Goal] = []
+        rest = ANY
+        items = schema.get("items", True)
+        if "prefixItems" in schema and "prefixItems" in dialect.keywords:
+            prefix = self._goals(place, "prefixItems", schema["prefixItems"])
+        if isinstance(items, list):
+            if not dialect.item_lists or prefix:
+                _malformed(place, "items", "a list", f"a schema in {dialect.name}, which has prefixItems for lists")
+            prefix = [self._child(place, "items", str(i)) for i in range(len(cast("list[Any]", items)))]
+            if "additionalItems" in schema:
+                rest = self._child(place, "additionalItems")
+        elif "items" in schema:
+            rest = self._child(place, "items")
+        return array_shape(prefix, rest, _count(place, schema, "minItems") or 0, _count(place, schema, "maxItems"))
+
+    def _object(self, place: Location, schema: dict[str, Any], _: bool) -> Shape | None:
+        properties = schema.get("properties")
+        names = _names(place, schema)
+        if properties is None and not names and "additionalProperties" not in schema:
+            return ANY_OBJECT
+        for name in names:
+            self.required_order.setdefault(name, len(self.required_order))
+        goals: dict[str, Goal] = {}
+        forbidden: set[str] = set()
+        if properties is not None:
+            if not isinstance(properties, dict):
+                _malformed(place, "properties", properties, "an object of schemas")
+            for name in cast("dict[str, Any]", properties):
+                goal = self._child(place, "properties", name)
+                if goal == NEVER:
+                    forbidden.add(name)
+                else:
+                    goals[name] = goal
+        additional = self._child(place, "additionalProperties") if "additionalProperties" in schema else ANY
+        if additional == NEVER:
+            return object_shape(goals, frozenset(names), None, frozenset())
+        return object_shape(goals, frozenset(names), additional, frozenset(forbidden))
+
+    def _child(self, place: Location, *steps: str) -> Goal:
+        return self._goal(self._document.child(place, *steps))
+
+    _readers: tuple[tuple[int, Callable[[Reader, Location, dict[str, Any], bool], Shape | None]], ...] = (
+        (NUMBER, _number),
+        (STRING, _string),
+        (ARRAY, _array),
+        (OBJECT, _object),
+    )
+
+
+_CLASHES = {
+    NUMBER: "no number lies within its bounds",
+    STRING: "minLength exceeds maxLength",
+    ARRAY: "there cannot be as many items as minItems asks for",
+    OBJECT: "a required property is forbidden",
+}
+
+
+def _types(place: Location, value: Any) -> tuple[int, bool]:
+    """Bits of the types, and whether numbers must be integers."""
+    names = [value] if isinstance(value, str) else _list(place, "type", value)
+    types = 0
+    for name in names:
+        if not isinstance(name, str) or name not in TYPES:
+            _malformed(place, "type", name, "one of " + ", ".join(TYPES))
+        types |= TYPES[name]
+    return types, "integer" in names and "number" not in names
+
+
+def _names(place: Location, schema: dict[str, Any]) -> list[str]:
+    names = _list(place, "required", schema.get("required", []))
+    for name in names:
+        if not isinstance(name, str):
+            _malformed(place, "required", name, "a list of property names")
+    return names
+
+
+def _bound(
+    place: Location, schema: dict[str, Any], keyword: str, exclusive: str, sign: int
+) -> tuple[Fraction | None, bool]:
+    """The stricter of a bound and its exclusive form (a flag in draft 4). ``sign`` 1: lower bounds, where greater is stricter."""
+    bound = _number(place, keyword, schema[keyword]) if keyword in schema else None
+    if exclusive not in schema:
+        return bound, False
+    value, dialect = schema[exclusive], place.resource.dialect
+    if isinstance(value, bool) and dialect.boolean_exclusive:
+        return bound, value and bound is not None
+    if not dialect.numeric_exclusive:
+        _malformed(place, exclusive, value, f"true or false in {dialect.name}")
+    other = _number(place, exclusive, value)
+    if bound is None or sign * other >= sign * bound:
+        return other, True
+    return bound, False
+
+
+def _number(place: Location, keyword: str, value: Any) -> Fraction:
+    if not is_number(value):
+        _malformed(place, keyword, value, "a number")
+    return exact(value, f"{place.pointer}/{keyword}")
+
+
+def _count(place: Location, schema: dict[str, Any], keyword: str) -> int | None:
+    if keyword not in schema:
+        return None
+    value = schema[keyword]
+    if type(value) is int and value >= 0:
+        return value
+    number = _number(place, keyword, value) if is_number(value) else None
+    if number is None or number < 0 or number.denominator != 1:
+        _malformed(place, keyword, value, "a non-negative integer")
+    return int(number)
+
+
+def _list(place: Location, keyword: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        _malformed(place, keyword, value, "a list")
+    return cast("list[Any]", value)
+
+
+def _malformed(place: Location, keyword: str, value: Any, expected: str) -> NoReturn:
+    shown = repr(value) if len(repr(value)) <= 60 else f"a {type(value).__name__}"
+    raise ConstraintError(f"{keyword} must be {expected}, not {shown}", f"{place.pointer}/{keyword}")
