@@ -34,6 +34,10 @@ ErrorKind = Literal[
 leaves no room for an answer) and "unavailable" (no engine to ask: it is starting, draining or gone)."""
 
 
+Enforcement = Literal["engine", "provider-strict", "validated"]
+"""How a constraint is held: masked while sampling, promised by a remote API, or checked after the fact."""
+
+
 class ProviderError(Exception):
     """A request that is refused or has failed.
 
@@ -160,8 +164,7 @@ class Generation(Protocol):
 class Provider(Protocol):
     """Someone who can answer. All methods are called on one event loop."""
 
-    enforcement: Literal["engine", "provider-strict", "validated"]
-    """How a constraint is held: masked while sampling, promised by a remote API, or checked after the fact."""
+    enforcement: Enforcement
 
     @property
     def ready(self) -> bool:

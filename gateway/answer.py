@@ -1,0 +1,231 @@
+"""A generation on its way out, whole or as server-sent events, in whichever shape an endpoint has.
+
+    generate ─▶ headers ─▶ Shape.opening, Shape.delta*, Shape.finish*, Shape.usage, [DONE]     streamed
+                      └──▶ collect ─▶ Shape.whole                                              plain
+
+A client that goes away ends either: the generation is closed at once, which frees its KV blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+import structlog
+from litestar import Request
+from litestar.response.base import ASGIResponse
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import Receive, Send
+
+from gateway.access import Record, record_of
+from gateway.constraint import Constraint
+from gateway.errors import CLIENT_CLOSED, ApiError, from_provider, unexpected
+from gateway.fan import generate
+from gateway.metrics import Metrics
+from providers.base import Delta, Finished, GenerateRequest, Generation, Provider, ProviderError, ScoredToken, Usage
+
+DONE = b"data: [DONE]\n\n"
+MAX_HEADER = 1000
+"""Characters of the reasons a contract header may carry."""
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Choice:
+    """A finished choice of a plain answer."""
+
+    text: list[str] = field(default_factory=list)
+    tokens: list[ScoredToken] = field(default_factory=list)
+    reason: Literal["stop", "length"] = "length"
+
+
+class Shape(Protocol):
+    """JSON bodies of one endpoint. ``opening`` and ``usage`` may be empty: then nothing is sent."""
+
+    def opening(self, choices: int) -> list[bytes]: ...
+    def delta(self, event: Delta) -> bytes: ...
+    def finish(self, event: Finished) -> bytes: ...
+    def usage(self, usage: Usage) -> bytes | None: ...
+    def whole(self, choices: list[Choice], usage: Usage) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One HTTP request for text, understood. ``requests``: one for each prompt."""
+
+    requests: list[GenerateRequest]
+    constraint: Constraint | None
+    shape: Shape
+    stream: bool
+
+    @property
+    def choices(self) -> int:
+        return sum(request.n for request in self.requests)
+
+
+async def answer(request: Request[Any, Any, Any], provider: Provider, metrics: Metrics, asked: Asked) -> ASGIResponse:
+    """Raises `ApiError` for whatever is found out before the first byte goes out."""
+    record = record_of(request.scope)
+    delivery = Delivery(provider, metrics, asked, record, str(request.scope.get("path_template", "")))
+    if asked.stream:
+        generation = await _unless_gone(request.receive, delivery.admit(), metrics)
+        return EventStream(delivery.events(generation), generation, record, metrics)
+    body = await _unless_gone(request.receive, delivery.whole(), metrics)
+    return ASGIResponse(body=body, media_type="application/json")
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What the two ways out share."""
+
+    provider: Provider
+    metrics: Metrics
+    asked: Asked
+    record: Record
+    route: str
+
+    async def admit(self) -> Generation:
+        try:
+            generation = await generate(self.provider, self.asked.requests)
+        except ProviderError as error:
+            raise from_provider(error, self.asked.constraint) from error
+        self.record.headers.update(_enforcement(self.provider, generation, self.asked.constraint))
+        self.record.fields.update(contract=generation.admission.contract or None, stream=self.asked.stream)
+        return generation
+
+    async def whole(self) -> bytes:
+        generation = await self.admit()
+        choices = [Choice() for _ in range(self.asked.choices)]
+        used = Usage(0, 0, 0)
+        try:
+            async for event in generation:
+                match event:
+                    case Delta(number, text, tokens):
+                        self._first_token()
+                        choices[number].text.append(text)
+                        choices[number].tokens.extend(tokens)
+                    case Finished(number, reason):
+                        choices[number].reason = reason
+                    case Usage():
+                        used = event
+        except ProviderError as error:
+            raise from_provider(error, self.asked.constraint) from error
+        finally:
+            await generation.aclose()
+        self._account(used, [choice.reason for choice in choices])
+        return self.asked.shape.whole(choices, used)
+
+    async def events(self, generation: Generation) -> AsyncGenerator[bytes, None]:
+        shape = self.asked.shape
+        reasons: list[str] = []
+        for chunk in shape.opening(self.asked.choices):
+            yield _event(chunk)
+        try:
+            async for event in generation:
+                match event:
+                    case Delta(text="", tokens=()):
+                        pass
+                    case Delta():
+                        self._first_token()
+                        yield _event(shape.delta(event))
+                    case Finished():
+                        reasons.append(event.reason)
+                        yield _event(shape.finish(event))
+                    case Usage():
+                        self._account(event, reasons)
+                        if (chunk := shape.usage(event)) is not None:
+                            yield _event(chunk)
+            yield DONE
+        except ProviderError as error:
+            yield self._failure(from_provider(error, self.asked.constraint))
+        except Exception as error:
+            # The status line is out: a stream can only say so itself, and must, lest a cut answer look whole.
+            log.exception("stream failed", exc_info=error)
+            yield self._failure(unexpected())
+
+    def _failure(self, error: ApiError) -> bytes:
+        self.record.fields["error"] = error.code
+        return _event(error.body())
+
+    def _first_token(self) -> None:
+        if "ttft_ms" not in self.record.fields:
+            seconds = self.record.elapsed()
+            self.record.fields["ttft_ms"] = round(seconds * 1000, 1)
+            self.metrics.first_token.labels(self.route).observe(seconds)
+
+    def _account(self, used: Usage, reasons: list[str]) -> None:
+        self.record.fields.update(
+            prompt_tokens=used.prompt,
+            cached_tokens=used.cached,
+            completion_tokens=used.completion,
+            finish_reasons=reasons,
+        )
+
+
+class EventStream(ASGIStreamingResponse):
+    """A streamed answer that closes its generation however it ends, before the request is accounted for."""
+
+    __slots__ = ("_events", "_generation", "_metrics", "_record")
+
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], generation: Generation, record: Record, metrics: Metrics
+    ) -> None:
+        # Proxies must not gather events: that is what X-Accel-Buffering says to nginx.
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(iterator=events, media_type="text/event-stream; charset=utf-8", headers=headers)
+        self._events = events
+        self._generation = generation
+        self._record = record
+        self._metrics = metrics
+
+    async def send_body(self, send: Send, receive: Receive) -> None:
+        try:
+            await super().send_body(send, receive)
+        finally:
+            await self._generation.aclose()
+            await self._events.aclose()
+            if "completion_tokens" not in self._record.fields and "error" not in self._record.fields:
+                self._record.fields["error"] = "client_closed"
+                self._metrics.disconnects.inc()
+
+
+async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, T], metrics: Metrics) -> T:
+    """The result of ``work``, which is cancelled when the client goes away first."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            metrics.disconnects.inc()
+            raise ApiError(CLIENT_CLOSED, "The client closed the connection.", code="client_closed")
+        return task.result()
+    finally:
+        for unfinished in (task, gone):
+            unfinished.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+def _enforcement(provider: Provider, generation: Generation, constraint: Constraint | None) -> dict[str, str]:
+    """Headers that say what was enforced, and how exactly."""
+    if constraint is None:
+        return {"x-sluice-enforced": "none"}
+    headers = {"x-sluice-enforced": provider.enforcement, "x-sluice-contract": generation.admission.contract}
+    if generation.admission.reasons:
+        headers["x-sluice-contract-reasons"] = json.dumps(generation.admission.reasons)[:MAX_HEADER]
+    if constraint.deprecated:
+        headers["x-sluice-deprecated"] = constraint.param
+    return headers

@@ -1,0 +1,130 @@
+"""The HTTP application: routes and who may call them. One Litestar app, one wrapper around it, no other middleware.
+
+Reading order: `body` → `constraint` → `asking` → `answer`, with `chat` and `completions` as the two shapes of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from litestar import Litestar, Request, Response, Router, get, post
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gateway.access import Access, record_of
+from gateway.answer import answer
+from gateway.auth import Caller, KeyRing, bearer_token
+from gateway.chat import read_chat
+from gateway.completions import read_completion
+from gateway.errors import ApiError, error_response
+from gateway.metrics import Metrics
+from gateway.models import list_models, show_model
+from gateway.tracing import Tracing, open_tracing
+from providers.base import Provider, ProviderError
+from schemas.config import Settings
+
+log = structlog.get_logger()
+JSON = "application/json"
+
+
+def create_app(provider: Provider, settings: Settings, tracing: Tracing | None = None) -> ASGIApp:
+    """The application over ``provider``, which it starts and stops. ``tracing``: instead of what the settings say."""
+    traces = tracing or open_tracing(settings.telemetry)
+    metrics = Metrics()
+    ring = KeyRing(settings.auth.keys)
+    started = int(time.time())
+
+    async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        record_of(connection.scope).caller = _caller(ring, connection.headers.get("authorization"))
+
+    @post("/chat/completions", status_code=200)
+    async def chat_completions(request: Request[Any, Any, Any]) -> ASGIResponse:
+        record = record_of(request.scope)
+        id, tenant = f"chatcmpl-{uuid4().hex}", record.caller.tenant if record.caller else ""
+        asked = await read_chat(request, provider, tenant=tenant, id=id, created=int(time.time()))
+        record.fields["model"] = asked.requests[0].model
+        record.span = traces.start("chat", asked.requests[0], request.headers)
+        return await answer(request, provider, metrics, asked)
+
+    @post("/completions", status_code=200)
+    async def completions(request: Request[Any, Any, Any]) -> ASGIResponse:
+        record = record_of(request.scope)
+        id, tenant = f"cmpl-{uuid4().hex}", record.caller.tenant if record.caller else ""
+        asked = await read_completion(request, provider, tenant=tenant, id=id, created=int(time.time()))
+        record.fields["model"] = asked.requests[0].model
+        record.span = traces.start("text_completion", asked.requests[0], request.headers)
+        return await answer(request, provider, metrics, asked)
+
+    @get("/models", media_type=JSON)
+    async def models() -> bytes:
+        return list_models(provider, started)
+
+    @get("/models/{model:path}", media_type=JSON)
+    async def model(model: str) -> bytes:
+        return show_model(provider, model.removeprefix("/"), started)
+
+    @get("/health", media_type=JSON)
+    async def health() -> bytes:
+        return b'{"status":"ok"}'
+
+    @get("/ready", media_type=JSON)
+    async def ready() -> Response[bytes]:
+        if provider.ready:
+            return Response(b'{"status":"ready"}', media_type=JSON)
+        return Response(b'{"status":"not ready"}', status_code=503, media_type=JSON)
+
+    @get("/metrics")
+    async def figures() -> Response[bytes]:
+        try:
+            report = await provider.report()
+        except ProviderError as error:
+            log.warning("no report from the engine", reason=error.message)
+            report = None
+        metrics.engine.fold(report)
+        return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await provider.start()
+        try:
+            yield
+        finally:
+            await provider.aclose()
+            traces.shutdown()
+
+    app = Litestar(
+        [
+            Router("/v1", route_handlers=[chat_completions, completions, models, model], guards=[authenticate]),
+            health,
+            ready,
+            figures,
+        ],
+        exception_handlers={Exception: error_response},
+        lifespan=[lifespan],
+        logging_config=None,
+        openapi_config=None,
+        request_max_body_size=settings.server.max_body_bytes,
+    )
+    return Access(app, metrics)
+
+
+def _caller(ring: KeyRing, authorization: str | None) -> Caller:
+    if ring.open:
+        return Caller()
+    headers = {"www-authenticate": "Bearer"}
+    token = bearer_token(authorization or "")
+    if token is None:
+        message = "You did not provide an API key: send it as 'Authorization: Bearer KEY'."
+        raise ApiError(401, message, code="missing_api_key", headers=headers)
+    caller = ring.caller(token)
+    if caller is None:
+        raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key", headers=headers)
+    return caller

@@ -1,0 +1,47 @@
+"""API keys. Only SHA-256 digests are kept: keys are long and random, so a fast hash gives nothing away, and a stolen
+config gives no key. Every key has a tenant, which goes with the request down to the prefix cache.
+
+Without keys the server is open; `gateway.config` lets that happen on loopback only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from schemas.config import ApiKey
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the key's ``name`` and its ``tenant``; both empty on an open server."""
+
+    name: str = ""
+    tenant: str = ""
+
+
+class KeyRing:
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        self._keys = [(bytes.fromhex(key.sha256), Caller(key.name, key.tenant)) for key in keys]
+
+    @property
+    def open(self) -> bool:
+        """No key is configured."""
+        return not self._keys
+
+    def caller(self, key: str) -> Caller | None:
+        """Whose ``key`` this is. Compares with every key, in constant time, so that time tells nothing."""
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        found = None
+        for known, caller in self._keys:
+            if hmac.compare_digest(known, digest):
+                found = caller
+        return found
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The token of an ``Authorization: Bearer`` header (RFC 6750), or None."""
+    scheme, _, token = authorization.strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -1,0 +1,50 @@
+"""From a request's body to a checked Struct: one decode, then the guarded parameters of the table."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+
+from gateway.errors import ApiError, from_decoding, invalid
+from schemas.openai.generation import GenerationFields
+from schemas.openai.parameters import GUARDED, Endpoint
+
+Fields = TypeVar("Fields", bound=GenerationFields)
+
+
+async def read_fields(
+    request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[Fields], endpoint: Endpoint
+) -> Fields:
+    """The body as the decoder's Struct. Raises `ApiError` for whatever is wrong with it."""
+    content_type, *_ = request.headers.get("content-type", "application/json").partition(";")
+    if content_type.strip().lower() != "application/json":
+        raise ApiError(415, f"The content type must be application/json, not '{content_type}'.")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise ApiError(415, f"The content encoding must be identity, not '{encoding}'.")
+    body = await request.body()
+    try:
+        fields = decoder.decode(body)
+        # What stays raw in the Struct is not decoded yet, so its bytes are not checked either.
+        body.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise from_decoding(error) from None
+    _guard(fields, endpoint)
+    return fields
+
+
+def _guard(fields: GenerationFields, endpoint: Endpoint) -> None:
+    for parameter in GUARDED[endpoint]:
+        value = getattr(fields, parameter.name)
+        if value is None or value in (parameter.only or ()):
+            continue
+        note = f"{parameter.note[:1].lower()}{parameter.note[1:]}"
+        raise invalid(f"Unsupported parameter: '{parameter.name}': {note}", parameter.name, "unsupported_parameter")
+    options = fields.stream_options
+    if options is not None and not fields.stream:
+        raise invalid("'stream_options' is allowed only together with 'stream'.", "stream_options")
+    if options is not None and options.include_obfuscation:
+        param = "stream_options.include_obfuscation"
+        raise invalid(f"Unsupported parameter: '{param}'.", param, "unsupported_parameter")

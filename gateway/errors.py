@@ -1,0 +1,165 @@
+"""Errors as the client sees them. Everything that can go wrong ends here and leaves as OpenAI's ``{"error": ...}``.
+
+ApiError                 what a handler raises: status, message, param, code
+  ├─ from_decoding       malformed JSON, wrong types, unknown fields (msgspec, UTF-8)
+  ├─ from_provider       refusals and failures of a provider
+  └─ from_http           Litestar's own: unknown route, wrong method, body too large
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+
+from providers.base import ProviderError
+from schemas.errors import ErrorBody, ErrorResponse
+
+if TYPE_CHECKING:
+    from gateway.constraint import Constraint
+
+CLIENT_CLOSED = 499
+"""Logged when the client went away before its answer; nobody receives it. (nginx)"""
+
+_TYPES = {429: "rate_limit_error"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
+_PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`)?", re.DOTALL)
+_NAMED = re.compile(r"Object (?P<how>contains unknown|missing required) field `(?P<name>[^`]*)`")
+_encode = msgspec.json.Encoder().encode
+
+
+class ApiError(Exception):
+    """``status`` is the HTTP status; ``headers`` are added to the answer."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = headers or {}
+
+    def body(self) -> bytes:
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return _encode(ErrorResponse(ErrorBody(self.message, kind, self.param, self.code)))
+
+
+def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
+    """A 400 about one field."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def from_decoding(error: Exception) -> ApiError:
+    """A body that is not JSON, or not the JSON that was expected. The message keeps msgspec's path and both types."""
+    if isinstance(error, UnicodeDecodeError):
+        return ApiError(400, "The body is not valid UTF-8.", code="invalid_utf8")
+    if isinstance(error, RecursionError):
+        return ApiError(400, "The body is nested too deeply.", code="invalid_json")
+    if not isinstance(error, msgspec.ValidationError):
+        return ApiError(400, f"The body is not valid JSON: {error}.", code="invalid_json")
+    found = _PATH.fullmatch(str(error))
+    assert found is not None
+    what, path = found["what"], (found["path"] or "").removeprefix(".")
+    if named := _NAMED.fullmatch(what):
+        param = f"{path}.{named['name']}" if path else named["name"]
+        if named["how"] == "missing required":
+            return invalid(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+        return invalid(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
+    place = f"a key of '{path}'" if found["key"] else f"'{path}'" if path else "the body"
+    code = "invalid_value" if "got `" not in what else "invalid_type"
+    return invalid(f"Invalid value for {place}: {what[:1].lower()}{what[1:]}.", path or None, code)
+
+
+def from_provider(error: ProviderError, constraint: Constraint | None) -> ApiError:
+    """A provider's refusal. Faults of a constraint name the field it came in and the place inside it."""
+    if error.kind in _CONSTRAINT_CODES:
+        assert constraint is not None
+        place = f" at {error.pointer}" if error.pointer else ""
+        code = _CONSTRAINT_CODES[error.kind].format(constraint.noun)
+        return invalid(
+            f"Invalid {constraint.noun} in '{constraint.param}'{place}: {error.message}", constraint.param, code
+        )
+    match error.kind:
+        case "context_length":
+            return invalid(error.message, error.param or "messages", "context_length_exceeded")
+        case "unknown_model":
+            return unknown_model(error.message)
+        case "overloaded":
+            retry = {"retry-after": "1", "x-should-retry": "true"}
+            return ApiError(429, error.message, code="overloaded", headers=retry)
+        case "unavailable":
+            retry = {"retry-after": "2", "x-should-retry": "true"}
+            return ApiError(503, error.message, code="unavailable", headers=retry)
+        case "internal":
+            return ApiError(500, error.message, code="internal_error")
+        case _:
+            return invalid(error.message, error.param)
+
+
+_CONSTRAINT_CODES = {
+    "invalid_constraint": "invalid_{}",
+    "unsupported_constraint": "unsupported_{}",
+    "unsatisfiable_constraint": "unsatisfiable_{}",
+    "constraint_too_large": "{}_too_large",
+}
+
+
+def unknown_model(message: str) -> ApiError:
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def from_http(error: HTTPException, request: Request[Any, Any, Any]) -> ApiError:
+    method, path = request.scope["method"], request.scope["path"]
+    match error.status_code:
+        case 404:
+            message, headers = f"There is nothing at {method} {path}.", {}
+        case 405:
+            allowed = ", ".join(sorted(_methods(request, path)))
+            message, headers = f"{path} answers {allowed}, not {method}.", {"allow": allowed}
+        case 413:
+            limit = request.app.request_max_body_size
+            message, headers = f"The body is larger than the {limit} bytes that this server takes.", {}
+        case _:
+            message, headers = f"{error.detail}.", {}
+    return ApiError(error.status_code, message, code=_CODES.get(error.status_code), headers=headers)
+
+
+def _methods(request: Request[Any, Any, Any], path: str) -> set[str]:
+    """RFC 9110 wants a 405 to say which methods there are; Litestar's does not."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        literal, parameter, _ = route.path.partition("{")
+        if path == literal or (parameter and path.startswith(literal)):
+            found.update(getattr(route, "methods", ()))
+    return found
+
+
+def unexpected() -> ApiError:
+    """An error of ours. What happened is in the log, under the request's id."""
+    return ApiError(500, "The server failed on this request; the log has the details.", code="internal_error")
+
+
+def error_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's exception handler for everything."""
+    match error:
+        case ApiError():
+            answer = error
+        case HTTPException():
+            answer = from_http(error, request)
+        case _:
+            structlog.get_logger().exception("request failed", exc_info=error)
+            answer = unexpected()
+    request.scope["sluice.record"].fields["error"] = answer.code  # type: ignore[typeddict-item]
+    return Response(answer.body(), status_code=answer.status, media_type="application/json", headers=answer.headers)

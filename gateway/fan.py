@@ -1,0 +1,74 @@
+"""Several prompts of one completion request as one generation: choices are numbered on from prompt to prompt.
+
+prompt 0, n = 2  ─▶ choices 0 1  ┐
+prompt 1, n = 2  ─▶ choices 2 3  ┴─▶ one stream of events, in the order they come
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from providers.base import Admission, Delta, Finished, GenerateRequest, Generation, GenerationEvent, Provider, Usage
+
+
+async def generate(provider: Provider, requests: list[GenerateRequest]) -> Generation:
+    """Admit all requests or none. Raises `ProviderError`."""
+    if len(requests) == 1:
+        return await provider.generate(requests[0])
+    admitted: list[Generation] = []
+    try:
+        for request in requests:
+            admitted.append(await provider.generate(request))
+    except BaseException:
+        await asyncio.gather(*(generation.aclose() for generation in admitted))
+        raise
+    return Fan(admitted, requests[0].n)
+
+
+class Fan:
+    """A `Generation` over generations of ``n`` choices each."""
+
+    def __init__(self, parts: list[Generation], n: int) -> None:
+        self._parts = parts
+        self._n = n
+        first = parts[0].admission
+        self.admission = Admission(sum(part.admission.prompt_tokens for part in parts), first.contract, first.reasons)
+
+    async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
+        events: asyncio.Queue[GenerationEvent | BaseException | None] = asyncio.Queue()
+
+        async def forward(number: int, part: Generation) -> None:
+            try:
+                async for event in part:
+                    events.put_nowait(event if isinstance(event, Usage) else _numbered(event, number * self._n))
+                events.put_nowait(None)
+            except Exception as error:
+                events.put_nowait(error)
+
+        tasks = [asyncio.create_task(forward(number, part)) for number, part in enumerate(self._parts)]
+        total = Usage(0, 0, 0)
+        running = len(tasks)
+        try:
+            while running:
+                match await events.get():
+                    case None:
+                        running -= 1
+                    case Usage(prompt, cached, completion):
+                        total = Usage(total.prompt + prompt, total.cached + cached, total.completion + completion)
+                    case BaseException() as error:
+                        raise error
+                    case event:
+                        yield event
+            yield total
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(part.aclose() for part in self._parts))
+
+
+def _numbered(event: Delta | Finished, offset: int) -> GenerationEvent:
+    return replace(event, choice=event.choice + offset)

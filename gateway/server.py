@@ -1,0 +1,45 @@
+"""Runs the application under uvicorn, in this process, until SIGTERM or SIGINT.
+
+Draining: the port is closed, running requests have ``drain_seconds`` to finish, then what is left is cancelled and the
+provider is stopped. uvicorn rather than granian: it tells an application that its client has gone, and ends streams
+in order (measured in `bench/gateway.py`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import uvicorn
+
+from gateway import logs
+from gateway.app import create_app
+from gateway.tracing import Tracing
+from providers.base import Provider
+from schemas.config import Settings
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep idle connections in their pools, so that it is the client who closes them."""
+
+
+def run(settings: Settings) -> None:
+    """Serve the configured models until told to stop."""
+    from providers.local import LocalProvider
+
+    logs.configure(settings.server.log_level)
+    server(settings, LocalProvider(settings)).run()
+
+
+def server(settings: Settings, provider: Provider, tracing: Tracing | None = None) -> uvicorn.Server:
+    """The server over any provider, not yet running. ``tracing`` replaces what the settings say."""
+    config = uvicorn.Config(
+        create_app(provider, settings, tracing),  # type: ignore[arg-type]
+        host=settings.server.host,
+        port=settings.server.port,
+        timeout_graceful_shutdown=math.ceil(settings.server.drain_seconds),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        lifespan="on",
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,54 @@
+"""Fields that ask for a constraint: OpenAI's ``response_format`` and vLLM's ``structured_outputs``.
+
+Schemas stay raw JSON text on the way to the compiler: key order is the order of the answer's keys, and numbers are not
+rounded by a float.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw
+
+
+class TextFormat(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
+    """No constraint."""
+
+
+class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True):
+    """Any JSON object."""
+
+
+class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
+    """``strict`` changes nothing: a schema is enforced whatever it says. ``name`` and ``description`` only label it."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    schema: Raw = Raw()
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
+    json_schema: NamedSchema
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
+    """Exactly one kind. ``json``: a schema, or its text in a string. ``disable_any_whitespace``: compact JSON.
+
+    The last five are known to vLLM and refused by name here unless null or false.
+    """
+
+    json: Raw = Raw()
+    regex: str | None = None
+    choice: list[str] | None = None
+    json_object: bool | None = None
+    disable_any_whitespace: bool | None = None
+    grammar: object = None
+    structural_tag: object = None
+    whitespace_pattern: object = None
+    disable_fallback: object = None
+    disable_additional_properties: object = None

@@ -1,0 +1,52 @@
+"""Chat messages as they arrive, one Struct a role. Content is text, or parts of text."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class TextPart(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
+    """``prompt_cache_breakpoint`` is a hint to a cache that changes no answer; every prefix is cached here."""
+
+    text: str
+    prompt_cache_breakpoint: object = None
+
+
+class RefusalPart(msgspec.Struct, tag_field="type", tag="refusal", forbid_unknown_fields=True):
+    refusal: str
+
+
+class SystemMessage(msgspec.Struct, tag_field="role", tag="system", forbid_unknown_fields=True):
+    content: str | list[TextPart]
+    name: str | None = None
+
+
+class DeveloperMessage(msgspec.Struct, tag_field="role", tag="developer", forbid_unknown_fields=True):
+    """OpenAI's newer name for the system message."""
+
+    content: str | list[TextPart]
+    name: str | None = None
+
+
+class UserMessage(msgspec.Struct, tag_field="role", tag="user", forbid_unknown_fields=True):
+    content: str | list[TextPart]
+    name: str | None = None
+
+
+class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
+    """An earlier answer. Clients send back what they got, so empty ``tool_calls`` and the like must pass."""
+
+    content: str | list[TextPart | RefusalPart] | None = None
+    refusal: str | None = None
+    name: str | None = None
+    tool_calls: object = None
+    function_call: object = None
+    audio: object = None
+    annotations: object = None
+
+
+ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage
+ChatMessages = Annotated[list[ChatMessage], Meta(min_length=1)]

@@ -1,0 +1,138 @@
+"""What becomes of every request parameter: the one table behind the checks at the door and `docs/parameters.md`.
+
+Gateways lose schemas because they drop what they do not know. Here each parameter is *honoured* (it takes effect),
+*neutral* (by the API's own definition it cannot change the answer, so accepting it promises nothing), or *refused* by
+name. A parameter that is not in the table is refused by name as well. ``python -m schemas.openai.parameters`` prints
+the page.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["honoured", "neutral", "refused"]
+Endpoint = Literal["chat", "completions"]
+BOTH: tuple[Endpoint, ...] = ("chat", "completions")
+CHAT: tuple[Endpoint, ...] = ("chat",)
+COMPLETIONS: tuple[Endpoint, ...] = ("completions",)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """``only``: the values that pass (null always does, and means "absent"); None = every value of the right type."""
+
+    name: str
+    kind: Kind
+    endpoints: tuple[Endpoint, ...]
+    note: str
+    only: tuple[object, ...] | None = None
+
+
+def honoured(name: str, endpoints: tuple[Endpoint, ...], note: str) -> Parameter:
+    return Parameter(name, "honoured", endpoints, note)
+
+
+def neutral(name: str, endpoints: tuple[Endpoint, ...], note: str, *only: object) -> Parameter:
+    return Parameter(name, "neutral", endpoints, note, only or None)
+
+
+def refused(name: str, endpoints: tuple[Endpoint, ...], note: str, *but: object) -> Parameter:
+    return Parameter(name, "refused", endpoints, note, but)
+
+
+PARAMETERS = (
+    honoured("model", BOTH, "One of `GET /v1/models`."),
+    honoured("messages", CHAT, "Roles system, developer (rendered as system), user, assistant; text parts only."),
+    honoured("prompt", COMPLETIONS, "A text, token ids, or a list of up to 64 of either; mixed lists are refused."),
+    honoured("stream", BOTH, "Server-sent events, ended by `[DONE]`."),
+    honoured("stream_options", BOTH, "`include_usage`. `include_obfuscation: true` is refused. Only with `stream`."),
+    honoured("n", BOTH, "1 to 128 choices; all prompts of a completion together have at most 128."),
+    honoured("max_tokens", BOTH, "For each choice. Chat: as far as the context goes by default. Completions: 16."),
+    honoured("max_completion_tokens", CHAT, "The newer name of `max_tokens`; both together are refused."),
+    honoured("temperature", BOTH, "0 to 2; 0 is greedy. Default 1."),
+    honoured("top_p", BOTH, "0 to 1; 0 takes the most likely token. Default 1."),
+    honoured("top_k", BOTH, "0 or -1: off."),
+    honoured("min_p", BOTH, "0 to 1."),
+    honoured("seed", BOTH, "A 64-bit integer; choice *i* draws from the stream (seed, i)."),
+    honoured("presence_penalty", BOTH, "-2 to 2."),
+    honoured("frequency_penalty", BOTH, "-2 to 2."),
+    honoured("repetition_penalty", BOTH, "0.01 to 100; 1 is off. Counts prompt and answer."),
+    honoured("logit_bias", BOTH, "Token id to -100..100. Under a constraint a forbidden token stays forbidden."),
+    honoured("stop", BOTH, "Up to 16 strings. Under a constraint they act only where the text is complete."),
+    honoured("stop_token_ids", BOTH, "Up to 64 ids. Under a constraint they act only where the text is complete."),
+    honoured("ignore_eos", BOTH, "Goes on past end-of-sequence tokens; refused with a constraint."),
+    honoured("logprobs", BOTH, "Chat: true or false. Completions: 0 to 20. The model's own, before mask and bias."),
+    honoured("top_logprobs", CHAT, "0 to 20; needs `logprobs: true`."),
+    honoured("response_format", BOTH, "text, json_object, json_schema: always enforced, `strict` or not."),
+    honoured("structured_outputs", BOTH, "Exactly one of json, regex, choice, json_object; disable_any_whitespace."),
+    honoured("guided_json", BOTH, "Old name of `structured_outputs.json`; the header `x-sluice-deprecated` says so."),
+    honoured("guided_regex", BOTH, "Old name of `structured_outputs.regex`; the header `x-sluice-deprecated` says so."),
+    honoured(
+        "guided_choice", BOTH, "Old name of `structured_outputs.choice`; the header `x-sluice-deprecated` says so."
+    ),
+    neutral("user", BOTH, "Names an end user for the operator's abuse monitoring."),
+    neutral("safety_identifier", CHAT, "Names an end user for the operator's abuse monitoring."),
+    neutral("metadata", CHAT, "Labels for stored completions; nothing is stored."),
+    neutral("store", CHAT, "Nothing is stored.", False),
+    neutral("service_tier", CHAT, "One tier is served, the default one; the answer says so.", "auto", "default"),
+    neutral("parallel_tool_calls", CHAT, "About tools, of which there are none."),
+    neutral("prediction", CHAT, "A guess at the answer's text: may change its speed, never the answer."),
+    neutral("prompt_cache_key", CHAT, "A routing hint; every prefix is cached, for its tenant alone."),
+    neutral("prompt_cache_retention", CHAT, "An upper bound on how long prefixes are kept; here memory, never a disk."),
+    neutral("verbosity", CHAT, "`medium` is the default length of answers; the others need a trained model.", "medium"),
+    neutral("reasoning_effort", CHAT, "`none` says what happens anyway.", "none"),
+    neutral("modalities", CHAT, "Text is what there is.", ["text"]),
+    neutral("prompt_cache_options", CHAT, "`implicit` is what happens anyway.", {}, {"mode": "implicit"}),
+    neutral("echo", COMPLETIONS, "`false` is the default.", False),
+    neutral("suffix", COMPLETIONS, "An empty suffix asks for nothing.", ""),
+    neutral("best_of", COMPLETIONS, "1 is the default.", 1),
+    neutral("priority", BOTH, "0 is the default; order is the operator's decision.", 0),
+    neutral("chat_template_kwargs", CHAT, "Nothing passes to the template.", {}),
+    neutral("guided_decoding_backend", BOTH, "`auto` leaves the choice to the server.", "auto"),
+    refused("tools", CHAT, "Not served yet; an empty list passes.", []),
+    refused(
+        "tool_choice", CHAT, "Not served yet; without tools `none` and `auto` mean a plain answer.", "none", "auto"
+    ),
+    refused("functions", CHAT, "Not served yet; an empty list passes.", []),
+    refused("function_call", CHAT, "Not served yet; `none` and `auto` mean a plain answer.", "none", "auto"),
+    refused("audio", CHAT, "The models write text."),
+    refused("moderation", CHAT, "No moderation model is served."),
+    refused("web_search_options", CHAT, "There is no web search."),
+    refused("guided_grammar", BOTH, "Grammars are not served yet."),
+    refused("guided_whitespace_pattern", BOTH, "Whitespace is bounded; ask `structured_outputs` for compact JSON."),
+    refused("ebnf", BOTH, "SGLang's name for grammars, which are not served yet."),
+    refused("regex", BOTH, "SGLang's name; use `structured_outputs.regex`."),
+    refused("json_schema", BOTH, "SGLang's name; use `response_format` or `structured_outputs.json`."),
+)
+
+GUARDED: dict[Endpoint, tuple[Parameter, ...]] = {
+    endpoint: tuple(p for p in PARAMETERS if endpoint in p.endpoints and p.only is not None) for endpoint in BOTH
+}
+"""The parameters whose value must be looked at before a request goes on."""
+
+PAGE = """# Request parameters
+
+Generated from `schemas/openai/parameters.py` by `python -m schemas.openai.parameters`; a test keeps it in step.
+
+Every parameter of `/v1/chat/completions` and `/v1/completions` is honoured, neutral by the API's own definition, or
+refused with a 400 that names it. Parameters that are not listed are refused by name. `null` means "absent" everywhere.
+
+| parameter | chat | completions | what becomes of it | passes | notes |
+|---|---|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """`docs/parameters.md`."""
+    lines = [PAGE]
+    for p in PARAMETERS:
+        chat, completions = ("yes" if endpoint in p.endpoints else "" for endpoint in BOTH)
+        values = "any" if p.only is None else ", ".join(f"`{json.dumps(value)}`" for value in p.only) or "only `null`"
+        lines.append(f"| `{p.name}` | {chat} | {completions} | {p.kind} | {values} | {p.note} |\n")
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
