@@ -1,0 +1,164 @@
+"""`Image`: one program's tables as the kernels see them, grown as the grammar room publishes and the kernels demand."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsm import layout as at
+from fsm.rehash import first_cells, insert_return, rehash
+from grammar.tables import UNEXPANDED, Delta
+
+
+class _Section(NamedTuple):
+    """Header slots (start, used, capacity; None where it has none) and ints per entry."""
+
+    start: int
+    used: int | None
+    capacity: int | None
+    width: int
+
+
+_STATES = _Section(at.ST, at.N_ST, at.CAP_ST, 3)
+_EDGES = _Section(at.ED, at.N_ED, at.CAP_ED, 8)
+_REGISTERS = _Section(at.RG, at.N_RG, at.CAP_RG, 3)
+_SETS = _Section(at.SS, at.N_SS, at.CAP_SS, 1)
+_RETURNS = _Section(at.RT, at.N_RT, at.CAP_RT, 4)
+_CELLS = _Section(at.CE, at.N_CE, at.CAP_CE, 8)
+_CELL_HASH = _Section(at.CH, None, at.CAP_CH, 1)
+_CELL_ROWS = _Section(at.CR, None, None, 1)
+_MADE_SETS = _Section(at.DS, at.N_DS, at.CAP_DS, 1)
+_MADE_HASH = _Section(at.DH, at.N_DH, at.CAP_DH, 1)
+_SECTIONS = (
+    _STATES, _EDGES, _REGISTERS, _SETS, _RETURNS, _CELLS, _CELL_HASH, _CELL_ROWS, _MADE_SETS, _MADE_HASH,
+)  # fmt: skip
+
+
+class Image:
+    """One program in one int32 heap (fsm/layout.py). ``start``: its first configuration; ``generation`` changes when `heap` moves."""
+
+    def __init__(self, start_state: int, max_token_bytes: int) -> None:
+        capacities = {_STATES: 64, _EDGES: 256, _REGISTERS: 8, _SETS: 16, _RETURNS: 16, _CELLS: 512 + at.SCRATCH}
+        capacities |= {_CELL_HASH: 1024, _CELL_ROWS: 512 + at.SCRATCH, _MADE_SETS: 64, _MADE_HASH: 64}
+        self.heap: NDArray[np.int32] = np.zeros(at.HEADER, np.int32)
+        self.generation = 0
+        self._lay_out(capacities)
+        self.heap[at.SATURATE] = max_token_bytes + 1
+        self.start = int(first_cells(self.heap, start_state))
+
+    @property
+    def nbytes(self) -> int:
+        return self.heap.nbytes
+
+    @property
+    def n_configurations(self) -> int:
+        """Cells in use: configurations, frames, key texts."""
+        return int(self.heap[at.N_CE])
+
+    def apply(self, delta: Delta) -> None:
+        """Append what the grammar room has written."""
+        defined = np.frombuffer(delta.defined, np.int32).reshape(-1, 4)
+        edges = np.frombuffer(delta.edges, np.int32).reshape(-1, 7)
+        registers = np.frombuffer(delta.registers, np.int32).reshape(-1, 3)
+        sets = np.frombuffer(delta.sets, np.int32)
+        returns = np.frombuffer(delta.returns, np.int32).reshape(-1, 3)
+        heap = self.heap
+        new_states = delta.n_states - int(heap[at.N_ST])
+        self._reserve({_STATES: new_states, _EDGES: len(edges), _REGISTERS: len(registers), _SETS: len(sets)})
+        while 2 * (int(self.heap[at.N_RT]) + len(returns)) > int(self.heap[at.CAP_RT]):
+            self._grow_returns()
+        heap = self.heap
+        if new_states:
+            self._append(_STATES, np.tile(np.array([0, UNEXPANDED, -1], np.int32), (new_states, 1)))
+        states = self._view(_STATES)
+        states[defined[:, 0]] = defined[:, 1:]
+        if len(edges):
+            self._append(_EDGES, np.pad(edges, ((0, 0), (0, 1))))
+        if len(registers):
+            self._append(_REGISTERS, registers)
+        if len(sets):
+            self._append(_SETS, sets.reshape(-1, 1))
+        for ret, verdict, state in returns.tolist():
+            insert_return(self.heap, ret, verdict, state)
+
+    def make_room(self) -> None:
+        """Double the dynamic tables: what a kernel asks for with FULL."""
+        heap = self.heap
+        cells = int(heap[at.CAP_CE]) - at.SCRATCH
+        capacities = self._capacities()
+        capacities |= {_CELLS: 2 * cells + at.SCRATCH, _CELL_HASH: 4 * cells, _CELL_ROWS: 2 * cells + at.SCRATCH}
+        capacities |= {_MADE_SETS: 2 * capacities[_MADE_SETS], _MADE_HASH: 2 * capacities[_MADE_HASH]}
+        # A single set must fit even into a small table.
+        capacities[_MADE_SETS] = max(capacities[_MADE_SETS], 4 * int(heap[at.N_SS]))
+        self._lay_out(capacities)
+
+    def expanded(self, state: int) -> bool:
+        return int(self._view(_STATES)[state, 1]) != UNEXPANDED
+
+    # -- layout --------------------------------------------------------------------------------------------------------
+
+    def _capacities(self) -> dict[_Section, int]:
+        caps = {s: int(self.heap[s.capacity]) for s in _SECTIONS if s.capacity is not None}
+        return caps | {_CELL_ROWS: caps[_CELLS]}
+
+    def _reserve(self, more: dict[_Section, int]) -> None:
+        capacities = self._capacities()
+        grown = False
+        for section, extra in more.items():
+            assert section.used is not None
+            need = int(self.heap[section.used]) + extra
+            if need > capacities[section]:
+                capacities[section] = max(need, 2 * capacities[section])
+                grown = True
+        if grown:
+            self._lay_out(capacities)
+
+    def _lay_out(self, capacities: dict[_Section, int]) -> None:
+        """Move every section into a new heap with these capacities; rehash what is hashed."""
+        old = self.heap
+        heap = np.zeros(at.HEADER + sum(s.width * capacities[s] for s in _SECTIONS), np.int32)
+        heap[: at.HEADER] = old[: at.HEADER]
+        position = at.HEADER
+        for section in _SECTIONS:
+            heap[section.start] = position
+            capacity = capacities[section]
+            if section.capacity is not None:
+                heap[section.capacity] = capacity
+            used = int(old[section.used]) if section.used is not None else 0
+            if section is _CELL_ROWS:
+                used = int(old[at.N_CE])
+            if used and section not in (_CELL_HASH, _MADE_HASH):
+                entries = capacity if section is _RETURNS else used
+                source = int(old[section.start])
+                heap[position : position + section.width * entries] = old[source : source + section.width * entries]
+            position += section.width * capacity
+        self.heap = heap
+        self.generation += 1
+        if int(heap[at.N_CE]):
+            rehash(heap)
+
+    def _view(self, section: _Section) -> NDArray[np.int32]:
+        start = int(self.heap[section.start])
+        assert section.used is not None
+        used = int(self.heap[section.used])
+        return self.heap[start : start + section.width * used].reshape(used, section.width)
+
+    def _append(self, section: _Section, rows: NDArray[np.int32]) -> None:
+        assert section.used is not None
+        used = int(self.heap[section.used])
+        self.heap[section.used] = used + len(rows)
+        self._view(section)[used:] = rows
+
+    # -- returns -------------------------------------------------------------------------------------------------------
+
+    def _grow_returns(self) -> None:
+        start, capacity = int(self.heap[at.RT]), int(self.heap[at.CAP_RT])
+        entries = self.heap[start : start + 4 * capacity].reshape(-1, 4)
+        entries = entries[entries[:, 3] != 0].tolist()
+        self.heap[start : start + 4 * capacity] = 0
+        self.heap[at.N_RT] = 0
+        self._lay_out(self._capacities() | {_RETURNS: 2 * capacity})
+        for ret, verdict, state, _ in entries:
+            insert_return(self.heap, ret, verdict, state)

@@ -1,0 +1,243 @@
+"""`Runtime`: all programs of one vocabulary, served in batch. Implements `engine.base.Masks`.
+
+    states ──lookup──▶ rows known?  yes: done (a warm step)
+                       no: walk the token trie once, intern the mask in the row pool, remember the row under
+                           (state, frames consulted), so that the same situation elsewhere is a look-up too
+
+Static states that are not expanded end in MISS and are queued in `take_misses` for whoever owns the machine (a grammar worker, or the
+caller itself in embedded use); `apply` brings its answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsm import steps
+from fsm.image import Image
+from fsm.rows import RowPool
+from fsm.tokens import TokenTable
+from grammar.tables import Delta
+
+Miss = tuple[int, int]
+"""(state, 0): expand the state; (ret, verdict above 0): resume after that verdict."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counters since the start: row look-ups by kind, and the trie nodes that cold masks visited."""
+
+    warm: int = 0
+    cold: int = 0
+    misses: int = 0
+    nodes: int = 0
+
+
+@dataclass(slots=True)
+class _Slot:
+    image: Image
+    generation: int
+    misses: set[Miss] = field(default_factory=set)
+
+
+class Runtime:
+    """Programs over one `TokenTable`. Program 0 is the null program: everything allowed, always accepting, one state (0)."""
+
+    def __init__(self, table: TokenTable, pool: RowPool | None = None) -> None:
+        self.table = table
+        self.pool = pool or RowPool(table.vocab_size)
+        self.figures = Figures()
+        self._trie = table.trie
+        self._slots: list[_Slot | None] = [None]
+        self._free: list[int] = []
+        self._desc: NDArray[np.int64] = np.zeros((64, 2), np.int64)
+        self._mask: NDArray[np.uint32] = np.zeros(self.pool.words, np.uint32)
+        self._missing: NDArray[np.int32] = np.zeros((256, 2), np.int32)
+        self._info: NDArray[np.int64] = np.zeros(4, np.int64)
+        self._scratch: NDArray[np.int64] = np.zeros(4, np.int64)
+        self._eos = np.array(table.eos_ids, np.int64)
+
+    # -- programs ------------------------------------------------------------------------------------------------------
+
+    def add(self, image: Image) -> int:
+        """Register a program; returns its number."""
+        slot = _Slot(image, -1)
+        if self._free:
+            program = self._free.pop()
+            self._slots[program] = slot
+        else:
+            program = len(self._slots)
+            self._slots.append(slot)
+            if program >= len(self._desc):
+                self._desc = np.concatenate([self._desc, np.zeros_like(self._desc)])
+        self._refresh(program)
+        return program
+
+    def drop(self, program: int) -> None:
+        """Forget a program that no sequence uses any more. Its rows stay in the pool."""
+        self._slots[program] = None
+        self._desc[program] = 0
+        self._free.append(program)
+
+    def start(self, program: int) -> int:
+        return 0 if program == 0 else self._slot(program).image.start
+
+    def apply(self, program: int, delta: Delta) -> None:
+        """Append what the grammar room has written for ``program``."""
+        self._slot(program).image.apply(delta)
+        self._refresh(program)
+
+    def take_misses(self, program: int) -> list[Miss]:
+        """The expansions that sequences of ``program`` wait for, sorted; the queue is empty afterwards."""
+        slot = self._slot(program)
+        misses = sorted(slot.misses)
+        slot.misses.clear()
+        return misses
+
+    def nbytes(self) -> int:
+        """Bytes of all programs and rows."""
+        return self.pool.nbytes() + sum(slot.image.nbytes for slot in self._slots if slot is not None)
+
+    def nbytes_of(self, program: int) -> int:
+        """Bytes of one program's tables."""
+        return self._slot(program).image.nbytes
+
+    # -- batch calls (engine.base.Masks) -------------------------------------------------------------------------------
+
+    def advance(
+        self,
+        programs: NDArray[np.int32],
+        states: NDArray[np.int32],
+        tokens: NDArray[np.int32],
+        out: NDArray[np.int32],
+        status: NDArray[np.uint8],
+    ) -> None:
+        """out[i] = state after tokens[i]; states[i] where status[i] is REFUSED or MISS. ``out`` must not alias ``states``."""
+        missing = self._room_for(len(programs))
+        table = self.table
+        while True:
+            steps.advance(self._desc, programs, states, tokens, table.data, table.offset, out, status, missing)
+            full = np.flatnonzero(status == steps.FULL)
+            if not len(full):
+                break
+            for program in set(programs[full].tolist()):
+                self._make_room(program)
+        for i in np.flatnonzero(status == steps.MISS):
+            self._note_miss(int(programs[i]), missing[i])
+
+    def rows(
+        self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.int32], status: NDArray[np.uint8]
+    ) -> None:
+        """out[i] = row of the tokens allowed in states[i]; status OK or MISS."""
+        steps.lookup(self._desc, programs, states, out, status)
+        cold = np.flatnonzero(status == steps.COLD)
+        self.figures.warm += len(programs) - len(cold)
+        for i in cold:
+            row = self._fill(int(programs[i]), int(states[i]))
+            out[i] = max(row, 0)
+            status[i] = steps.OK if row >= 0 else steps.MISS
+
+    def accepting(self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.bool_]) -> None:
+        """out[i] = the text so far is a complete sentence. A state that is not expanded yet counts as not accepting;
+        it has no row yet either, so a caller that has a row has the right answer."""
+        status = np.empty(len(programs), np.uint8)
+        steps.accepting(self._desc, programs, states, out.view(np.uint8), status, self._room_for(len(programs)))
+
+    # -- one configuration ---------------------------------------------------------------------------------------------
+
+    def allowed_bytes(self, program: int, state: int) -> NDArray[np.bool_] | None:
+        """bool[256], which bytes may come next; None on a miss."""
+        out = np.empty(256, np.uint8)
+        while True:
+            image = self._slot(program).image
+            code = steps.allowed_bytes(image.heap, state, out, self._missing, self._info)
+            if code != steps.FULL:
+                break
+            self._make_room(program)
+        if code == steps.MISS:
+            self._note_misses(program, int(self._info[1]))
+            return None
+        return out.view(np.bool_)
+
+    def after_byte(self, program: int, state: int, byte: int) -> int:
+        """The state after one byte that `allowed_bytes` allows; -1 on a miss."""
+        text = np.array([byte], np.uint8)
+        while True:
+            code = steps.follow(self._slot(program).image.heap, state, text, self._info)
+            if code != steps.FULL:
+                break
+            self._make_room(program)
+        if code == steps.MISS:
+            self._note_miss(program, self._info[2:])
+            return -1
+        assert code == steps.OK, f"byte {byte} is not allowed in state {state}"
+        return int(self._info[0])
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _fill(self, program: int, state: int) -> int:
+        """The row of a configuration that has none yet, or -1 on a miss."""
+        trie = self._trie
+        while True:
+            heap = self._slot(program).image.heap
+            self._mask[:] = 0
+            code = steps.walk(
+                heap, state, trie.byte, trie.depth, trie.skip, trie.first, trie.order, self._mask, self._missing, self._info
+            )
+            if code != steps.FULL:
+                break
+            self._make_room(program)
+        self.figures.nodes += int(self._info[2])
+        if code == steps.MISS:
+            self._note_misses(program, int(self._info[1]))
+            return -1
+        levels, complete = self._complete(program, state)
+        if complete is None:
+            return -1
+        if complete and len(self._eos):
+            self._mask[self._eos >> 5] |= np.left_shift(np.uint32(1), (self._eos & 31).astype(np.uint32))
+        self.figures.cold += 1
+        row = self.pool.intern(self._mask)
+        levels = max(levels, int(self._info[0]))
+        while steps.remember(self._slot(program).image.heap, state, levels, row) == steps.FULL:
+            self._make_room(program)
+        return row
+
+    def _complete(self, program: int, state: int) -> tuple[int, bool | None]:
+        """(levels consulted, accepting); accepting is None on a miss."""
+        info = self._scratch
+        code = steps.complete(self._slot(program).image.heap, state, info)
+        if code == steps.MISS:
+            self._note_miss(program, info[2:])
+            return int(info[0]), None
+        return int(info[0]), bool(info[1])
+
+    def _slot(self, program: int) -> _Slot:
+        slot = self._slots[program]
+        assert slot is not None, f"program {program} was dropped"
+        return slot
+
+    def _refresh(self, program: int) -> None:
+        slot = self._slot(program)
+        if slot.generation != slot.image.generation:
+            slot.generation = slot.image.generation
+            self._desc[program] = slot.image.heap.ctypes.data, len(slot.image.heap)
+
+    def _make_room(self, program: int) -> None:
+        self._slot(program).image.make_room()
+        self._refresh(program)
+
+    def _room_for(self, n: int) -> NDArray[np.int32]:
+        if n > len(self._missing):
+            self._missing = np.zeros((n, 2), np.int32)
+        return self._missing[:n]
+
+    def _note_miss(self, program: int, miss: NDArray[np.integer]) -> None:
+        self._slot(program).misses.add((int(miss[0]), int(miss[1])))
+        self.figures.misses += 1
+
+    def _note_misses(self, program: int, n: int) -> None:
+        for i in range(n):
+            self._note_miss(program, self._missing[i])
