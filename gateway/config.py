@@ -4,13 +4,15 @@
     SLUICE_MODELS='[{"name": ..., "path": ...}]' a whole list, as JSON
     SLUICE_CONFIG=/etc/sluice.toml              the file, where the command line names none
 
-A variable with two underscores that names no setting is refused, as an unknown key of the file is. Others that start with
-``SLUICE_`` are left alone: orchestrators inject such names (``SLUICE_PORT=tcp://...``) for a service called sluice.
+A variable with two underscores that names no setting is refused, as an unknown key of the file is. Others that start
+with ``SLUICE_`` are left alone: orchestrators inject such names (``SLUICE_PORT=tcp://...``) for a service called
+sluice.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import ipaddress
 import re
 import tomllib
@@ -25,6 +27,7 @@ from msgspec.structs import fields
 from schemas.config import Settings
 
 PREFIX = "SLUICE_"
+MIN_KEY_LENGTH = 20
 
 _SECTIONS: dict[str, Any] = {
     field.name: field.type for field in fields(Settings) if isinstance(field.default, msgspec.Struct)
@@ -46,8 +49,8 @@ def load(
     ``overrides`` has the shape of the file: section → key → value, and lists whole.
 
     Raises:
-        ConfigError: a file that cannot be read, a key that does not exist, a value of the wrong type or out of range, or a server
-            that would be open to other machines.
+        ConfigError: a file that cannot be read, a key that does not exist, a value of the wrong type or out of range,
+            or a server that would be open to other machines.
     """
     source = path or environ.get("SLUICE_CONFIG")
     merged = _read(Path(source)) if source else {}
@@ -103,7 +106,7 @@ def _type_at(variable: str, place: tuple[str, ...]) -> Any:
 
 
 def _from_text(text: str, kind: Any) -> Any:
-    """``text`` itself where the setting is a string, else the JSON value it spells; what is neither is left for the type check."""
+    """``text`` itself where the setting is a string, else the JSON value it spells; the type check judges the rest."""
     try:
         return msgspec.convert(text, kind)
     except msgspec.ValidationError:
@@ -124,7 +127,7 @@ def _put(merged: dict[str, Any], place: tuple[str, ...], value: Any, origin: str
 
 
 def _explain(message: str, source: str, origins: Mapping[str, str]) -> str:
-    """msgspec's message with the place first: "Expected `int`, got `str` - at `$.server.port`" → "FILE: `server.port`: Expected ..."."""
+    """msgspec's "Expected `int`, got `str` - at `$.server.port`", turned to "FILE: `server.port`: Expected ..."."""
     text, _, where = message.partition(" - at `$")
     place = where.removesuffix("`").removeprefix(".")
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
@@ -159,16 +162,30 @@ def _refuse_open_door(settings: Settings) -> None:
     if settings.auth.keys or is_loopback(host):
         return
     raise ConfigError(
-        f"`server.host` is {host}, which other machines can reach, and `auth.keys` is empty, so anybody there could use the server. "
-        "Add a key (`sluice config hash-key` prints what to write), or listen on 127.0.0.1."
+        f"`server.host` is {host}, which other machines can reach, and `auth.keys` is empty, so anybody could use the "
+        "server. Add a key (`sluice config hash-key` prints what to write), or listen on 127.0.0.1."
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``: "localhost" or a loopback address. Other names count as reachable."""
+    """Whether only this machine can reach ``host``: "localhost" or a loopback address. Other names may be reachable."""
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def hash_key(key: str) -> str:
+    """What `auth.keys` keeps of an API key: its SHA-256, in hex. The hash is fast, so only keys that cannot be guessed are
+    safe behind it.
+
+    Raises:
+        ConfigError: a key that could be guessed, or that no HTTP header can carry.
+    """
+    if len(key) < MIN_KEY_LENGTH:
+        raise ConfigError(f"an API key needs {MIN_KEY_LENGTH} characters or more, this one has {len(key)}")
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ConfigError("an API key is of printable ASCII characters without spaces, to fit into an HTTP header")
+    return hashlib.sha256(key.encode("ascii")).hexdigest()

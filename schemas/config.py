@@ -1,7 +1,8 @@
 """What a server can be told: `Settings`, one Struct a section of the TOML file (`gateway.config` reads and merges it).
 
 Unknown keys are refused. Absent keys take the defaults below, which serve the embedded model on loopback. No value is a
-secret: API keys stand here as hashes, and credentials of other services come from those services' own environment variables.
+secret: API keys stand here as hashes, and credentials of other services come from those services' own environment
+variables.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ def _refuse_twins(values: Iterable[str], what: str) -> None:
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``port`` 0 = any free one. ``max_body_bytes``: larger request bodies get a 413. ``max_queue``: requests that may wait for
-    the engine before further ones get a 429. ``drain_seconds``: time that running requests have to finish after SIGTERM."""
+    """``port`` 0 = any free one. ``max_body_bytes``: larger request bodies get a 413. ``max_queue``: requests that may
+    wait for the engine before further ones get a 429. ``drain_seconds``: time that running requests have to finish
+    after SIGTERM."""
 
     host: Name = "127.0.0.1"
     port: Port = 8000
@@ -41,8 +43,8 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ApiKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A key that may call the API. ``sha256``: hash of the key, in hex (``sluice config hash-key``). ``tenant``: whose requests these
-    are; several keys may share one."""
+    """A key that may call the API. ``sha256``: hash of the key, in hex (``sluice config hash-key``). ``tenant``: whose
+    requests these are; several keys may share one."""
 
     name: Name
     sha256: Sha256
@@ -60,9 +62,10 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A served model. ``name``: what requests call it. ``path``: a built-in name, a GGUF file, a safetensors folder, or a hub id
-    ``org/repo`` or ``org/repo:file``; relative paths start at the working directory. ``precision``: "auto" is the fastest one that
-    the device has, "reference" is fp32. ``context_length``: tokens, at most the model's own (the default)."""
+    """A served model. ``name``: what requests call it. ``path``: a built-in name, a GGUF file, a safetensors folder, or
+    a hub id ``org/repo`` or ``org/repo:file``; relative paths start at the working directory. ``precision``: "auto" is
+    the fastest one that the device has, "reference" is fp32. ``context_length``: tokens, at most the model's own (the
+    default)."""
 
     name: Name
     path: Name
@@ -71,10 +74,10 @@ class ModelSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Engine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``memory_mb``: MiB that weights and KV caches of all models may take together (absent: no limit); a server that would need
-    more does not start. ``kv_memory_mb``: MiB of KV cache of each model. ``max_sequences``: sequences that one step runs.
-    ``max_batch_tokens``: tokens that one step runs, which bounds prefill chunks. ``threads``: of the CPU kernels (absent: one a
-    core). ``block_size``: tokens a KV block."""
+    """``memory_mb``: MiB that weights and KV caches of all models may take together (absent: no limit); a server that
+    would need more does not start. ``kv_memory_mb``: MiB of KV cache of each model. ``max_sequences``: sequences that
+    one step runs. ``max_batch_tokens``: tokens that one step runs, which bounds prefill chunks. ``threads``: of the CPU
+    kernels (absent: one a core). ``block_size``: tokens a KV block."""
 
     memory_mb: Positive | None = None
     kv_memory_mb: Positive = 1024
@@ -85,11 +88,11 @@ class Engine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Grammar(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a constraint may cost. ``compile_deadline_s``: seconds, after which its worker is killed. ``fuel``: deterministic units
-    of work. ``cache_mb``: MiB of compiled constraints that are kept."""
+    """What a constraint may cost. ``compile_deadline_s``: seconds, after which its worker is killed. ``fuel``:
+    deterministic units of work. ``cache_mb``: MiB of compiled constraints that are kept."""
 
     compile_deadline_s: Seconds = 5.0
-    fuel: Positive = 1_000_000
+    fuel: Positive = 100_000
     cache_mb: Positive = 256
 
 

@@ -1,0 +1,45 @@
+"""The command line: ``sluice serve | pull | compile | config``.
+
+Commands are told apart before anything heavy is imported: each module here imports what it runs inside ``run``, so that
+``sluice --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from engine.model.errors import ModelError
+from gateway.cli import compile as compile_command
+from gateway.cli import config as config_command
+from gateway.cli import pull as pull_command
+from gateway.cli import serve as serve_command
+from gateway.config import ConfigError
+from grammar.errors import ConstraintError
+from sluice import __version__
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="sluice",
+        description="Serves language models whose answers are guaranteed to match a JSON schema, a regex or a choice.",
+        epilog="`sluice COMMAND --help` says more. Settings: docs/operations.md.",
+    )
+    root.add_argument("--version", action="version", version=f"sluice {__version__}")
+    commands = root.add_subparsers(metavar="COMMAND", required=True)
+    for command in (serve_command, pull_command, compile_command, config_command):
+        command.add_to(commands)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 refused with a message, 2 wrong usage, 130 interrupted."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ConfigError, ModelError, ConstraintError) as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,66 @@
+"""``sluice serve``: the settings, then the models, then the server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_to(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="serve models over the OpenAI API",
+        description="Serves models over the OpenAI API, by default the built-in one on http://127.0.0.1:8000/v1. "
+        "Options win over SLUICE_<SECTION>__<KEY> variables, and these over the file.",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings, as TOML (default: the file that $SLUICE_CONFIG names)"
+    )
+    parser.add_argument("--host", help="address to listen on; others than loopback need API keys (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: 8000)")
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="[NAME=]MODEL",
+        help="a built-in name, a GGUF file, a safetensors folder, or a hub id org/repo[:file]; NAME is what requests call "
+        "it; may be repeated; replaces the models of the settings",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from msgspec.structs import replace
+
+    from engine.model.store import resolve
+    from gateway import config
+
+    settings = config.load(options.config, os.environ, overrides(options))
+    models = tuple(replace(model, path=str(resolve(model.path))) for model in settings.models)
+
+    from gateway import server
+
+    server.run(replace(settings, models=models))
+    return 0
+
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say, in the shape of the settings file."""
+    server = {key: value for key in ("host", "port") if (value := getattr(options, key)) is not None}
+    found: dict[str, Any] = {"server": server} if server else {}
+    if options.model:
+        found["models"] = [named(model) for model in options.model]
+    return found
+
+
+def named(option: str) -> dict[str, str]:
+    """``NAME=MODEL``; without a name, a file or folder is called as it is called on disk, others by their id."""
+    name, equals, path = option.rpartition("=")
+    if not equals:
+        on_disk = PurePath(path).name.removesuffix(".gguf")
+        name = on_disk if path.endswith(".gguf") or os.path.exists(path) else path
+    return {"name": name, "path": path}
