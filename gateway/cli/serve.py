@@ -18,17 +18,15 @@ def add_to(commands: Commands) -> None:
         description="Serves models over the OpenAI API, by default the built-in one on http://127.0.0.1:8000/v1. "
         "Options win over SLUICE_<SECTION>__<KEY> variables, and these over the file.",
     )
-    parser.add_argument(
-        "--config", metavar="FILE", help="settings, as TOML (default: the file that $SLUICE_CONFIG names)"
-    )
+    parser.add_argument("--config", metavar="FILE", help="settings, as TOML (default: what $SLUICE_CONFIG names)")
     parser.add_argument("--host", help="address to listen on; others than loopback need API keys (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: 8000)")
     parser.add_argument(
         "--model",
         action="append",
         metavar="[NAME=]MODEL",
-        help="a built-in name, a GGUF file, a safetensors folder, or a hub id org/repo[:file]; NAME is what requests call "
-        "it; may be repeated; replaces the models of the settings",
+        help="a built-in name, a GGUF file, a safetensors folder, or a hub id org/repo[:file]; NAME is what requests "
+        "call it; may be repeated; replaces the models of the settings",
     )
     parser.set_defaults(run=run)
 
