@@ -1,0 +1,382 @@
+"""The step loop: continuous batching (Yu et al., Orca, OSDI 2022) with constraints.
+
+    schedule → run → sample → advance → emit
+
+Requests come in as messages of `schemas.engine`, events go out as lists of them, one list a step. There is no thread,
+process or socket here: whoever owns the loop calls the input methods between steps, and `step` while `can_step`.
+
+Constraints are seen only in batch form: after sampling, one `Masks.advance` over the tokens drawn and one `Masks.rows`
+for the masks of the next step. For a single sequence that means:
+
+* A token belongs to the text once the machine has advanced over it. A token that meets an unexpanded state waits with
+  its sequence, which is parked until `grammar_ready`; nobody else waits.
+* An end-of-sequence or stop id ends the choice where its text is complete, which without a constraint is everywhere,
+  and is not part of the text. Elsewhere a stop id is a token like others, and masks allow no end of sequence.
+* Where a mask allows nothing but end-of-sequence ids, the choice ends at once, a forward pass earlier than otherwise:
+  "stop", even when that was the last of its ``max_tokens``.
+* A token that the mask allowed and the machine refuses is a fault of ours: its request fails as "internal".
+
+An exception while a batch is run fails the requests of that batch and is logged; the loop and all others live on.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Several
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.base import MISS, OK, REFUSED, Masks, Runner
+from engine.batch import Step
+from engine.blocks import BlockPool
+from engine.figures import Figures
+from engine.mask_columns import MaskColumns
+from engine.prefix_cache import PrefixCache
+from engine.refusal import malformed
+from engine.sampler import Sampler
+from engine.scheduler import Limits, Scheduler
+from engine.sequence import Group, Sequence, Status
+from schemas.engine import Event, Failed, Finished, Report, Started, Submit, TokenLogprobs, Tokens
+
+logger = logging.getLogger(__name__)
+
+Drawn = tuple[list[Sequence], list[int], list[TokenLogprobs | None]]
+"""Sequences, the token drawn for each, and its log-probabilities where they were asked for."""
+
+
+class StepLoop:
+    """Serves one model. Not thread-safe.
+
+    ``eos_ids``: end-of-sequence ids of the model, the same that the masks speak of. ``end_early``: end a choice whose
+    mask allows only those without asking the model which. ``clock``: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        masks: Masks,
+        *,
+        model: str,
+        eos_ids: Several[int],
+        limits: Limits,
+        end_early: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self._pool = BlockPool(runner.num_blocks, runner.block_size)
+        self._cache = PrefixCache(self._pool, model)
+        self._scheduler = Scheduler(self._pool, self._cache, runner.context_length, limits)
+        self._sampler = Sampler(masks.pool, limits.max_sequences)
+        self._eos_ids = frozenset(eos_ids)
+        self._masks = MaskColumns(masks, self._eos_ids, limits.max_sequences)
+        self._figures = Figures()
+        self._limits = limits
+        self._end_early = end_early
+        self._clock = clock
+        self._groups: dict[str, Group] = {}
+        self._unresolved: dict[Sequence, None] = {}
+        self._outbox: list[Event] = []
+        self._arrivals = 0
+        self._queued = 0
+
+    # Input
+
+    def submit(self, request: Submit, program: int = 0, contract: str = "", reasons: Several[str] = ()) -> None:
+        """Queue a request under a compiled constraint (program 0: none). The next step answers: Started or Failed."""
+        refusal = self._refusal(request, program)
+        if refusal is not None:
+            self._outbox.append(refusal)
+            self._figures.counters["failed"] += 1
+            return
+        seed = request.sampling.seed
+        group = Group(
+            request,
+            program,
+            seed=secrets.randbits(64) if seed is None else seed & 0xFFFFFFFFFFFFFFFF,
+            arrival=self._arrivals,
+            stops=frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else self._eos_ids),
+            submitted=self._clock(),
+        )
+        leader = Sequence(
+            group, 0, request.prompt.copy(), [self._cache.root(request.tenant)], list(range(1, request.n))
+        )
+        group.sequences.append(leader)
+        self._groups[request.id] = group
+        self._arrivals += 1
+        self._queued += 1
+        self._scheduler.park(leader)
+        with self._contained([leader]):
+            leader.state = self._masks.start(program)
+            self._unresolved[leader] = None
+            self._outbox.append(Started(request.id, contract, list(reasons)))
+
+    def cancel(self, id: str, choice: int | None = None) -> None:
+        """End a request, or one choice of it, and free its blocks now. An id that is unknown has just ended."""
+        group = self._groups.get(id)
+        if group is None:
+            return
+        with self._contained(group.sequences):
+            for sequence in group.sequences.copy():
+                choices = [sequence.choice, *sequence.forks]
+                if choice is None or choices == [choice]:
+                    self._finish(sequence, "cancelled", self._masks.accepting([sequence])[0])
+                elif choice in choices:
+                    self._tell_finished(sequence, choice, "cancelled", self._masks.accepting([sequence])[0])
+                    choices.remove(choice)
+                    sequence.choice, *sequence.forks = choices
+
+    def grammar_ready(self, program: int) -> None:
+        """More of a program is expanded: its parked sequences are asked about again in the next step."""
+        self._unresolved.update(dict.fromkeys(s for s in self._scheduler.parked if s.group.program == program))
+
+    def grammar_failed(self, program: int, kind: str, message: str, pointer: str = "") -> None:
+        """A program will not be expanded further (deadline, fuel): the requests that wait for it fail."""
+        for group in dict.fromkeys(s.group for s in self._scheduler.parked if s.group.program == program):
+            self._fail(group, kind, message, pointer)
+
+    @property
+    def can_step(self) -> bool:
+        """`step` has something to do. False while everything waits for input."""
+        return bool(self._outbox or self._unresolved or self._scheduler.can_run)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left: every request has ended and every event was handed out."""
+        return not self._groups and not self._outbox
+
+    # One step
+
+    def step(self) -> list[Event]:
+        """Move all that can move by one token, or by one chunk of its prompt."""
+        step = self._schedule()
+        if step is not None:
+            with self._contained(step.sequences):
+                logits = self._run(step)
+                drawn = self._sample(step, logits)
+                self._advance(drawn)
+        return self._emit()
+
+    def _schedule(self) -> Step | None:
+        self._resolve()
+        step = self._scheduler.schedule()
+        if step is not None:
+            self._note_admissions(step.admitted)
+        return step
+
+    def _run(self, step: Step) -> NDArray[np.float32]:
+        for source, target in step.copies:
+            self._runner.copy_block(source, target)
+        logits = self._runner.forward(step.batch)
+        self._scheduler.computed(step)
+        return logits
+
+    def _sample(self, step: Step, logits: NDArray[np.float32]) -> Drawn:
+        """Draw a token each. Where a prompt is computed its choices are born, and draw from the same logits."""
+        sequences = step.sampled
+        if any(sequence.forks for sequence in sequences):
+            families = [[sequence, *self._fork(sequence)] for sequence in sequences]
+            logits = logits.repeat([len(family) for family in families], axis=0)
+            sequences = [sequence for family in families for sequence in family]
+        tokens, logprobs = self._sampler.draw(logits, sequences)
+        self._figures.counters["generated_tokens"] += len(tokens)
+        return sequences, tokens, logprobs
+
+    def _advance(self, drawn: Drawn) -> None:
+        """Take the tokens into the texts, end the choices that are done, and find the masks of the next step."""
+        going = self._end_at_stops(drawn)
+        self._find_rows(self._take(going))
+
+    def _emit(self) -> list[Event]:
+        events, self._outbox = self._outbox, []
+        return events
+
+    # Tokens into texts
+
+    def _end_at_stops(self, drawn: Drawn) -> Drawn:
+        """End the choices that drew a stop id where their text is complete; returns the others."""
+        sequences, tokens, logprobs = drawn
+        stopping = [s for s, token in zip(sequences, tokens, strict=True) if token in s.group.stops]
+        if not stopping:
+            return drawn
+        for sequence, complete in zip(stopping, self._masks.accepting(stopping), strict=True):
+            if complete:
+                self._finish(sequence, "stop", True)
+        going = [i for i, sequence in enumerate(sequences) if sequence.status is not Status.FINISHED]
+        return [sequences[i] for i in going], [tokens[i] for i in going], [logprobs[i] for i in going]
+
+    def _take(self, drawn: Drawn) -> list[Sequence]:
+        """Advance over the tokens; returns the sequences whose texts have grown."""
+        sequences, tokens, logprobs = drawn
+        if not sequences:
+            return []
+        states, statuses = self._masks.advance(sequences, tokens)
+        now = self._clock()
+        grown: list[Sequence] = []
+        for sequence, token, logprob, state, status in zip(sequences, tokens, logprobs, states, statuses, strict=True):
+            if sequence.status is Status.FINISHED:  # with another choice of its request
+                continue
+            if status == OK:
+                sequence.state = state
+                sequence.pending = None
+                sequence.tokens.append(token)
+                self._tell_token(sequence, token, logprob, now)
+                grown.append(sequence)
+            elif status == MISS:
+                sequence.pending = token, logprob
+                self._park(sequence)
+            else:
+                self._fail(sequence.group, "internal", f"the constraint refused token {token}, which its mask allowed")
+        return [sequence for sequence in grown if sequence.status is not Status.FINISHED]
+
+    def _find_rows(self, sequences: list[Sequence]) -> None:
+        """Find the masks of the next tokens; end what needs no further token, park what has no mask yet."""
+        if not sequences:
+            return
+        rows, statuses, over = self._masks.rows(sequences)
+        full: list[Sequence] = []
+        for i, (sequence, row, status) in enumerate(zip(sequences, rows, statuses, strict=True)):
+            if sequence.status is Status.FINISHED:  # with another choice of its request
+                continue
+            if status == MISS:
+                self._park(sequence)
+            elif status == REFUSED:
+                self._fail(sequence.group, "internal", "the constraint allows no token and no end here")
+            elif i in over and self._end_early:
+                self._finish(sequence, "stop", True)
+            elif len(sequence.tokens) == sequence.group.longest:
+                full.append(sequence)
+            else:
+                sequence.row = row
+                if sequence.status is Status.PARKED:
+                    self._scheduler.unpark(sequence)
+        full = [sequence for sequence in full if sequence.status is not Status.FINISHED]
+        if full:
+            for sequence, complete in zip(full, self._masks.accepting(full), strict=True):
+                self._finish(sequence, "length", complete)
+
+    def _resolve(self) -> None:
+        """Ask about parked sequences: new ones for the first time, others because their grammar has grown."""
+        if not self._unresolved:
+            return
+        asked, self._unresolved = list(self._unresolved), {}
+        with self._contained(asked):
+            without = [sequence for sequence in asked if sequence.pending is None]
+            held = [(sequence, *sequence.pending) for sequence in asked if sequence.pending is not None]
+            grown = self._take(([s for s, _, _ in held], [token for _, token, _ in held], [p for _, _, p in held]))
+            self._find_rows(without + grown)
+
+    # Comings and goings
+
+    def _refusal(self, request: Submit, program: int) -> Failed | None:
+        if self._queued >= self._limits.max_waiting:
+            return Failed(request.id, "overloaded", f"{self._queued} requests are waiting")
+        message = (
+            f"id: {request.id!r} is the id of a request that is running"
+            if request.id in self._groups
+            else malformed(request, self._runner.vocab_size, constrained=program != 0)
+            or self._scheduler.refusal(request)
+        )
+        return None if message is None else Failed(request.id, "invalid_request", message)
+
+    def _fork(self, leader: Sequence) -> list[Sequence]:
+        twins = self._scheduler.fork(leader)
+        leader.group.sequences += twins
+        return twins
+
+    def _park(self, sequence: Sequence) -> None:
+        self._figures.counters["mask_misses"] += 1
+        if sequence.status is not Status.PARKED:
+            self._scheduler.park(sequence)
+
+    def _finish(self, sequence: Sequence, reason: str, complete: bool) -> None:
+        """End a choice, and with it those that were to be born from it."""
+        for choice in (sequence.choice, *sequence.forks):
+            self._tell_finished(sequence, choice, reason, complete)
+        if sequence.first_token is not None and sequence.generated > 1:
+            elapsed = self._clock() - sequence.first_token
+            self._figures.observe("time_per_output_token", elapsed / (sequence.generated - 1))
+        self._leave(sequence)
+
+    def _fail(self, group: Group, kind: str, message: str, pointer: str = "") -> None:
+        """End a request with an error."""
+        self._outbox.append(Failed(group.request.id, kind, message, pointer))
+        self._figures.counters["failed"] += 1
+        for sequence in group.sequences.copy():
+            self._leave(sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        group = sequence.group
+        self._scheduler.remove(sequence)
+        self._unresolved.pop(sequence, None)
+        group.sequences.remove(sequence)
+        if not group.sequences:
+            del self._groups[group.request.id]
+            if group.admitted is None:
+                self._queued -= 1
+
+    @contextmanager
+    def _contained(self, sequences: list[Sequence]) -> Iterator[None]:
+        """What goes wrong inside ends the requests of ``sequences``, not the loop."""
+        try:
+            yield
+        except Exception as error:
+            groups = [group for group in dict.fromkeys(s.group for s in sequences) if group.sequences]
+            logger.exception("%d requests fail", len(groups))
+            for group in groups:
+                self._fail(group, "internal", f"{type(error).__name__} in the engine")
+
+    # Telling
+
+    def _tell_token(self, sequence: Sequence, token: int, logprob: TokenLogprobs | None, now: float) -> None:
+        group = sequence.group
+        cached = 0
+        if sequence.first_token is None:
+            sequence.first_token = now
+            if not group.begun:
+                group.begun = True
+                cached = group.cached
+                self._figures.observe("ttft", now - group.submitted)
+        logprobs = None if logprob is None else [logprob]
+        self._outbox.append(Tokens(group.request.id, sequence.choice, [token], logprobs, cached))
+
+    def _tell_finished(self, sequence: Sequence, choice: int, reason: str, complete: bool) -> None:
+        self._outbox.append(Finished(sequence.group.request.id, choice, reason, complete))
+        self._figures.counters[f"finished_{reason}"] += 1
+
+    def _note_admissions(self, admitted: list[Sequence]) -> None:
+        now = self._clock()
+        for sequence in admitted:
+            group = sequence.group
+            if group.admitted is None:
+                group.admitted = now
+                group.cached = sequence.computed
+                self._queued -= 1
+                self._figures.counters["prompt_tokens"] += len(group.request.prompt)
+                self._figures.counters["cached_tokens"] += group.cached
+                self._figures.observe("queue_time", now - group.submitted)
+
+    def report(self, id: str = "") -> Report:
+        """Gauges of this moment, counters and new observations; `Figures` names them."""
+        scheduler = self._scheduler
+        self._figures.counters["preemptions"] = scheduler.preemptions
+        return self._figures.report(
+            id,
+            {
+                "running": len(scheduler.prefilling) + len(scheduler.decoding),
+                "waiting": len(scheduler.waiting) + len(scheduler.returning) + len(self._unresolved),
+                "parked": len(scheduler.parked) - len(self._unresolved),
+                "kv_blocks_used": self._pool.n_used,
+                "kv_blocks_total": self._pool.num_blocks,
+                "prefix_hit_tokens": self._cache.hit_tokens,
+                "prefix_asked_tokens": self._cache.asked_tokens,
+            },
+        )
+
+    def check(self) -> None:
+        """Hold the block pool against the living sequences. AssertionError names the first fault."""
+        self._pool.check(self._scheduler.block_tables())

@@ -1,0 +1,282 @@
+"""Scheduler: which sequences the next forward pass computes, and which blocks they write.
+
+Every step has a budget of tokens. Sequences that decode come first, one token each, since somebody is reading along;
+what is left goes to prompts, in chunks (Agrawal et al., Sarathi-Serve, OSDI 2024), first those begun, then new ones.
+
+Memory. A sequence is admitted when all blocks of its present tokens are free, with one to spare for each that runs; so
+only decoding needs new blocks later: one when a block is full, and one when the last block is shared (copy on write:
+choices of a request split in the middle of a block). When none is free, somebody is preempted: parked sequences first,
+then whoever comes last (`Sequence.key`). The first in order is thus never preempted by the others and always moves on,
+and a request is refused only when it would not fit into an empty pool. Preemption is by recomputation: the blocks go,
+the tokens stay, and the prefix cache often gives most of the blocks back.
+
+    waiting ─admit─▶ prefilling ─▶ decoding ◀─slot─ returning ◀─ parked
+    no blocks        all its blocks, a slot          blocks, no slot
+
+A parked sequence needs no slot and no budget, so nobody waits for its grammar.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from engine.batch import Step, StepBuffers
+from engine.blocks import BlockPool
+from engine.prefix_cache import PrefixCache
+from engine.sequence import NO_SLOT, Sequence, Status
+from schemas.engine import Submit
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``max_sequences``: slots, that is sequences a step. ``max_batch_tokens``: tokens a step, at least one a slot.
+    ``max_waiting``: requests that may wait for their first admission."""
+
+    max_sequences: int = 64
+    max_batch_tokens: int = 512
+    max_waiting: int = 256
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_sequences <= self.max_batch_tokens:
+            raise ValueError(
+                f"max_batch_tokens = {self.max_batch_tokens} must leave a token a step for each of "
+                f"max_sequences = {self.max_sequences}, which must be at least 1"
+            )
+
+
+class Scheduler:
+    """Owns slots, queues and block tables. A sequence is in exactly one queue until `remove`."""
+
+    def __init__(self, pool: BlockPool, cache: PrefixCache, context_length: int, limits: Limits) -> None:
+        self.pool = pool
+        self.cache = cache
+        self.context_length = context_length
+        self.limits = limits
+        self.waiting: list[Sequence] = []
+        self.prefilling: list[Sequence] = []
+        self.decoding: list[Sequence] = []
+        self.returning: list[Sequence] = []
+        self.parked: dict[Sequence, None] = {}
+        self.preemptions = 0
+        self._free_slots = list(range(limits.max_sequences))
+        self._buffers = StepBuffers(pool, context_length, limits.max_sequences, limits.max_batch_tokens)
+
+    # What comes in and goes out
+
+    def refusal(self, request: Submit) -> str | None:
+        """Why ``request`` could never run here, or None."""
+        longest = len(request.prompt) + request.max_tokens
+        if longest > self.context_length:
+            return (
+                f"prompt of {len(request.prompt)} tokens and max_tokens = {request.max_tokens} exceed the context "
+                f"of {self.context_length} tokens"
+            )
+        if self.pool.blocks_for(longest - 1) > self.pool.num_blocks:
+            return (
+                f"prompt of {len(request.prompt)} tokens and max_tokens = {request.max_tokens} exceed the KV memory "
+                f"of {self.pool.num_blocks * self.pool.block_size} tokens"
+            )
+        if request.n > self.limits.max_sequences:
+            return f"n = {request.n} exceeds the {self.limits.max_sequences} sequences that may run at once"
+        return None
+
+    def park(self, sequence: Sequence) -> None:
+        """Set a sequence aside until its grammar is expanded: a new one, or a decoding one, which keeps its blocks."""
+        if sequence.status is Status.DECODE:
+            self.decoding.remove(sequence)
+            self._vacate(sequence)
+        sequence.status = Status.PARKED
+        self.parked[sequence] = None
+
+    def unpark(self, sequence: Sequence) -> None:
+        """The row of a parked sequence is known: let it run again."""
+        del self.parked[sequence]
+        sequence.status = Status.WAITING
+        insort(self.returning if sequence.blocks else self.waiting, sequence, key=_key)
+
+    def fork(self, leader: Sequence) -> list[Sequence]:
+        """Split off the other choices of a sequence whose prompt is computed. They share its blocks."""
+        twins = [leader.fork(choice) for choice in leader.forks]
+        leader.forks = []
+        for twin in twins:
+            for block in twin.blocks:
+                self.pool.retain(block)
+            self._occupy(twin)
+            self.decoding.append(twin)
+        return twins
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, whatever its status, and release its blocks."""
+        match sequence.status:
+            case Status.WAITING:
+                (self.returning if sequence.blocks else self.waiting).remove(sequence)
+            case Status.PARKED:
+                del self.parked[sequence]
+            case Status.PREFILL:
+                self.prefilling.remove(sequence)
+                self._vacate(sequence)
+            case Status.DECODE:
+                self.decoding.remove(sequence)
+                self._vacate(sequence)
+            case Status.FINISHED:
+                raise AssertionError(f"choice {sequence.choice} of {sequence.group.request.id} has already left")
+        self._drop_blocks(sequence)
+        sequence.status = Status.FINISHED
+
+    @property
+    def can_run(self) -> bool:
+        """Something is there that a step may move on."""
+        return bool(self.decoding or self.prefilling or self.returning or self.waiting)
+
+    def block_tables(self) -> list[list[int]]:
+        """The block tables of all living sequences, for `BlockPool.check`."""
+        return [s.blocks for s in chain(self.waiting, self._holders())]
+
+    # One step
+
+    def schedule(self) -> Step | None:
+        """Plan a step; None when nothing can run. Its arrays are valid until the next call."""
+        before = self.preemptions
+        while self.returning and self._open_slots() > 0:
+            self._start(self.returning.pop(0), Status.DECODE, self.decoding)
+        copies = self._grow_decoding()
+
+        decoding = self.decoding.copy()
+        budget = self.limits.max_batch_tokens - len(decoding)
+        chunks: list[tuple[Sequence, int]] = []
+        for sequence in self.prefilling:
+            budget = _cut(sequence, budget, chunks)
+        admitted: list[Sequence] = []
+        while self.waiting and budget > 0 and self.preemptions == before and self._place(self.waiting[0]):
+            sequence = self.waiting.pop(0)
+            self._start(sequence, Status.PREFILL, self.prefilling)
+            admitted.append(sequence)
+            budget = _cut(sequence, budget, chunks)
+
+        if not decoding and not chunks:
+            return None
+        step = self._buffers.fill(decoding, chunks)
+        step.admitted, step.copies = admitted, copies
+        return step
+
+    def computed(self, step: Step) -> None:
+        """The forward pass has written what ``step`` planned: count it, and offer full blocks to the prefix cache."""
+        size = self.pool.block_size
+        for sequence, length in zip(step.sequences, step.lengths, strict=True):
+            sequence.computed += length
+            full = sequence.computed // size
+            if full > sequence.published:
+                self.cache.publish(sequence.chain, sequence.tokens, sequence.blocks, sequence.published, full)
+                sequence.published = full
+        for sequence in step.sampled:
+            if sequence.status is Status.PREFILL:
+                self.prefilling.remove(sequence)
+                self.decoding.append(sequence)
+                sequence.status = Status.DECODE
+
+    def _place(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence all blocks of its present tokens, or nothing."""
+        running = len(self.decoding) + len(self.prefilling)
+        if sequence.weight > self._open_slots():
+            return False
+        blocks = self.cache.match(sequence.chain, sequence.tokens)
+        lacking = self.pool.blocks_for(len(sequence.tokens)) - len(blocks)
+        spare = running + len(sequence.forks) if running else 0
+        while self.pool.n_free < lacking + spare:
+            if running:
+                self.pool.release_all(blocks)
+                return False
+            self._preempt(max((s for s in self.parked if s.blocks), key=_key))
+        self.cache.count(len(blocks) * self.pool.block_size, len(sequence.tokens))
+        sequence.computed = len(blocks) * self.pool.block_size
+        sequence.published = len(blocks)
+        sequence.blocks = blocks + [self.pool.allocate() for _ in range(lacking)]
+        return True
+
+    def _grow_decoding(self) -> list[tuple[int, int]]:
+        """Give each decoding sequence the slot its next token is written to. Returns the blocks to copy.
+
+        In order of `Sequence.key`: whoever is preempted for a sequence comes after it and was given nothing yet.
+        """
+        copies: list[tuple[int, int]] = []
+        for sequence in sorted(filter(self._lacks_block, self.decoding), key=_key):
+            while sequence.status is Status.DECODE and self._lacks_block(sequence):
+                if self.pool.n_free == 0:
+                    self._preempt(max(self._holders(), key=_expendable))
+                elif sequence.computed == len(sequence.blocks) * self.pool.block_size:
+                    sequence.blocks.append(self.pool.allocate())
+                    self._buffers.tables[sequence.slot, len(sequence.blocks) - 1] = sequence.blocks[-1]
+                else:
+                    shared, sequence.blocks[-1] = sequence.blocks[-1], self.pool.allocate()
+                    self._buffers.tables[sequence.slot, len(sequence.blocks) - 1] = sequence.blocks[-1]
+                    self.pool.release(shared)
+                    copies.append((shared, sequence.blocks[-1]))
+        return copies
+
+    def _lacks_block(self, sequence: Sequence) -> bool:
+        blocks = sequence.blocks
+        return sequence.computed == len(blocks) * self.pool.block_size or self.pool.references[blocks[-1]] > 1
+
+    # Memory and slots
+
+    def _holders(self) -> Iterator[Sequence]:
+        return (s for s in chain(self.parked, self.returning, self.prefilling, self.decoding) if s.blocks)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.preemptions += 1
+        match sequence.status:
+            case Status.PREFILL:
+                self.prefilling.remove(sequence)
+                self._vacate(sequence)
+            case Status.DECODE:
+                self.decoding.remove(sequence)
+                self._vacate(sequence)
+            case Status.WAITING:
+                self.returning.remove(sequence)
+            case _:
+                pass
+        self._drop_blocks(sequence)
+        if sequence.status is not Status.PARKED:
+            sequence.status = Status.WAITING
+            insort(self.waiting, sequence, key=_key)
+
+    def _drop_blocks(self, sequence: Sequence) -> None:
+        self.pool.release_all(sequence.blocks)
+        sequence.blocks = []
+        sequence.computed = sequence.published = 0
+
+    def _open_slots(self) -> int:
+        """Free slots that no fork of a running prompt is going to take."""
+        return len(self._free_slots) - sum(len(s.forks) for s in self.prefilling)
+
+    def _start(self, sequence: Sequence, status: Status, queue: list[Sequence]) -> None:
+        self._occupy(sequence)
+        sequence.status = status
+        queue.append(sequence)
+
+    def _occupy(self, sequence: Sequence) -> None:
+        sequence.slot = self._free_slots.pop()
+        self._buffers.tables[sequence.slot, : len(sequence.blocks)] = sequence.blocks
+
+    def _vacate(self, sequence: Sequence) -> None:
+        self._free_slots.append(sequence.slot)
+        sequence.slot = NO_SLOT
+
+
+def _key(sequence: Sequence) -> tuple[int, int, int]:
+    return sequence.key
+
+
+def _expendable(sequence: Sequence) -> tuple[bool, tuple[int, int, int]]:
+    return sequence.status is Status.PARKED, sequence.key
+
+
+def _cut(sequence: Sequence, budget: int, chunks: list[tuple[Sequence, int]]) -> int:
+    """Plan a chunk of a prompt within ``budget`` tokens; returns what is left of it."""
+    length = min(budget, len(sequence.tokens) - sequence.computed)
+    if length > 0:
+        chunks.append((sequence, length))
+    return budget - length

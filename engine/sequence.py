@@ -1,0 +1,108 @@
+"""A sequence is one choice of a request while it is being generated; a group is the request.
+
+             ┌────────── preempted ─────────┐
+             ▼                              │
+    PARKED ─▶ WAITING ─▶ PREFILL ─▶ DECODE ─┴─▶ FINISHED      (any status → FINISHED: cancelled or failed)
+      ▲                               │  ▲
+      └──── a state is unexpanded ────┘  └── expanded, and a slot is free (else WAITING)
+
+PARKED sequences wait for the grammar, WAITING ones for memory or a slot. Both may hold blocks: parked ones keep theirs,
+and lose them only to somebody who can run. A preempted sequence keeps its tokens and computes their keys and
+values again.
+
+A request for n choices begins as one sequence with ``forks``, the choices still to be born; it splits when the prompt
+is computed, and from then on its choices are scheduled, preempted and finished one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from schemas.engine import Submit, TokenLogprobs
+
+NO_SLOT = -1
+
+
+class Status(Enum):
+    WAITING = "waiting"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    PARKED = "parked"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """A request with its unfinished choices. Times are the loop's clock, in seconds."""
+
+    request: Submit
+    program: int
+    seed: int
+    """Of the sampling noise, uint64; a choice adds its index to the key, not to the seed."""
+    arrival: int
+    """Running number of the request."""
+    stops: frozenset[int]
+    """Ids that may end a choice: end of sequence and the request's own."""
+    submitted: float
+    sequences: list[Sequence] = field(default_factory=list)
+    admitted: float | None = None
+    cached: int = 0
+    """Prompt tokens found in the prefix cache at the first admission."""
+    begun: bool = False
+    """A first token was told."""
+    longest: int = field(init=False)
+    """Tokens of prompt and text at which a choice is cut."""
+
+    def __post_init__(self) -> None:
+        self.longest = len(self.request.prompt) + self.request.max_tokens
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One choice. ``tokens``: prompt and generated ids; the last one is never computed before the next is drawn."""
+
+    group: Group
+    choice: int
+    tokens: list[int]
+    chain: list[bytes]
+    """Prefix digests of the first full blocks, behind the tenant's root."""
+    forks: list[int] = field(default_factory=list)
+    """Other choices that are born when this one's prompt is computed."""
+    state: int = 0
+    """State of the constraint after ``tokens``."""
+    row: int = 0
+    """Mask of the next token; of no meaning while PARKED."""
+    status: Status = Status.PARKED
+    pending: tuple[int, TokenLogprobs | None] | None = None
+    """A token that was drawn but met an unexpanded state: not yet part of ``tokens``."""
+    blocks: list[int] = field(default_factory=list)
+    computed: int = 0
+    """Tokens whose keys and values are in ``blocks``."""
+    published: int = 0
+    """Leading blocks that came from the prefix cache or were offered to it."""
+    slot: int = NO_SLOT
+    """Place in the persistent arrays of scheduler and sampler, while PREFILL or DECODE."""
+    first_token: float | None = None
+    """When it was told, on the loop's clock."""
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Who comes first: the lower priority number, then the earlier request, then the lower choice."""
+        return self.group.request.priority, self.group.arrival, self.choice
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - len(self.group.request.prompt)
+
+    @property
+    def weight(self) -> int:
+        """Slots it will need: its own and its forks'."""
+        return 1 + len(self.forks)
+
+    def fork(self, choice: int) -> Sequence:
+        """A copy for another choice that shares the blocks; the caller counts the references."""
+        twin = Sequence(self.group, choice, self.tokens.copy(), self.chain.copy())
+        twin.state, twin.row, twin.status = self.state, self.row, self.status
+        twin.blocks, twin.computed, twin.published = self.blocks.copy(), self.computed, self.published
+        return twin
