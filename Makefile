@@ -22,8 +22,8 @@ serve: model ## Serve the default model on 127.0.0.1:8000 (ARGS="--port 9000" pa
 test: model lint ## Run the linters and the default tests (below 15 minutes on 2 cores)
 	@$(BIN)/pytest -m "not slow"
 
-test-all: model lint types ## Run everything, slow tests included
-	@$(BIN)/pytest
+test-all: model lint types ## Run everything, slow tests included, and search for new counterexamples
+	@HYPOTHESIS_PROFILE=searching $(BIN)/pytest
 
 lint: setup ## Check style, formatting and the import rules
 	@$(BIN)/ruff check --quiet .
