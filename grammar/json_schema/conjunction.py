@@ -103,9 +103,7 @@ def common_multiple(shape: NumberShape) -> Fraction:
     return step
 
 
-def array_shape(
-    prefix: Iterable[Goal], rest: Goal | None, min_items: int, max_items: int | None
-) -> ArrayShape | None:
+def array_shape(prefix: Iterable[Goal], rest: Goal | None, min_items: int, max_items: int | None) -> ArrayShape | None:
     """The canonical shape; goals that are NEVER cut it. None when too few items are left."""
     goals = list(prefix)
     if max_items is not None and max_items <= len(goals):

@@ -181,7 +181,9 @@ class Document:
             if isinstance(value, list):
                 within = dict(_children(value))
             if step not in within:
-                raise ConstraintError(f"$ref {reference!r} points to nothing: no {step!r} in {place.pointer or '/'}", pointer)
+                raise ConstraintError(
+                    f"$ref {reference!r} points to nothing: no {step!r} in {place.pointer or '/'}", pointer
+                )
             place = self.child(place, step)
         return place
 

@@ -245,7 +245,9 @@ class Normal:
         self._spend(1 + len(place.schema), place)
         shapes = tuple(shape for shape in clause.shapes if self._string_has_value(shape, place, "/pattern"))
         if not shapes:
-            why = "no string of its length matches its pattern" if clause.shapes else clause.clash or "it allows no type"
+            why = (
+                "no string of its length matches its pattern" if clause.shapes else clause.clash or "it allows no type"
+            )
             self._empty[goal] = (place.pointer, why)
         for values in clause.values:
             shapes = self._narrow(goal, shapes, self._candidates(values, place), "none of the values of enum or const")
@@ -259,9 +261,7 @@ class Normal:
             shapes = self._narrow(goal, shapes, self._either(clause.one_of), "no branch of oneOf")
         return shapes
 
-    def _narrow(
-        self, goal: Goal, shapes: tuple[Shape, ...], others: tuple[Shape, ...], what: str
-    ) -> tuple[Shape, ...]:
+    def _narrow(self, goal: Goal, shapes: tuple[Shape, ...], others: tuple[Shape, ...], what: str) -> tuple[Shape, ...]:
         place = self._place(goal)
         both = self._product(shapes, others, place)
         if shapes and not both:
@@ -389,7 +389,9 @@ class Normal:
             fitting = [shape for shape in shapes if self._fits(shape, goal)]
             if not fitting:
                 why = "no string matches its patterns within its lengths"
-                return UnsatisfiableConstraint(f"nothing can ever satisfy this schema: {why}", self._place(goal).pointer)
+                return UnsatisfiableConstraint(
+                    f"nothing can ever satisfy this schema: {why}", self._place(goal).pointer
+                )
             goal = min(need for need in needs(fitting[0]) if need not in self.productivity.proofs)
         reason = "nothing can ever satisfy this schema: each value must contain another one like it, without end"
         return UnsatisfiableConstraint(reason, self._place(goal).pointer)

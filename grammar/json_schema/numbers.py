@@ -1,0 +1,419 @@
+"""Number shapes as a deterministic automaton over the bytes of JSON numbers.
+
+    text       -?(0|[1-9][0-9]*)(\\.[0-9]+)?      and, where no shape has a bound,     [0-9](\\.[0-9]+)?e[+-]?[0-9]{1,3}
+    state      a text that stands for all texts with the same future
+
+A state is literally the beginning of a number, so everything about it is exact arithmetic: a byte may come if some number
+that begins so, within the caps, is a value of some shape, spelled as the option says. Texts with the same *signature* have the same future,
+and the first of them met is the state of all: how many digits may still come, how the digits so far compare with those of each bound
+(less, equal, greater), their remainder by a divisor, and the text itself while it may still become a value of an enumeration.
+An unbounded integer has one state a digit count; a bound adds few.
+
+Caps: an integer part has at most 19 digits, and a number with a fraction at most 15 in all (a leading 0 not counted): two such numbers differ
+as doubles whenever they differ, so that a reader of doubles sees it on the same side of a bound as we do. Where no value
+of a shape is within a cap, the cap is raised to the shape's simplest value. Enumerated numbers have one spelling each and no caps.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Hashable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, floor
+from typing import Literal
+
+from grammar.errors import UnsatisfiableConstraint
+from grammar.json_schema.conjunction import common_multiple
+from grammar.json_schema.shapes import NumberEnum, NumberShape
+from grammar.json_schema.values import number_satisfies
+
+INTEGER_DIGITS = 19
+SIGNIFICANT_DIGITS = 15
+MAX_EXPONENT = 307
+"""With one digit before the point, below the largest double."""
+PLAIN_EXPONENTS = range(-6, 21)
+"""Decimal exponents of enumerated numbers that are spelled without one, as ECMA-262 does (Number::toString)."""
+DOUBLE_DIGITS = 17
+
+DIGITS = "0123456789"
+
+Spelling = Literal["canonical", "free"]
+ByteRange = tuple[int, int, str]
+
+
+def simplest(shape: NumberShape | NumberEnum) -> Fraction:
+    """A value of a shape that has one, with few digits: 0, else near the bound that is nearest to 0."""
+    if isinstance(shape, NumberEnum):
+        return shape.values[0]
+    zero = Fraction(0)
+    if number_satisfies(shape, zero):
+        return zero
+    above = shape.lo is not None and shape.lo >= 0
+    near, is_open = (shape.lo, shape.lo_open) if above else (shape.hi, shape.hi_open)
+    assert near is not None, "an interval without 0 has a bound that is nearest to it"
+    sign = 1 if above else -1
+    step = (
+        Fraction(10) ** len(str(floor(abs(near))))
+        if not (shape.integer or shape.multiple_of)
+        else common_multiple(shape)
+    )
+    while True:
+        steps = abs(near) / step
+        value = sign * step * (floor(steps) + 1 if is_open else ceil(steps))
+        if number_satisfies(shape, value):
+            return value
+        assert not shape.multiple_of and not shape.integer, "a shape has a value"
+        step /= 10
+
+
+def spell(number: Fraction) -> str:
+    """The canonical text of a number whose decimal expansion ends. It has an exponent where ECMA-262 writes one and doubles suffice."""
+    plain = spell_plain(number)
+    digits = Decimal(plain).as_tuple().digits
+    exponent = Decimal(plain).adjusted()
+    significant = "".join(map(str, digits)).strip("0")
+    if exponent in PLAIN_EXPONENTS or not significant or len(significant) > DOUBLE_DIGITS:
+        return plain
+    mantissa = significant[0] + ("." + significant[1:] if len(significant) > 1 else "")
+    return f"{'-' if number < 0 else ''}{mantissa}e{exponent}"
+
+
+def spell_plain(number: Fraction) -> str:
+    """As `spell`, never with an exponent."""
+    places = fraction_digits(number)
+    digits = str(abs(number.numerator) * (10**places // number.denominator)).rjust(places + 1, "0")
+    sign = "-" if number < 0 else ""
+    return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
+
+
+def fraction_digits(number: Fraction) -> int:
+    """Digits after the point in its decimal expansion, which must end."""
+    rest, twos, fives = number.denominator, 0, 0
+    while rest % 2 == 0:
+        rest, twos = rest // 2, twos + 1
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    assert rest == 1, f"{number} has no finite decimal expansion"
+    return max(twos, fives)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The part of a number shape on one side of zero, as bounds of the absolute value."""
+
+    lo: Fraction
+    lo_open: bool
+    hi: Fraction | None
+    hi_open: bool
+    step: Fraction | None
+    """Values are multiples of it."""
+    integer: bool
+
+    @staticmethod
+    def of(shape: NumberShape, negative: bool, zero: bool) -> _Side | None:
+        """The side of a shape; ``zero``: this side has a spelling of 0. None when nothing lies there."""
+        lo, lo_open, hi, hi_open = shape.lo, shape.lo_open, shape.hi, shape.hi_open
+        if negative:
+            lo, lo_open, hi, hi_open = None if hi is None else -hi, hi_open, None if lo is None else -lo, lo_open
+        if lo is None or lo < 0:
+            lo, lo_open = Fraction(0), False
+        if lo == 0 and not zero:
+            lo_open = True
+        if hi is not None and (hi < lo or (hi == lo and (lo_open or hi_open))):
+            return None
+        step = common_multiple(shape) if shape.integer or shape.multiple_of else None
+        return _Side(lo, lo_open, hi, hi_open, step, shape.integer)
+
+    def has_value(self, first: Fraction, last: Fraction, grain: Fraction) -> bool:
+        """Whether a multiple of ``grain`` in [first, last] lies on this side."""
+        if self.step is not None:
+            grain = common_multiple(NumberShape(multiple_of=(self.step, grain)))
+        low = ceil(max(first, self.lo) / grain)
+        if self.lo_open and low * grain == self.lo:
+            low += 1
+        top = last if self.hi is None else min(last, self.hi)
+        high = floor(top / grain)
+        if self.hi_open and high * grain == self.hi:
+            high -= 1
+        return low <= high
+
+    def relation(self, prefix: Prefix) -> Hashable:
+        """What of the digits so far still matters on this side: None if it is out of reach, SETTLED if all that follows is in."""
+        low = None if self.lo == 0 and not self.lo_open else prefix.compare(self.lo)
+        high = None if self.hi is None else prefix.compare(self.hi)
+        if prefix.growing:
+            if low == 1 and len(prefix.whole) >= len(str(floor(self.lo))):
+                low = None
+            if self.hi is not None and (high == 1 and len(prefix.whole) >= len(str(floor(self.hi)))):
+                return None
+        else:
+            if low == -1 or high == 1:
+                return None
+            low = None if low == 1 else low
+            high = None if high == -1 else high
+        if self.step is None:
+            return SETTLED if low is None and high is None else (low, high)
+        remainder = prefix.remainder(self.step)
+        return None if remainder is None else (low, high, remainder)
+
+
+SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The beginning of a number without exponent, taken apart. ``fraction`` is None before the point."""
+
+    negative: bool
+    whole: str
+    fraction: str | None
+
+    @staticmethod
+    def of(text: str) -> Prefix:
+        negative = text.startswith("-")
+        whole, point, fraction = text[negative:].partition(".")
+        return Prefix(negative, whole, fraction if point else None)
+
+    @property
+    def growing(self) -> bool:
+        """Whether the integer part may still get digits."""
+        return self.fraction is None and self.whole != "0"
+
+    @property
+    def digits(self) -> int:
+        """Those that count against the cap of numbers with a fraction."""
+        return (0 if self.whole == "0" else len(self.whole)) + len(self.fraction or "")
+
+    def compare(self, bound: Fraction) -> int:
+        """-1, 0 or 1: the digits so far against those of the bound in their places; a longer integer part is greater."""
+        whole = floor(bound)
+        if self.growing:
+            digits = str(whole)
+            if len(self.whole) > len(digits):
+                return 1
+            mine, other = int(self.whole), int(digits[: len(self.whole)])
+        else:
+            mine, other = int(self.whole), whole
+            if mine == other and self.fraction:
+                mine, other = int(self.fraction), floor((bound - whole) * 10 ** len(self.fraction))
+        return (mine > other) - (mine < other)
+
+    def remainder(self, step: Fraction) -> tuple[int, int] | None:
+        """(digits after the point, remainder) by a divisor; None when no number that begins so is a multiple."""
+        places = fraction_digits(step)
+        divisor = step.numerator * 10**places // step.denominator
+        fraction = self.fraction or ""
+        beyond = fraction[places:]
+        if beyond.strip("0"):
+            return None
+        remainder = int(self.whole + fraction[:places]) % divisor
+        if len(fraction) >= places and self.fraction is not None:
+            return None if remainder else (places, 0)
+        return len(fraction), remainder
+
+
+class NumberAutomaton:
+    """Accepts the texts of numbers that satisfy at least one shape, and tells which. Stepped lazily; every state is productive.
+
+    ``spelling`` "canonical" writes integers without fraction and never -0; "free" also as 1.0, 1e2, -0. Raises
+    UnsatisfiableConstraint when no shape has a value, which shapes from `Normal` do not cause.
+    """
+
+    def __init__(self, shapes: tuple[NumberShape | NumberEnum, ...], spelling: Spelling = "canonical") -> None:
+        self.shapes = shapes
+        self.start: str = ""
+        self._free = spelling == "free"
+        intervals = [shape for shape in shapes if isinstance(shape, NumberShape)]
+        self._integer_digits, self._digits = INTEGER_DIGITS, SIGNIFICANT_DIGITS
+        for shape in intervals:
+            whole, _, fraction = spell_plain(abs(simplest(shape))).partition(".")
+            self._integer_digits = max(self._integer_digits, len(whole))
+            if fraction:
+                self._digits = max(self._digits, len(whole.lstrip("0")) + len(fraction))
+        self._sides = tuple(
+            [_Side.of(shape, negative, self._free or not negative) for shape in intervals] for negative in (False, True)
+        )
+        values = dict.fromkeys(v for shape in shapes if isinstance(shape, NumberEnum) for v in shape.values)
+        spelled = {spell(value) for value in values}
+        if self._free:
+            spelled |= {f"{value}.0" for value in values if value.denominator == 1}
+        self._spelled = sorted(spelled)
+        self._plain = sorted(spell_plain(value) for value in values)
+        self._exponents = _exponent_form(intervals, self._free) if len(intervals) == len(shapes) else None
+        self._states: dict[Hashable, str | None] = {}
+        """Signature → its state, or None when nothing productive has it."""
+        self._settled: set[str] = set()
+        if self._step("", "-") is None and all(self._step("", digit) is None for digit in DIGITS):
+            raise UnsatisfiableConstraint("no number satisfies any of the shapes")
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The caps within which every value has a spelling."""
+        return {"integer_digits": self._integer_digits, "significant_digits": self._digits, "exponent": MAX_EXPONENT}
+
+    def edges(self, state: str) -> list[ByteRange]:
+        """(first byte, last byte, next state) of the bytes that may come, ascending and disjoint."""
+        edges: list[ByteRange] = []
+        following: str | None = None
+        for char in "+-.0123456789Ee":
+            # Where no digit is told from another, 0 speaks for all.
+            if char not in DIGITS or char == "0" or state not in self._settled:
+                following = self._step(state, char)
+            if following is None:
+                continue
+            byte = ord(char)
+            if edges and edges[-1][1] == byte - 1 and edges[-1][2] == following:
+                edges[-1] = (edges[-1][0], byte, following)
+            else:
+                edges.append((byte, byte, following))
+        return edges
+
+    def accepting(self, state: str) -> frozenset[int]:
+        """Indices of the shapes that the number written so far satisfies, by value; empty if it is no sentence."""
+        if not self._is_sentence(state):
+            return frozenset()
+        number = Fraction(state)
+        return frozenset(i for i, shape in enumerate(self.shapes) if number_satisfies(shape, number))
+
+    def _is_sentence(self, text: str) -> bool:
+        if _among(text, self._spelled):
+            return True
+        if not text[-1:].isdigit():
+            return False
+        if "e" in text.lower():
+            return self._exponents is not None
+        prefix, value = Prefix.of(text), abs(Fraction(text))
+        return any(
+            side is not None and self._may_spell(side, prefix) and side.has_value(value, value, value or Fraction(1))
+            for side in self._sides[prefix.negative]
+        )
+
+    def _step(self, state: str, char: str) -> str | None:
+        """The state after one more character, or None if it may not come."""
+        text = state + char
+        if text == "-":
+            return text if any(self._step(text, digit) is not None for digit in DIGITS) else None
+        enumerated = _begins(text, self._spelled)
+        if not self._within_caps(state, char):
+            if enumerated:
+                return text
+            return self._exponent_step(state, char) if self._exponents is not None else None
+        prefix = Prefix.of(text)
+        sides = self._sides[prefix.negative]
+        relations = tuple(None if side is None else side.relation(prefix) for side in sides)
+        settled = all(relation is None or relation is SETTLED for relation in relations)
+        near = text if enumerated or self._may_equal_enumerated(text) else ""
+        signature = (
+            ("whole", len(prefix.whole)) if prefix.growing else (prefix.fraction == "", self._digits - prefix.digits),
+            self._exponents is not None and len(prefix.whole) == 1,
+            None if settled else prefix.negative,
+            relations,
+            near,
+        )
+        if signature not in self._states:
+            alive = enumerated or any(
+                side is not None and relation is not None and self._completable(side, prefix)
+                for side, relation in zip(sides, relations, strict=True)
+            )
+            self._states[signature] = text if alive else None
+            if settled and not near and text != "0" and text != "-0":
+                self._settled.add(text)
+        return self._states[signature]
+
+    def _within_caps(self, state: str, char: str) -> bool:
+        """Whether ``state + char`` begins a number without exponent that an interval may spell."""
+        if state in ("", "-"):
+            return char in DIGITS
+        if "e" in state.lower() or (char not in DIGITS and char != "."):
+            return False
+        prefix = Prefix.of(state)
+        if char == ".":
+            return prefix.fraction is None and prefix.digits < self._digits
+        if prefix.fraction is None:
+            return prefix.growing and len(prefix.whole) < self._integer_digits
+        return prefix.digits < self._digits
+
+    def _may_spell(self, side: _Side, prefix: Prefix) -> bool:
+        """Integers have a point in the free spelling only."""
+        return prefix.fraction is None or self._free or not side.integer
+
+    def _completable(self, side: _Side, prefix: Prefix) -> bool:
+        """Whether some number that begins so, within the caps, lies on the side of a shape in its spelling."""
+        if not self._may_spell(side, prefix):
+            return False
+        whole = int(prefix.whole)
+        if not prefix.growing:
+            fraction = prefix.fraction or ""
+            written = Fraction(int(prefix.whole + fraction), 10 ** len(fraction))
+            room = 0 if side.integer and prefix.fraction is None else self._digits - prefix.digits
+            grain = Fraction(1, 10 ** (len(fraction) + room))
+            return side.has_value(written, written + Fraction(1, 10 ** len(fraction)) - grain, grain)
+        for more in range(self._integer_digits - len(prefix.whole) + 1):
+            first, beyond = whole * 10**more, (whole + 1) * 10**more
+            if side.hi is not None and first > side.hi:
+                return False
+            if beyond > side.lo:
+                room = 0 if side.integer else max(0, self._digits - len(prefix.whole) - more)
+                grain = Fraction(1, 10**room)
+                if side.has_value(Fraction(first), beyond - grain, grain):
+                    return True
+        return False
+
+    def _may_equal_enumerated(self, text: str) -> bool:
+        """Whether a number that begins so may be an enumerated one, in whatever spelling."""
+        if not self._plain:
+            return False
+        if text.startswith("-") and not text.strip("-0."):
+            text = text[1:]
+        return _begins(text, self._plain) or ("." in text and _among(text.rstrip("0").rstrip("."), self._plain))
+
+    def _exponent_step(self, state: str, char: str) -> str | None:
+        """The state after one more character of a number with exponent; numbers here are unbounded."""
+        mantissa, mark, exponent = state.lower().partition("e")
+        if not mark:
+            if char not in ("eE" if self._free else "e") or not mantissa[-1:].isdigit():
+                return None
+            prefix = Prefix.of(mantissa)
+            if len(prefix.whole) > 1 or (self._exponents == "integer" and prefix.fraction is not None):
+                return None
+            if prefix.negative and not self._free and not mantissa.strip("-0."):
+                return None
+            return self._states.setdefault("e", state + char)
+        if char in "+-":
+            allowed = not exponent and not (char == "-" and self._exponents == "integer")
+            return self._states.setdefault("sign", state + char) if allowed else None
+        digits = exponent.lstrip("+-") + char
+        if char not in DIGITS or len(digits) > 3 or int(digits) > MAX_EXPONENT:
+            return None
+        return self._states.setdefault(("exponent", _exponent_room(digits)), state + char)
+
+
+def _exponent_form(intervals: list[NumberShape], free: bool) -> Literal["number", "integer"] | None:
+    """Which numbers are written with exponents: only where no shape has anything to compare."""
+    if intervals and all(shape == NumberShape() for shape in intervals):
+        return "number"
+    if free and intervals and all(shape == NumberShape(integer=True) for shape in intervals):
+        return "integer"
+    return None
+
+
+def _exponent_room(digits: str) -> str:
+    """What may follow the digits of an exponent: the digits with which the cap leaves the same room."""
+    if len(digits) == 3 or (len(digits) == 2 and int(digits) > MAX_EXPONENT // 10):
+        return "none"
+    if int(digits) == MAX_EXPONENT // 10 ** (3 - len(digits)):
+        return digits
+    return "one" if len(digits) == 2 or int(digits) > MAX_EXPONENT // 100 else "two"
+
+
+def _begins(text: str, texts: list[str]) -> bool:
+    """Whether one of the sorted texts begins with ``text``."""
+    at = bisect_left(texts, text)
+    return at < len(texts) and texts[at].startswith(text)
+
+
+def _among(text: str, texts: list[str]) -> bool:
+    at = bisect_left(texts, text)
+    return at < len(texts) and texts[at] == text
