@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fsm import compile_constraint as compile_constraint
     from grammar import Choice as Choice
     from grammar import ConstraintError as ConstraintError
+    from grammar import JsonObject as JsonObject
     from grammar import JsonSchema as JsonSchema
     from grammar import Regex as Regex
 
@@ -27,13 +28,23 @@ __version__ = "0.1.0"
 _ROOMS = {
     "Choice": "grammar",
     "ConstraintError": "grammar",
+    "JsonObject": "grammar",
     "JsonSchema": "grammar",
     "Regex": "grammar",
     "TokenTable": "fsm",
     "compile_constraint": "fsm",
 }
 
-__all__ = ["Choice", "ConstraintError", "JsonSchema", "Regex", "TokenTable", "__version__", "compile_constraint"]
+__all__ = [
+    "Choice",
+    "ConstraintError",
+    "JsonObject",
+    "JsonSchema",
+    "Regex",
+    "TokenTable",
+    "__version__",
+    "compile_constraint",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -59,6 +59,6 @@ def named(option: str) -> dict[str, str]:
     """``NAME=MODEL``; without a name, a file or folder is called as it is called on disk, others by their id."""
     name, equals, path = option.rpartition("=")
     if not equals:
-        on_disk = PurePath(path).name.removesuffix(".gguf")
+        on_disk = PurePath(path.rpartition(":")[2]).name.removesuffix(".gguf")
         name = on_disk if path.endswith(".gguf") or os.path.exists(path) else path
     return {"name": name, "path": path}
