@@ -144,7 +144,7 @@ class TestCompile:
     def test_what_cannot_be_enforced_is_refused_with_its_place(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        schema = '{"properties": {"a": {"type": "integer", "minimum": 2, "maximum": 1}}, "required": ["a"], "type": "object"}'
+        schema = '{"type": "object", "properties": {"a": {"minimum": 2, "maximum": 1}}, "required": ["a"], "not": {}}'
         status, report, said = compiled(tmp_path / "s.json", schema, capsys)
         assert (status, report) == (1, None)
         assert "at `" in said
