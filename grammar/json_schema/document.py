@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn, cast
@@ -105,6 +105,8 @@ class Resource:
     root: Location
     uri: str
     dialect: Dialect
+    prefix: str = ""
+    """Before pointers into a document of the registry: its URI and "#"."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,24 +121,27 @@ class Location:
 
     @property
     def pointer(self) -> str:
-        """Its JSON pointer from the document's root; "" for the root."""
+        """Its JSON pointer from the document's root, "" for the root; in another document a URI with the pointer as fragment."""
         steps: list[str] = []
-        place: Location | None = self
-        while place is not None:
+        place = self
+        while place.parent is not None:
             steps += reversed(place.steps)
             place = place.parent
-        return "".join("/" + escape(step) for step in reversed(steps))
+        return place.resource.prefix + "".join("/" + escape(step) for step in reversed(steps))
 
 
 class Document:
-    """A decoded schema and its locations. The schema must not change while the document lives."""
+    """A decoded schema and its locations. Neither it nor ``registry``, the documents that references may name by URI, must
+    change while the document lives."""
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: Any, registry: Mapping[str, Any] | None = None) -> None:
+        self._registry = {urldefrag(uri)[0]: other for uri, other in (registry or {}).items()}
         self._locations: dict[int, Location] = {}
         """By identity of the value there: each dict and list of a decoded text is an object of its own."""
         self._resources: dict[str, Resource] = {}
         self._anchors: dict[tuple[str, str], Location] = {}
-        self._indexed = False
+        self._index_pending: list[Location] = []
+        """Roots of documents whose identifiers were not looked for yet."""
         self.root = self._resource_at(schema, None, (), "", UNDECLARED).root
 
     def child(self, parent: Location, *steps: str) -> Location:
@@ -158,10 +163,12 @@ class Document:
         else:
             self._index()
             uri, fragment = urldefrag(urljoin(place.resource.uri, reference))
-            found = self._resources.get(uri)
-            if found is None:
-                raise UnsupportedConstraint(f"$ref {reference!r} points outside the schema document", pointer)
-            resource = found
+            if uri not in self._resources and uri in self._registry:
+                self._resource_at(self._registry[uri], None, (), uri, place.resource.dialect, f"{uri}#")
+                self._index()
+            if uri not in self._resources:
+                raise UnsupportedConstraint(f"$ref {reference!r} points outside the documents at hand", pointer)
+            resource = self._resources[uri]
         fragment = unquote(fragment)
         if not fragment:
             return resource.root
@@ -202,10 +209,10 @@ class Document:
         return location
 
     def _resource_at(
-        self, schema: Any, parent: Location | None, steps: tuple[str, ...], uri: str, dialect: Dialect
+        self, schema: Any, parent: Location | None, steps: tuple[str, ...], uri: str, dialect: Dialect, prefix: str = ""
     ) -> Resource:
         """Make the resource whose root stands at ``steps`` below ``parent``, in the draft it declares or else inherits."""
-        resource = Resource(cast("Location", None), uri, dialect)
+        resource = Resource(cast("Location", None), uri, dialect, prefix)
         resource.root = root = Location(schema, parent, steps, resource)
         if isinstance(schema, dict):
             members = cast("dict[str, Any]", schema)
@@ -213,19 +220,19 @@ class Document:
                 resource.dialect = _declared(members["$schema"], root)
             identifier = members.get(resource.dialect.id_keyword)
             if parent is None and isinstance(identifier, str):
-                resource.uri = urldefrag(identifier)[0]
+                resource.uri = urldefrag(urljoin(uri, identifier))[0]
         self._locations[id(schema)] = root
-        self._resources.setdefault(resource.uri, resource)
+        for name in (uri, resource.uri):
+            self._resources.setdefault(name, resource)
+        if parent is None:
+            self._index_pending.append(root)
         return resource
 
     def _index(self) -> None:
         """Visit every sub-schema, so that identifiers are known; note anchors."""
-        if self._indexed:
-            return
-        self._indexed = True
-        stack = [self.root]
-        while stack:
-            place = stack.pop()
+        pending = self._index_pending
+        while pending:
+            place = pending.pop()
             if not isinstance(place.schema, dict):
                 continue
             schema = cast("dict[str, Any]", place.schema)
@@ -239,7 +246,7 @@ class Document:
                     self._anchors.setdefault((place.resource.uri, name), place)
             for keyword, value in schema.items():
                 if keyword in APPLICATORS:
-                    stack += (self.child(place, keyword, *steps) for steps in _places(APPLICATORS[keyword], value))
+                    pending += (self.child(place, keyword, *steps) for steps in _places(APPLICATORS[keyword], value))
 
 
 def _places(holds: Holds, value: Any) -> Sequence[tuple[str, ...]]:

@@ -111,13 +111,14 @@ class Reader:
             shapes.append(_NULL)
         if types & BOOLEAN:
             shapes.append(_BOOLEANS)
-        for kind, read in self._readers:
-            if types & kind:
-                shape = read(self, place, schema, integer)
-                if shape is None:
-                    clause.clash = _CLASHES[kind]
-                else:
-                    shapes.append(shape)
+        if types & NUMBER:
+            _add(clause, _number_shape(place, schema, integer), "no number lies within its bounds")
+        if types & STRING:
+            _add(clause, self._string(place, schema), "minLength exceeds maxLength")
+        if types & ARRAY:
+            _add(clause, self._array(place, schema), "there cannot be as many items as minItems asks for")
+        if types & OBJECT:
+            _add(clause, self._object(place, schema), "a required property is forbidden")
         if "enum" in schema:
             clause.values.append(_list(place, "enum", schema["enum"]))
         if "const" in schema and "const" in keywords:
@@ -168,19 +169,7 @@ class Reader:
             _malformed(place, keyword, members, "a list of one or more schemas")
         return [self._goal(self._document.child(place, keyword, str(i))) for i in range(len(members))]
 
-    def _number(self, place: Location, schema: dict[str, Any], integer: bool) -> Shape | None:
-        if _NUMBER_KEYWORDS.isdisjoint(schema):
-            return _INTEGERS if integer else _NUMBERS
-        lo, lo_open = _bound(place, schema, "minimum", "exclusiveMinimum", 1)
-        hi, hi_open = _bound(place, schema, "maximum", "exclusiveMaximum", -1)
-        factors: list[Fraction] = []
-        if "multipleOf" in schema:
-            factors.append(_number(place, "multipleOf", schema["multipleOf"]))
-            if factors[0] <= 0:
-                _malformed(place, "multipleOf", schema["multipleOf"], "a number above 0")
-        return number_shape(integer, lo, lo_open, hi, hi_open, factors)
-
-    def _string(self, place: Location, schema: dict[str, Any], _: bool) -> Shape | None:
+    def _string(self, place: Location, schema: dict[str, Any]) -> Shape | None:
         if "format" in schema and self._assert_formats:
             name = schema["format"]
             if isinstance(name, str) and name in FORMATS:
@@ -197,7 +186,7 @@ class Reader:
             return None
         return StringShape(low, high, patterns) if low or patterns or high is not None else ANY_STRING
 
-    def _array(self, place: Location, schema: dict[str, Any], _: bool) -> Shape | None:
+    def _array(self, place: Location, schema: dict[str, Any]) -> Shape | None:
         dialect = place.resource.dialect
         prefix: list[Goal] = []
         rest = ANY
@@ -214,7 +203,7 @@ class Reader:
             rest = self._child(place, "items")
         return array_shape(prefix, rest, _count(place, schema, "minItems") or 0, _count(place, schema, "maxItems"))
 
-    def _object(self, place: Location, schema: dict[str, Any], _: bool) -> Shape | None:
+    def _object(self, place: Location, schema: dict[str, Any]) -> Shape | None:
         properties = schema.get("properties")
         names = _names(place, schema)
         if properties is None and not names and "additionalProperties" not in schema:
@@ -240,20 +229,12 @@ class Reader:
     def _child(self, place: Location, *steps: str) -> Goal:
         return self._goal(self._document.child(place, *steps))
 
-    _readers: tuple[tuple[int, Callable[[Reader, Location, dict[str, Any], bool], Shape | None]], ...] = (
-        (NUMBER, _number),
-        (STRING, _string),
-        (ARRAY, _array),
-        (OBJECT, _object),
-    )
 
-
-_CLASHES = {
-    NUMBER: "no number lies within its bounds",
-    STRING: "minLength exceeds maxLength",
-    ARRAY: "there cannot be as many items as minItems asks for",
-    OBJECT: "a required property is forbidden",
-}
+def _add(clause: Clause, shape: Shape | None, clash: str) -> None:
+    if shape is None:
+        clause.clash = clash
+    else:
+        clause.shapes.append(shape)
 
 
 def _types(place: Location, value: Any) -> tuple[int, bool]:
@@ -273,6 +254,19 @@ def _names(place: Location, schema: dict[str, Any]) -> list[str]:
         if not isinstance(name, str):
             _malformed(place, "required", name, "a list of property names")
     return names
+
+
+def _number_shape(place: Location, schema: dict[str, Any], integer: bool) -> Shape | None:
+    if _NUMBER_KEYWORDS.isdisjoint(schema):
+        return _INTEGERS if integer else _NUMBERS
+    lo, lo_open = _bound(place, schema, "minimum", "exclusiveMinimum", 1)
+    hi, hi_open = _bound(place, schema, "maximum", "exclusiveMaximum", -1)
+    factors: list[Fraction] = []
+    if "multipleOf" in schema:
+        factors.append(_number(place, "multipleOf", schema["multipleOf"]))
+        if factors[0] <= 0:
+            _malformed(place, "multipleOf", schema["multipleOf"], "a number above 0")
+    return number_shape(integer, lo, lo_open, hi, hi_open, factors)
 
 
 def _bound(

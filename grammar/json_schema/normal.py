@@ -17,15 +17,17 @@ productivity stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, cast
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.json_schema.conjunction import ANY_SHAPES, Conjunction, array_shape, member_goal, union
 from grammar.json_schema.document import Document, Location
 from grammar.json_schema.keywords import Reader
+from grammar.json_schema.numbers import LIMITS
 from grammar.json_schema.productivity import Productivity, needs, parts
 from grammar.json_schema.shapes import (
     ANY,
@@ -83,12 +85,17 @@ class Normal:
     """
 
     any_goal: Goal = ANY
+    reasons: tuple[str, ...] = ()
+    """Why the normal form admits less than the schema; it never does, what would need a reason is refused."""
+    limits: Mapping[str, int] = MappingProxyType(LIMITS)
+    """Caps on what is spelled of what it admits."""
 
     def __init__(
         self,
         schema: Any,
         *,
         formats: str = "assert",
+        registry: Mapping[str, Any] | None = None,
         fuel: int = DEFAULT_FUEL,
         string_productive: Callable[[StringShape], bool] = lengths_allow,
         matches: Matches = _no_matcher,
@@ -98,7 +105,7 @@ class Normal:
         self.matches = matches
         self._string_productive = string_productive
         self._fuel = fuel
-        self._document = Document(schema)
+        self._document = Document(schema, registry)
         self._reader = Reader(self._document, self._goal_at, formats)
         self._conjunction = Conjunction(self._conjoin, matches)
         self._atoms: list[_Place] = []

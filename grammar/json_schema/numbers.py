@@ -21,7 +21,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, gcd
 from typing import Literal
 
 from grammar.errors import UnsatisfiableConstraint
@@ -33,6 +33,7 @@ INTEGER_DIGITS = 19
 SIGNIFICANT_DIGITS = 15
 MAX_EXPONENT = 307
 """With one digit before the point, below the largest double."""
+LIMITS = {"integer_digits": INTEGER_DIGITS, "significant_digits": SIGNIFICANT_DIGITS, "exponent": MAX_EXPONENT}
 PLAIN_EXPONENTS = range(-6, 21)
 """Decimal exponents of enumerated numbers that are spelled without one, as ECMA-262 does (Number::toString)."""
 DOUBLE_DIGITS = 17
@@ -100,69 +101,6 @@ def fraction_digits(number: Fraction) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """The part of a number shape on one side of zero, as bounds of the absolute value."""
-
-    lo: Fraction
-    lo_open: bool
-    hi: Fraction | None
-    hi_open: bool
-    step: Fraction | None
-    """Values are multiples of it."""
-    integer: bool
-
-    @staticmethod
-    def of(shape: NumberShape, negative: bool, zero: bool) -> _Side | None:
-        """The side of a shape; ``zero``: this side has a spelling of 0. None when nothing lies there."""
-        lo, lo_open, hi, hi_open = shape.lo, shape.lo_open, shape.hi, shape.hi_open
-        if negative:
-            lo, lo_open, hi, hi_open = None if hi is None else -hi, hi_open, None if lo is None else -lo, lo_open
-        if lo is None or lo < 0:
-            lo, lo_open = Fraction(0), False
-        if lo == 0 and not zero:
-            lo_open = True
-        if hi is not None and (hi < lo or (hi == lo and (lo_open or hi_open))):
-            return None
-        step = common_multiple(shape) if shape.integer or shape.multiple_of else None
-        return _Side(lo, lo_open, hi, hi_open, step, shape.integer)
-
-    def has_value(self, first: Fraction, last: Fraction, grain: Fraction) -> bool:
-        """Whether a multiple of ``grain`` in [first, last] lies on this side."""
-        if self.step is not None:
-            grain = common_multiple(NumberShape(multiple_of=(self.step, grain)))
-        low = ceil(max(first, self.lo) / grain)
-        if self.lo_open and low * grain == self.lo:
-            low += 1
-        top = last if self.hi is None else min(last, self.hi)
-        high = floor(top / grain)
-        if self.hi_open and high * grain == self.hi:
-            high -= 1
-        return low <= high
-
-    def relation(self, prefix: Prefix) -> Hashable:
-        """What of the digits so far still matters on this side: None if it is out of reach, SETTLED if all that follows is in."""
-        low = None if self.lo == 0 and not self.lo_open else prefix.compare(self.lo)
-        high = None if self.hi is None else prefix.compare(self.hi)
-        if prefix.growing:
-            if low == 1 and len(prefix.whole) >= len(str(floor(self.lo))):
-                low = None
-            if self.hi is not None and (high == 1 and len(prefix.whole) >= len(str(floor(self.hi)))):
-                return None
-        else:
-            if low == -1 or high == 1:
-                return None
-            low = None if low == 1 else low
-            high = None if high == -1 else high
-        if self.step is None:
-            return SETTLED if low is None and high is None else (low, high)
-        remainder = prefix.remainder(self.step)
-        return None if remainder is None else (low, high, remainder)
-
-
-SETTLED = "settled"
-
-
-@dataclass(frozen=True, slots=True)
 class Prefix:
     """The beginning of a number without exponent, taken apart. ``fraction`` is None before the point."""
 
@@ -186,32 +124,99 @@ class Prefix:
         """Those that count against the cap of numbers with a fraction."""
         return (0 if self.whole == "0" else len(self.whole)) + len(self.fraction or "")
 
-    def compare(self, bound: Fraction) -> int:
-        """-1, 0 or 1: the digits so far against those of the bound in their places; a longer integer part is greater."""
-        whole = floor(bound)
-        if self.growing:
-            digits = str(whole)
-            if len(self.whole) > len(digits):
+
+class _Bound:
+    """A bound of absolute values, against which digits are compared in their places."""
+
+    def __init__(self, value: Fraction, is_open: bool) -> None:
+        self.value = value
+        self.is_open = is_open
+        self.whole = floor(value)
+        self.digits = str(self.whole)
+
+    def compare(self, prefix: Prefix) -> int:
+        """-1, 0 or 1: the digits so far against the bound's; a longer integer part is greater."""
+        mine, other = int(prefix.whole), self.whole
+        if prefix.growing:
+            if len(prefix.whole) > len(self.digits):
                 return 1
-            mine, other = int(self.whole), int(digits[: len(self.whole)])
-        else:
-            mine, other = int(self.whole), whole
-            if mine == other and self.fraction:
-                mine, other = int(self.fraction), floor((bound - whole) * 10 ** len(self.fraction))
+            other = int(self.digits[: len(prefix.whole)])
+        elif mine == other and prefix.fraction:
+            mine, other = int(prefix.fraction), floor((self.value - other) * 10 ** len(prefix.fraction))
         return (mine > other) - (mine < other)
 
-    def remainder(self, step: Fraction) -> tuple[int, int] | None:
-        """(digits after the point, remainder) by a divisor; None when no number that begins so is a multiple."""
-        places = fraction_digits(step)
-        divisor = step.numerator * 10**places // step.denominator
-        fraction = self.fraction or ""
-        beyond = fraction[places:]
-        if beyond.strip("0"):
+    def scaled(self, places: int) -> tuple[int, bool]:
+        """The bound times 10 ** places rounded down, and whether that was exact."""
+        quotient, rest = divmod(self.value.numerator * 10**places, self.value.denominator)
+        return quotient, not rest
+
+
+class _Side:
+    """The part of a number shape on one side of zero, as bounds of the absolute value (``lo`` is never None)."""
+
+    def __init__(self, shape: NumberShape, negative: bool, zero: bool) -> None:
+        """``zero``: this side has a spelling of 0."""
+        lo, lo_open, hi, hi_open = shape.lo, shape.lo_open, shape.hi, shape.hi_open
+        if negative:
+            lo, lo_open, hi, hi_open = None if hi is None else -hi, hi_open, None if lo is None else -lo, lo_open
+        if lo is None or lo < 0:
+            lo, lo_open = Fraction(0), False
+        self.lo = _Bound(lo, lo_open or (lo == 0 and not zero))
+        self.hi = None if hi is None else _Bound(hi, hi_open)
+        self.empty = hi is not None and hi < 0
+        self.integer = shape.integer
+        self.places = 0
+        """Values are multiples of divisor / 10 ** places, unless the divisor is 0."""
+        self.divisor = 0
+        if shape.integer or shape.multiple_of:
+            step = common_multiple(shape)
+            self.places = fraction_digits(step)
+            self.divisor = step.numerator * 10**self.places // step.denominator
+
+    def has_value(self, first: int, last: int, places: int) -> bool:
+        """Whether a number n / 10 ** places with first <= n <= last lies on this side."""
+        low, exact = self.lo.scaled(places)
+        first = max(first, low if exact and not self.lo.is_open else low + 1)
+        if self.hi is not None:
+            high, exact = self.hi.scaled(places)
+            last = min(last, high - 1 if exact and self.hi.is_open else high)
+        if not self.divisor:
+            return first <= last
+        if places >= self.places:
+            step = self.divisor * 10 ** (places - self.places)
+        else:
+            step = self.divisor // gcd(self.divisor, 10 ** (self.places - places))
+        return -(-first // step) * step <= last
+
+    def relation(self, prefix: Prefix) -> Hashable:
+        """What of the digits so far still matters on this side: None if it is out of reach, SETTLED if nothing does.
+
+        Never None for a prefix that some number on this side begins with, in whatever spelling.
+        """
+        low = self.lo.compare(prefix) if self.lo.value or self.lo.is_open else None
+        high = None if self.hi is None else self.hi.compare(prefix)
+        if prefix.growing:
+            if low == 1 and len(prefix.whole) >= len(self.lo.digits):
+                low = None
+            if self.hi is not None and high == 1 and len(prefix.whole) >= len(self.hi.digits):
+                return None
+        else:
+            if low == -1 or high == 1:
+                return None
+            low = None if low == 1 else low
+            high = None if high == -1 else high
+        if not self.divisor or (self.divisor == 1 and prefix.growing):
+            return SETTLED if low is None and high is None else (low, high)
+        fraction = prefix.fraction or ""
+        if fraction[self.places :].strip("0"):
             return None
-        remainder = int(self.whole + fraction[:places]) % divisor
-        if len(fraction) >= places and self.fraction is not None:
-            return None if remainder else (places, 0)
-        return len(fraction), remainder
+        remainder = int(prefix.whole + fraction[: self.places]) % self.divisor
+        if prefix.fraction is not None and len(fraction) >= self.places:
+            return None if remainder else (low, high)
+        return low, high, len(fraction), remainder
+
+
+SETTLED = "settled"
 
 
 class NumberAutomaton:
@@ -233,7 +238,8 @@ class NumberAutomaton:
             if fraction:
                 self._digits = max(self._digits, len(whole.lstrip("0")) + len(fraction))
         self._sides = tuple(
-            [_Side.of(shape, negative, self._free or not negative) for shape in intervals] for negative in (False, True)
+            [_Side(shape, negative, zero=self._free or not negative) for shape in intervals]
+            for negative in (False, True)
         )
         values = dict.fromkeys(v for shape in shapes if isinstance(shape, NumberEnum) for v in shape.values)
         spelled = {spell(value) for value in values}
@@ -247,11 +253,6 @@ class NumberAutomaton:
         self._settled: set[str] = set()
         if self._step("", "-") is None and all(self._step("", digit) is None for digit in DIGITS):
             raise UnsatisfiableConstraint("no number satisfies any of the shapes")
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """The caps within which every value has a spelling."""
-        return {"integer_digits": self._integer_digits, "significant_digits": self._digits, "exponent": MAX_EXPONENT}
 
     def edges(self, state: str) -> list[ByteRange]:
         """(first byte, last byte, next state) of the bytes that may come, ascending and disjoint."""
@@ -284,9 +285,10 @@ class NumberAutomaton:
             return False
         if "e" in text.lower():
             return self._exponents is not None
-        prefix, value = Prefix.of(text), abs(Fraction(text))
+        prefix = Prefix.of(text)
+        written = int(prefix.whole + (prefix.fraction or ""))
         return any(
-            side is not None and self._may_spell(side, prefix) and side.has_value(value, value, value or Fraction(1))
+            self._may_spell(side, prefix) and side.has_value(written, written, len(prefix.fraction or ""))
             for side in self._sides[prefix.negative]
         )
 
@@ -302,7 +304,7 @@ class NumberAutomaton:
             return self._exponent_step(state, char) if self._exponents is not None else None
         prefix = Prefix.of(text)
         sides = self._sides[prefix.negative]
-        relations = tuple(None if side is None else side.relation(prefix) for side in sides)
+        relations = tuple(side.relation(prefix) for side in sides)
         settled = all(relation is None or relation is SETTLED for relation in relations)
         near = text if enumerated or self._may_equal_enumerated(text) else ""
         signature = (
@@ -314,7 +316,7 @@ class NumberAutomaton:
         )
         if signature not in self._states:
             alive = enumerated or any(
-                side is not None and relation is not None and self._completable(side, prefix)
+                relation is not None and self._completable(side, prefix)
                 for side, relation in zip(sides, relations, strict=True)
             )
             self._states[signature] = text if alive else None
@@ -341,24 +343,23 @@ class NumberAutomaton:
 
     def _completable(self, side: _Side, prefix: Prefix) -> bool:
         """Whether some number that begins so, within the caps, lies on the side of a shape in its spelling."""
-        if not self._may_spell(side, prefix):
+        if side.empty or not self._may_spell(side, prefix):
             return False
-        whole = int(prefix.whole)
         if not prefix.growing:
-            fraction = prefix.fraction or ""
-            written = Fraction(int(prefix.whole + fraction), 10 ** len(fraction))
+            places = len(prefix.fraction or "")
             room = 0 if side.integer and prefix.fraction is None else self._digits - prefix.digits
-            grain = Fraction(1, 10 ** (len(fraction) + room))
-            return side.has_value(written, written + Fraction(1, 10 ** len(fraction)) - grain, grain)
-        for more in range(self._integer_digits - len(prefix.whole) + 1):
-            first, beyond = whole * 10**more, (whole + 1) * 10**more
-            if side.hi is not None and first > side.hi:
+            first = int(prefix.whole + (prefix.fraction or "")) * 10**room
+            return side.has_value(first, first + 10**room - 1, places + room)
+        for length in range(len(prefix.whole), self._integer_digits + 1):
+            if side.hi is not None and length > len(side.hi.digits):
                 return False
-            if beyond > side.lo:
-                room = 0 if side.integer else max(0, self._digits - len(prefix.whole) - more)
-                grain = Fraction(1, 10**room)
-                if side.has_value(Fraction(first), beyond - grain, grain):
-                    return True
+            if length < len(side.lo.digits):
+                continue
+            room = 0 if side.integer else max(0, self._digits - length)
+            grown = 10 ** (length - len(prefix.whole) + room)
+            first = int(prefix.whole) * grown
+            if side.has_value(first, first + grown - 1, room):
+                return True
         return False
 
     def _may_equal_enumerated(self, text: str) -> bool:
