@@ -50,8 +50,8 @@ RESUME = """\
 Grace Hopper joined the Navy Reserve in 1943 and was posted to the Harvard Computation Laboratory, where she programmed
 the Mark I until 1949. She then became senior mathematician at the Eckert-Mauchly Computer Corporation, worked there on
 UNIVAC from 1949 to 1967, wrote the first compiler and led the group behind FLOW-MATIC, from which COBOL grew. From 1967
-to 1986 she directed the Navy Programming Languages Group at the Pentagon. She knows compilers, COBOL, assembly language,
-numerical analysis, standardisation, and teaching."""
+to 1986 she directed the Navy Programming Languages Group at the Pentagon. She knows compilers, COBOL, assembly
+language, numerical analysis, standardisation, and teaching."""
 
 
 def main() -> int:

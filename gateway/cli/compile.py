@@ -91,13 +91,14 @@ def _read(path: Path) -> str:
 
 def _constraint(text: str, options: argparse.Namespace) -> JsonSchema | Regex | Choice:
     from grammar import Choice, JsonSchema, Regex
+    from grammar.json_schema.document import load
 
     if options.kind == "regex":
         return Regex(text.removesuffix("\n"))
     if options.kind == "choice":
         return Choice(text.removesuffix("\n").split("\n"))
     return JsonSchema(
-        text,
+        load(text),
         property_order=options.property_order,
         whitespace=options.whitespace,
         number=options.number,

@@ -98,3 +98,11 @@ def test_the_public_face_is_there_and_is_cheap() -> None:
 def test_the_http_side_starts_without_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'transformers'}} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    paths = [str(path.relative_to(ROOT)) for room in (*ROOMS, "examples", "docs") for path in (ROOT / room).rglob("*")]
+    named = re.findall(r"`([\w/]+(?:\.(?:py|md|toml)|/))`", (ROOT / "README.md").read_text())
+    assert len(named) > 40
+    missing = [name for name in named if not any(f"/{path}/".endswith(f"/{name.rstrip('/')}/") for path in paths)]
+    assert not set(missing) - {f"{room}/" for room in ROOMS}
