@@ -1,0 +1,342 @@
+"""A whole Llama forward pass as one native call, run by all threads of a team together.
+
+Replaces a dispatch per operator: at batch 1 a layer of a small model takes tens of microseconds, which is what one
+torch operator costs. Between two barriers every thread does its share of one phase:
+
+    embed       tokens → x                                        a share of the tokens
+    per layer
+      norm      x → normed, quantized                             a share of the tokens
+      qkv       normed → qkv                                      a share of the output rows
+      rotate    qkv: rotary positions; keys and values → cache    a share of the tokens
+      attend    queries × cache → mixed, quantized                (tile of tokens, KV head), first come first served
+      output    x += mixed · Wo                                   a share of the output rows
+      norm      x → normed, quantized
+      gate      silu(normed · Wg) · (normed · Wu) → gated         a share of the 32-row units, quantized where it is
+      made down      x += gated · Wd                                   a share of the output rows
+    head        the rows asked for: x → normed, quantized → logits
+
+Rows of a batch never mix outside attention, and every sum runs in an order fixed by the row alone: logits are
+bit-equal for any batch, chunking of the prompt or number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, types
+
+from kernels.cpu import team
+from kernels.cpu.activations import gate_block, half_bits, quantize_block, quantize_normed, sum_of_squares
+from kernels.cpu.attention import CHUNK, TOKENS, attend
+from kernels.cpu.dot import ACTIVATION, BLOCK, CACHED_COLUMNS, ROWS, project
+from kernels.cpu.embedding import decode_row
+
+QUERY, KEY, VALUE, OUTPUT, GATE, UP, DOWN = range(7)
+"""Matrices of a layer."""
+
+
+class Model(NamedTuple):
+    """Weights, cache and sizes: the same at every step."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    block_size: int
+    head_groups: int
+    """Groups of 8 rows in the output matrix."""
+    epsilon: float
+    matrices: Any
+    """int64 [layers, 7, 2]: kind, address of the records."""
+    embedding: Any
+    """int64 [2]: as above."""
+    head: Any
+    """int64 [2]: as above."""
+    norms: Any
+    """float32 [2 · layers + 1, hidden]: before attention and before the MLP of each layer, then the last."""
+    rotations: Any
+    """float32 [context length, 2, head_dim / 2]: cosines, sines."""
+    keys: Any
+    """uint16 [layers, blocks, KV heads, head_dim · block_size]: half precision, transposed."""
+    values: Any
+    """uint16 [layers, blocks, KV heads, block_size · head_dim]: half precision."""
+
+
+class Step(NamedTuple):
+    """The batch (see `engine.base.StepBatch`) and the memory a step works in. Made once, again only to grow."""
+
+    counts: Any
+    """int64 [4]: tokens T, sequences B, logit rows R; tiles of attention, filled in by the step."""
+    tokens: Any
+    positions: Any
+    slots: Any
+    query_start: Any
+    block_tables: Any
+    logit_rows: Any
+    tiles: Any
+    """int32 [T, 3]: sequence, first token, tokens of a tile."""
+    x: Any
+    """float32 [T, hidden]: the residual stream."""
+    normed: Any
+    """uint8 [T, hidden / 32 · 48]: activation blocks, as the next two."""
+    mixed: Any
+    gated: Any
+    qkv: Any
+    """float32 [T, (heads + 2 · KV heads) · head_dim]"""
+    scratch: Any
+    """float32 [threads, scratch_words(...)]"""
+    logits: Any
+    """float32 [R, 8 · head_groups]"""
+
+
+def scratch_words(head_dim: int, group: int) -> int:
+    """float32 words of scratch a thread: attention's four tiles, or gate and up of `CACHED_COLUMNS` tokens."""
+    rows = TOKENS * group
+    return max(rows * (2 * head_dim + CHUNK + 2), 2 * CACHED_COLUMNS * BLOCK)
+
+
+_int64s = types.Array(types.int64, 1, "C")
+_int32s = types.Array(types.int32, 1, "C")
+_table = types.Array(types.int32, 2, "C")
+_floats = types.Array(types.float32, 2, "C")
+_bytes = types.Array(types.uint8, 2, "C")
+_halves = types.Array(types.uint16, 4, "C")
+
+_model = types.NamedTuple(
+    (
+        *[types.int64] * 8,
+        types.float64,
+        types.Array(types.int64, 3, "C"),
+        _int64s,
+        _int64s,
+        _floats,
+        types.Array(types.float32, 3, "C"),
+        _halves,
+        _halves,
+    ),
+    Model,
+)
+_step = types.NamedTuple(
+    (
+        _int64s,
+        *[_int32s] * 4,
+        _table,
+        _int32s,
+        _table,
+        _floats,
+        *[_bytes] * 3,
+        *[_floats] * 3,
+    ),
+    Step,
+)
+
+
+@njit(nogil=True)
+def _project(matrix, first, last, source, columns, width, out, offset, add):  # type: ignore[no-untyped-def]
+    """Groups of rows [first, last) of ``matrix`` · ``columns`` rows of ``source``, each of ``width`` numbers, into
+    ``out``."""
+    activations, stride = source.ctypes.data, source.strides[0]
+    target = out.ctypes.data + 4 * offset
+    project(
+        matrix[0], matrix[1], first, last, width // BLOCK, activations, stride, columns, target, out.strides[0], add
+    )
+
+
+@njit(nogil=True)
+def _embed(model, step, first, last):  # type: ignore[no-untyped-def]
+    for t in range(first, last):
+        decode_row(model.embedding[0], model.embedding[1], step.tokens[t], model.hidden // BLOCK, step.x[t].ctypes.data)
+
+
+@njit(nogil=True)
+def _tile(step):  # type: ignore[no-untyped-def]
+    """Cut every sequence's new tokens into tiles of at most TOKENS."""
+    tiles = 0
+    for sequence in range(step.counts[1]):
+        end = step.query_start[sequence + 1]
+        for first in range(step.query_start[sequence], end, TOKENS):
+            step.tiles[tiles, 0] = sequence
+            step.tiles[tiles, 1] = first
+            step.tiles[tiles, 2] = min(TOKENS, end - first)
+            tiles += 1
+    step.counts[3] = tiles
+
+
+@njit(nogil=True)
+def _normalize(model, step, source, target, norm):  # type: ignore[no-untyped-def]
+    """Row ``target`` of normed = x[source] / rms(x[source]) · weight, quantized."""
+    x = step.x[source].ctypes.data
+    mean = sum_of_squares(x, model.hidden) / np.float32(model.hidden)
+    factor = np.float32(1.0 / np.sqrt(mean + model.epsilon))
+    weights = model.norms[norm].ctypes.data
+    quantize_normed(x, weights, factor, model.hidden // BLOCK, step.normed[target].ctypes.data)
+
+
+@njit(nogil=True)
+def _qkv(model, step, matrices, me, threads):  # type: ignore[no-untyped-def]
+    """One thread's share of the rows of q, k and v taken together."""
+    queries, keys = model.heads * model.head_dim // ROWS, model.kv_heads * model.head_dim // ROWS
+    first, last = team.share(queries + 2 * keys, me, threads)
+    start = 0
+    for part, groups in ((QUERY, queries), (KEY, keys), (VALUE, keys)):
+        low, high = max(first - start, 0), min(last - start, groups)
+        if low < high:
+            tokens = step.counts[0]
+            _project(matrices[part], low, high, step.normed, tokens, model.hidden, step.qkv, start * ROWS, False)
+        start += groups
+
+
+@njit(nogil=True, fastmath={"contract"})
+def _rotate(model, step, layer, first, last):  # type: ignore[no-untyped-def]
+    """Turn queries and keys by their positions (Su et al., arXiv:2104.09864); write keys and values to their slots.
+
+    Queries are scaled by 1 / sqrt(head_dim) on the way.
+    """
+    head_dim, half = model.head_dim, model.head_dim // 2
+    size = model.block_size
+    scale = np.float32(1.0 / np.sqrt(np.float64(head_dim)))
+    for t in range(first, last):
+        cosines, sines = model.rotations[step.positions[t], 0], model.rotations[step.positions[t], 1]
+        for head in range(model.heads + model.kv_heads):
+            row = step.qkv[t, head * head_dim : (head + 1) * head_dim]
+            factor = scale if head < model.heads else np.float32(1)
+            for i in range(half):
+                left, right = row[i] * factor, row[half + i] * factor
+                row[i] = left * cosines[i] - right * sines[i]
+                row[half + i] = right * cosines[i] + left * sines[i]
+        block, offset = step.slots[t] // size, step.slots[t] % size
+        for head in range(model.kv_heads):
+            key = step.qkv[t, (model.heads + head) * head_dim :]
+            value = step.qkv[t, (model.heads + model.kv_heads + head) * head_dim :]
+            keys, values = model.keys[layer, block, head], model.values[layer, block, head]
+            for i in range(head_dim):
+                keys[i * size + offset] = half_bits(key[i])
+                values[offset * head_dim + i] = half_bits(value[i])
+
+
+@njit(nogil=True)
+def _attend(model, step, layer, tile, head, memory):  # type: ignore[no-untyped-def]
+    """Attention of one tile in the heads of one KV head, quantized into mixed. ``memory``: this thread's scratch."""
+    head_dim = model.head_dim
+    group = model.heads // model.kv_heads
+    sequence, start, tokens = step.tiles[tile, 0], step.tiles[tile, 1], step.tiles[tile, 2]
+    rows = tokens * group
+    first, second = rows * head_dim, 2 * rows * head_dim
+    queries = memory[:first].reshape(rows, head_dim)
+    summed = memory[first:second].reshape(rows, head_dim)
+    scored = memory[second : second + rows * CHUNK].reshape(rows, CHUNK)
+    running = memory[second + rows * CHUNK : second + rows * (CHUNK + 2)].reshape(rows, 2)
+    for row in range(rows):
+        at = (head * group + row % group) * head_dim
+        queries[row] = step.qkv[start + row // group, at : at + head_dim]
+    attend(
+        queries,
+        scored,
+        summed,
+        running,
+        tokens,
+        group,
+        step.positions[start],
+        head,
+        model.keys[layer],
+        model.values[layer],
+        model.block_size,
+        step.block_tables[sequence],
+    )
+    blocks = head_dim // BLOCK
+    for row in range(rows):
+        target = step.mixed[start + row // group].ctypes.data + (head * group + row % group) * blocks * ACTIVATION
+        for block in range(blocks):
+            quantize_block(summed[row, block * BLOCK :].ctypes.data, target + block * ACTIVATION)
+
+
+@njit(nogil=True)
+def _gate(model, step, matrices, memory, me, threads):  # type: ignore[no-untyped-def]
+    """One thread's share of gated, a unit of 32 rows and a few tokens at a time so that both products stay in cache."""
+    first, last = team.share(model.ffn // BLOCK, me, threads)
+    groups = BLOCK // ROWS
+    products = memory[: 2 * CACHED_COLUMNS * BLOCK].reshape(2, CACHED_COLUMNS, BLOCK)
+    for start in range(0, step.counts[0], CACHED_COLUMNS):
+        tokens = min(CACHED_COLUMNS, step.counts[0] - start)
+        normed = step.normed[start:]
+        for unit in range(first, last):
+            low = unit * groups
+            for part in range(2):
+                out = products[part]
+                _project(
+                    matrices[GATE + part], low, low + groups, normed, tokens, model.hidden, out, -low * ROWS, False
+                )
+            for t in range(tokens):
+                target = step.gated[start + t].ctypes.data + unit * ACTIVATION
+                gate_block(products[0, t].ctypes.data, products[1, t].ctypes.data, target)
+
+
+@njit(types.void(types.int64, types.int64, types.intp, _model, _step), nogil=True, cache=True)
+def forward(me: int, threads: int, control: int, model: Model, step: Step) -> None:
+    """Thread ``me``'s part of one step; returns when the whole team is done. ``control``: address of the team's
+    words."""
+    tokens, rows = step.counts[0], step.counts[2]
+    first, last = team.share(tokens, me, threads)
+    low, high = team.share(model.hidden // ROWS, me, threads)
+    memory = step.scratch[me]
+    _embed(model, step, first, last)
+    if me == 0:
+        _tile(step)
+    for layer in range(model.layers):
+        matrices = model.matrices[layer]
+        for t in range(first, last):
+            _normalize(model, step, t, t, 2 * layer)
+        team.meet(control, threads)
+        _qkv(model, step, matrices, me, threads)
+        if me == 0:
+            team.write(control + 8 * team.TICKET, 0)
+        team.meet(control, threads)
+        _rotate(model, step, layer, first, last)
+        team.meet(control, threads)
+        items = step.counts[3] * model.kv_heads
+        item = team.fetch_add(control + 8 * team.TICKET, 1)
+        while item < items:
+            # The last tiles of a prompt have the longest contexts: begin with them, so that none is left over at the
+            # end.
+            tile, head = divmod(items - 1 - item, model.kv_heads)
+            _attend(model, step, layer, tile, head, memory)
+            item = team.fetch_add(control + 8 * team.TICKET, 1)
+        team.meet(control, threads)
+        width = model.heads * model.head_dim
+        _project(matrices[OUTPUT], low, high, step.mixed, tokens, width, step.x, 0, True)
+        team.meet(control, threads)
+        for t in range(first, last):
+            _normalize(model, step, t, t, 2 * layer + 1)
+        team.meet(control, threads)
+        _gate(model, step, matrices, memory, me, threads)
+        team.meet(control, threads)
+        _project(matrices[DOWN], low, high, step.gated, tokens, model.ffn, step.x, 0, True)
+        team.meet(control, threads)
+    first, last = team.share(rows, me, threads)
+    for row in range(first, last):
+        _normalize(model, step, step.logit_rows[row], row, 2 * model.layers)
+    team.meet(control, threads)
+    low, high = team.share(model.head_groups, me, threads)
+    _project(model.head, low, high, step.normed, rows, model.hidden, step.logits, 0, False)
+    team.meet(control, threads)
+
+
+@njit(types.void(types.int64, types.int64, types.Array(types.int64, 1, "C"), _model, _step), nogil=True, cache=True)
+def take_part(me: int, threads: int, control: np.ndarray, model: Model, step: Step) -> None:
+    """Thread 0: run one step with the team. Any other: serve every step until the team is dismissed."""
+    words = control.ctypes.data
+    if me == 0:
+        team.change(words, team.STEP)
+        forward(me, threads, words, model, step)
+        return
+    # No step ends without this thread, so the one that follows ``seen`` is the only one that can have begun.
+    seen = control[team.JOINED]
+    while True:
+        team.wait(words, team.STEP, seen)
+        if control[team.STOP] == 1:
+            return
+        seen += 1
+        forward(me, threads, words, model, step)
