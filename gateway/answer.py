@@ -56,9 +56,10 @@ class Shape(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One HTTP request for text, understood. ``requests``: one for each prompt."""
+    """One HTTP request for text, understood. ``requests``: one for each prompt, which came in ``prompt_field``."""
 
     requests: list[GenerateRequest]
+    prompt_field: Literal["messages", "prompt"]
     constraint: Constraint | None
     shape: Shape
     stream: bool
@@ -93,7 +94,7 @@ class Delivery:
         try:
             generation = await generate(self.provider, self.asked.requests)
         except ProviderError as error:
-            raise from_provider(error, self.asked.constraint) from error
+            raise from_provider(error, self.asked.constraint, self.asked.prompt_field) from error
         self.record.headers.update(_enforcement(self.provider, generation, self.asked.constraint))
         self.record.fields.update(contract=generation.admission.contract or None, stream=self.asked.stream)
         return generation
@@ -114,7 +115,7 @@ class Delivery:
                     case Usage():
                         used = event
         except ProviderError as error:
-            raise from_provider(error, self.asked.constraint) from error
+            raise from_provider(error, self.asked.constraint, self.asked.prompt_field) from error
         finally:
             await generation.aclose()
         self._account(used, [choice.reason for choice in choices])
@@ -142,7 +143,7 @@ class Delivery:
                             yield _event(chunk)
             yield DONE
         except ProviderError as error:
-            yield self._failure(from_provider(error, self.asked.constraint))
+            yield self._failure(from_provider(error, self.asked.constraint, self.asked.prompt_field))
         except Exception as error:
             # The status line is out: a stream can only say so itself, and must, lest a cut answer look whole.
             log.exception("stream failed", exc_info=error)

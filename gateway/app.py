@@ -68,8 +68,9 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         return list_models(provider, started)
 
     @get("/models/{model:path}", media_type=JSON)
-    async def model(model: str) -> bytes:
-        return show_model(provider, model.removeprefix("/"), started)
+    async def model(request: Request[Any, Any, Any]) -> bytes:
+        # A path, not a segment: hub ids have a slash.
+        return show_model(provider, str(request.path_params["model"]).removeprefix("/"), started)
 
     @get("/health", media_type=JSON)
     async def health() -> bytes:

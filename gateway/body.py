@@ -20,11 +20,17 @@ async def read_fields(
     """The body as the decoder's Struct. Raises `ApiError` for whatever is wrong with it."""
     content_type, *_ = request.headers.get("content-type", "application/json").partition(";")
     if content_type.strip().lower() != "application/json":
-        raise ApiError(415, f"The content type must be application/json, not '{content_type}'.")
+        raise ApiError(
+            415, f"The content type must be application/json, not '{content_type}'.", code="unsupported_media_type"
+        )
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
-        raise ApiError(415, f"The content encoding must be identity, not '{encoding}'.")
-    body = await request.body()
+        raise ApiError(415, f"The content encoding must be identity, not '{encoding}'.", code="unsupported_media_type")
+    return understand(await request.body(), decoder, endpoint)
+
+
+def understand(body: bytes, decoder: msgspec.json.Decoder[Fields], endpoint: Endpoint) -> Fields:
+    """`read_fields` without the HTTP."""
     try:
         fields = decoder.decode(body)
         # What stays raw in the Struct is not decoded yet, so its bytes are not checked either.

@@ -30,7 +30,7 @@ async def read_chat(
     card = find_model(provider, fields.model)
     constraint = constraint_of(fields)
     generate = chat_request(fields, card, constraint, id=id, tenant=tenant)
-    return Asked([generate], constraint, ChatShape(fields, id, created), bool(fields.stream))
+    return Asked([generate], "messages", constraint, ChatShape(fields, id, created), bool(fields.stream))
 
 
 class ChatShape:

@@ -32,7 +32,7 @@ async def read_completion(
     card = find_model(provider, fields.model)
     constraint = constraint_of(fields)
     generates = completion_requests(fields, card, constraint, id=id, tenant=tenant)
-    return Asked(generates, constraint, CompletionShape(fields, id, created), bool(fields.stream))
+    return Asked(generates, "prompt", constraint, CompletionShape(fields, id, created), bool(fields.stream))
 
 
 class CompletionShape:

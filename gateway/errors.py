@@ -26,7 +26,7 @@ CLIENT_CLOSED = 499
 """Logged when the client went away before its answer; nobody receives it. (nginx)"""
 
 _TYPES = {429: "rate_limit_error"}
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`)?", re.DOTALL)
 _NAMED = re.compile(r"Object (?P<how>contains unknown|missing required) field `(?P<name>[^`]*)`")
 _encode = msgspec.json.Encoder().encode
@@ -82,7 +82,7 @@ def from_decoding(error: Exception) -> ApiError:
     return invalid(f"Invalid value for {place}: {what[:1].lower()}{what[1:]}.", path or None, code)
 
 
-def from_provider(error: ProviderError, constraint: Constraint | None) -> ApiError:
+def from_provider(error: ProviderError, constraint: Constraint | None, prompt_field: str) -> ApiError:
     """A provider's refusal. Faults of a constraint name the field it came in and the place inside it."""
     if error.kind in _CONSTRAINT_CODES:
         assert constraint is not None
@@ -93,7 +93,7 @@ def from_provider(error: ProviderError, constraint: Constraint | None) -> ApiErr
         )
     match error.kind:
         case "context_length":
-            return invalid(error.message, error.param or "messages", "context_length_exceeded")
+            return invalid(error.message, error.param or prompt_field, "context_length_exceeded")
         case "unknown_model":
             return unknown_model(error.message)
         case "overloaded":

@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
+
 from gateway.server import server
 from gateway.tracing import Tracing
 from providers.base import (
@@ -22,7 +24,7 @@ from providers.base import (
     ScoredToken,
     Usage,
 )
-from schemas.config import Server, Settings
+from schemas.config import Settings
 from schemas.engine import ModelCard, Report
 
 MODEL = "tiny"
@@ -78,17 +80,21 @@ class FakeGeneration:
 
 
 class FakeProvider:
-    """``refusal`` is raised by the next request; ``open`` holds the ids of generations that are not closed."""
+    """``refusal`` is raised by the next request; with ``stall`` none is ever admitted; ``open`` holds the ids of
+    generations that are not closed."""
 
     enforcement: Enforcement = "engine"
 
-    def __init__(self, script: Script = speak) -> None:
-        self.script = script
+    def __init__(self) -> None:
+        self.ready = False
+        self.reset()
+
+    def reset(self) -> None:
+        self.script: Script = speak
         self.admission = Admission(prompt_tokens=7)
         self.refusal: ProviderError | None = None
         self.requests: list[GenerateRequest] = []
         self.open: set[str] = set()
-        self.ready = False
         self.observations = [0.25]
         self.stall = False
 
@@ -129,12 +135,8 @@ class FakeProvider:
 @contextmanager
 def serving(provider: FakeProvider, settings: Settings, tracing: Tracing | None = None) -> Iterator[str]:
     """The base URL of a server over ``provider``, in a thread."""
-    settings = Settings(
-        server=Server(port=0, drain_seconds=1.0, max_body_bytes=settings.server.max_body_bytes),
-        auth=settings.auth,
-        telemetry=settings.telemetry,
-    )
-    running = server(settings, provider, tracing)
+    anywhere = msgspec.structs.replace(settings.server, port=0, drain_seconds=1.0)
+    running = server(msgspec.structs.replace(settings, server=anywhere), provider, tracing)
     thread = threading.Thread(target=running.run)
     thread.start()
     try:
