@@ -1,4 +1,4 @@
-"""What the decoder tests share: sequences in scattered KV blocks, fed to a runner in chunks of any size, and real prompts."""
+"""What the decoder tests share: sequences in scattered KV blocks, fed to a runner in chunks, and real prompts."""
 
 from __future__ import annotations
 
@@ -53,6 +53,13 @@ class Feeder:
 
     def step(self, chunks: Sequence[tuple[Cursor, Sequence[int]]]) -> list[NDArray[np.float32]]:
         """One forward pass; the logits [new tokens, vocab] of every sequence."""
+        batch = self.batch(chunks)
+        logits = self.runner.forward(batch)
+        assert logits.dtype == np.float32 and logits.shape == (len(batch.tokens), self.runner.vocab_size)
+        return np.split(logits.copy(), batch.query_start[1:-1])
+
+    def batch(self, chunks: Sequence[tuple[Cursor, Sequence[int]]]) -> StepBatch:
+        """The pass that appends each chunk to its sequence, with logits of all its tokens."""
         size = self.runner.block_size
         for cursor, tokens in chunks:
             while len(cursor.blocks) * size < cursor.length + len(tokens):
@@ -69,19 +76,15 @@ class Feeder:
             slots += (cursor.blocks[p // size] * size + p % size for p in new)
             cursor.length += len(tokens)
         starts = np.cumsum([0, *(len(tokens) for _, tokens in chunks)], dtype=np.int32)
-        logits = self.runner.forward(
-            StepBatch(
-                tokens=np.array([token for _, tokens in chunks for token in tokens], np.int32),
-                positions=np.array(positions, np.int32),
-                slots=np.array(slots, np.int32),
-                query_start=starts,
-                context_lens=np.array([cursor.length for cursor, _ in chunks], np.int32),
-                block_tables=tables,
-                logit_rows=np.arange(starts[-1], dtype=np.int32),
-            )
+        return StepBatch(
+            tokens=np.array([token for _, tokens in chunks for token in tokens], np.int32),
+            positions=np.array(positions, np.int32),
+            slots=np.array(slots, np.int32),
+            query_start=starts,
+            context_lens=np.array([cursor.length for cursor, _ in chunks], np.int32),
+            block_tables=tables,
+            logit_rows=np.arange(starts[-1], dtype=np.int32),
         )
-        assert logits.dtype == np.float32 and logits.shape == (starts[-1], self.runner.vocab_size)
-        return np.split(logits.copy(), starts[1:-1])
 
     def run(self, prompts: Sequence[Sequence[int]], chunk: Sequence[int]) -> list[NDArray[np.float32]]:
         """All prompts side by side, teacher-forced, ``chunk[i]`` tokens of prompt i a step; logits of every token."""

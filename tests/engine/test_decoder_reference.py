@@ -1,7 +1,7 @@
 """Precision "reference" on the embedded model: logits against transformers, on the same dequantized weights.
 
-Every prompt is teacher-forced: each of its tokens is a place where the logits are compared. The tolerance is for float32
-sums taken in another order; tokens must agree wherever transformers itself is surer than the tolerance.
+Every prompt is teacher-forced: each of its tokens is a place where the logits are compared. The tolerance is for
+float32 sums taken in another order; tokens must agree wherever transformers itself is surer than the tolerance.
 """
 
 from __future__ import annotations
