@@ -60,8 +60,8 @@ def whole_text(node: Node, mode: Mode, alphabet: CharSet) -> Node:
     parts = _split(_bodies(node))
     free, start, end, both = parts.free, parts.start, parts.end, parts.both
     if mode == "search":
-        start, end = seq((start, ANY_TEXT)), seq((ANY_TEXT, end))
-        matched = alt((seq((ANY_TEXT, free, ANY_TEXT)), _at_head(start), _at_tail(end), _at_head(_at_tail(both))))
+        free, end = seq((ANY_TEXT, _and_anything(free))), seq((ANY_TEXT, end))
+        matched = alt((free, _at_head(_and_anything(start)), _at_tail(end), _at_head(_at_tail(both))))
     else:
         matched = alt(_at_head(_at_tail(part)) for part in (free, start, end, both))
     return restrict(matched, alphabet)
@@ -149,7 +149,7 @@ def _split(node: Node) -> Parts:
         case Repeat(body, lo, hi):
             parts = _split(body)
             if not parts.anchored:
-                return Parts(node)
+                return Parts(repeat(parts.free, lo, hi))
             return _repeated(parts, lo, hi)
         case _:
             return Parts(node)
@@ -202,8 +202,8 @@ def _bodies(node: Node) -> Node:
             return node if plain(body) else repeat(_bodies(body), lo, hi)
         case Ahead(body, negated):
             parts = _split(_bodies(body))
-            near = alt((seq((parts.free, ANY_TEXT)), _at_tail(parts.end)))
-            far = alt((seq((parts.start, ANY_TEXT)), _at_tail(parts.both)))
+            near = alt((_and_anything(parts.free), _at_tail(parts.end)))
+            far = alt((_and_anything(parts.start), _at_tail(parts.both)))
             return _two_sided(Ahead, near, far, START, negated)
         case Behind(body, negated):
             parts = _split(_bodies(body))
@@ -215,7 +215,7 @@ def _bodies(node: Node) -> Node:
 
 
 def _two_sided(kind: type[Ahead] | type[Behind], near: Node, far: Node, anchor: Node, negated: bool) -> Node:
-    """A lookaround that holds where ``near`` matches, and at the far end of the text, ``anchor``, where ``far`` does."""
+    """A lookaround of ``near`` or, where the position is at ``anchor``, of ``far``."""
     if far is EMPTY_SET:
         return _assertion(kind, near, negated)
     if not negated:
@@ -223,6 +223,19 @@ def _two_sided(kind: type[Ahead] | type[Behind], near: Node, far: Node, anchor: 
     other: type[Ahead] | type[Behind] = Behind if kind is Ahead else Ahead
     elsewhere = other(repeat(ANY_CHAR, 1, None), negated=False)
     return seq((_assertion(kind, near, True), alt((elsewhere, seq((anchor, _assertion(kind, far, True)))))))
+
+
+def _and_anything(node: Node) -> Node:
+    """``node`` followed by any text; a final lookahead says all about that text itself."""
+    match node:
+        case Alt(options):
+            return alt(map(_and_anything, options))
+        case Seq((*items, Ahead(body, False))):
+            return seq((*items, body))
+        case Ahead(body, False):
+            return body
+        case _:
+            return seq((node, ANY_TEXT))
 
 
 def _at_tail(node: Node) -> Node:

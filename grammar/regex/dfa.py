@@ -53,9 +53,11 @@ class LazyDfa:
 
     def accepting(self, state: int) -> bool:
         """Whether the text may end here."""
-        return any(
-            node is DONE and self._automaton.accepting(q) for node, q in (self._items[i] for i in self._states[state])
-        )
+        for item in self._states[state]:
+            node, q = self._items[item]
+            if node is DONE and self._automaton.accepting(q):
+                return True
+        return False
 
     def accepts(self, data: bytes) -> bool:
         """Whether the spelled text ``data`` is in the language."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from grammar.errors import ConstraintError, UnsatisfiableConstraint
 from grammar.regex.anchors import Mode, whole_text
@@ -14,7 +15,7 @@ from grammar.regex.conjunction import Conjunction
 from grammar.regex.dfa import LazyDfa
 from grammar.regex.ecma import parse_ecma
 from grammar.regex.python import parse_python
-from grammar.regex.syntax import EMPTY_SET, Fuel, Node
+from grammar.regex.syntax import EMPTY_SET, Ahead, Chars, Fuel, Node, Repeat, Seq, seq
 from grammar.regex.terms import NIL, TOP, MeasuredAutomaton, PlainAutomaton, Terms
 from grammar.regex.window import LengthWindow
 from grammar.utf8 import Spelling
@@ -57,24 +58,59 @@ def text_dfa(
     end. Raises ConstraintError: malformed, unsupported, UnsatisfiableConstraint, ConstraintTooLarge.
     """
     terms = Terms(spelling.alphabet, fuel)
-    goals = [_state(pattern, terms) for pattern in patterns] or [TOP]
-    denied = [_state(pattern, terms) for pattern in excluded]
-    denied = [state for state in denied if state is not None]
-    if None in goals:
-        pattern = patterns[goals.index(None)].text
-        raise UnsatisfiableConstraint(f"no text that can be written matches {pattern!r}", "1:1")
-    wanted = [goal for goal in goals if goal is not None]
+    wanted: list[Node] = []
+    denied: list[Node] = []
+    for pattern in patterns:
+        node = whole_text(parse(pattern), pattern.mode, terms.alphabet)
+        if node is EMPTY_SET:
+            raise UnsatisfiableConstraint(f"no text that can be written matches {pattern.text!r}", "1:1")
+        more, less = _conditions(node)
+        wanted += more
+        denied += less
+    for pattern in excluded:
+        node = whole_text(parse(pattern), pattern.mode, terms.alphabet)
+        if node is not EMPTY_SET:
+            denied.append(node)
+
+    window = _Window(min_length, max_length)
+    if len(wanted) + len(denied) > 1:
+        wanted = [window.take(node) for node in wanted]
+    goals = [terms.state(node, NIL) for node in wanted] or [TOP]
     automaton: MeasuredAutomaton
-    if len(wanted) == 1 and not denied and terms.plain(wanted[0]):
-        automaton = PlainAutomaton(terms, wanted[0])
+    if len(goals) == 1 and not denied and terms.plain(goals[0]):
+        automaton = PlainAutomaton(terms, goals[0])
     else:
-        automaton = Conjunction(terms, wanted, denied, fuel)
-    if min_length > 0 or max_length is not None:
-        return LazyDfa(LengthWindow(automaton, min_length, max_length, fuel), spelling, fuel)
+        automaton = Conjunction(terms, goals, [terms.state(node, NIL) for node in denied], fuel)
+    if window.lo > 0 or window.hi is not None:
+        return LazyDfa(LengthWindow(automaton, window.lo, window.hi, fuel), spelling, fuel)
     return LazyDfa(automaton, spelling, fuel)
 
 
-def _state(pattern: Pattern, terms: Terms) -> int | None:
-    """The state that matches the pattern's texts, or None if there are none."""
-    node = whole_text(parse(pattern), pattern.mode, terms.alphabet)
-    return None if node is EMPTY_SET else terms.state(node, NIL)
+def _conditions(node: Node) -> tuple[list[Node], list[Node]]:
+    """A pattern as what must and what must not match: lookaheads at its beginning are conditions of their own."""
+    items = node.items if isinstance(node, Seq) else (node,)
+    leading = list(takewhile(lambda item: isinstance(item, Ahead), items))
+    asserted = [item for item in leading if isinstance(item, Ahead)]
+    wanted = [item.body for item in asserted if not item.negated]
+    denied = [item.body for item in asserted if item.negated]
+    return [*wanted, seq(items[len(leading) :])], denied
+
+
+@dataclass
+class _Window:
+    """Lengths that are left when all conditions are counted in."""
+
+    lo: int
+    hi: int | None
+
+    def take(self, node: Node) -> Node:
+        """``node`` without its length if it is one class repeated, ``.{8,64}``: a length shared by all conditions costs
+        nothing, while a conjunction would have to count beside every state of its other parts."""
+        match node:
+            case Repeat(Chars() as body, lo, hi):
+                self.lo = max(self.lo, lo)
+                if hi is not None:
+                    self.hi = hi if self.hi is None else min(self.hi, hi)
+                return Repeat(body, 0, None)
+            case _:
+                return node

@@ -57,12 +57,11 @@ def _power(bits: int, count: int, cap: int) -> int:
 
 
 def _closure(bits: int, cap: int) -> int:
-    """All sums of any number of members. One that is a sum already adds nothing, another is added 0, 1, 2, ... times."""
+    """All sums of any number of members. One that is a sum already adds nothing."""
     reached = 1
     while missing := bits & ~reached:
         member = (missing & -missing).bit_length() - 1
-        step = member
-        while step <= cap:
-            reached = saturate(reached | reached << step, cap)
-            step *= 2
+        while (larger := saturate(reached | reached << member, cap)) != reached:
+            reached = larger
+            member *= 2
     return reached
