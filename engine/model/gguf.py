@@ -211,7 +211,7 @@ class _Reader:
         version = self.scalar(U32)
         if version not in VERSIONS:
             # A big-endian file shows its version in the upper half.
-            what = "is big-endian" if not version & 0xFFFF else f"has GGUF version {version}"
+            what = "is big-endian" if version and not version & 0xFFFF else f"has GGUF version {version}"
             raise UnsupportedModelError(f"{self.path}: the file {what}; little-endian versions 2 and 3 can be read")
         return self.scalar(U64), self.scalar(U64)
 
