@@ -193,6 +193,8 @@ class _Side:
 
         Never None for a prefix that some number on this side begins with, in whatever spelling.
         """
+        if self.empty:
+            return None
         low = self.lo.compare(prefix) if self.lo.value or self.lo.is_open else None
         high = None if self.hi is None else self.hi.compare(prefix)
         if prefix.growing:
@@ -223,10 +225,12 @@ class NumberAutomaton:
     """Accepts the texts of numbers that satisfy at least one shape, and tells which. Stepped lazily; every state is productive.
 
     ``spelling`` "canonical" writes integers without fraction and never -0; "free" also as 1.0, 1e2, -0. Raises
-    UnsatisfiableConstraint when no shape has a value, which shapes from `Normal` do not cause.
+    UnsatisfiableConstraint when there is no shape. Shapes are canonical (`conjunction.number_shape`) and have values.
     """
 
     def __init__(self, shapes: tuple[NumberShape | NumberEnum, ...], spelling: Spelling = "canonical") -> None:
+        if not shapes:
+            raise UnsatisfiableConstraint("no shape, so no number")
         self.shapes = shapes
         self.start: str = ""
         self._free = spelling == "free"
@@ -251,8 +255,6 @@ class NumberAutomaton:
         self._states: dict[Hashable, str | None] = {}
         """Signature → its state, or None when nothing productive has it."""
         self._settled: set[str] = set()
-        if self._step("", "-") is None and all(self._step("", digit) is None for digit in DIGITS):
-            raise UnsatisfiableConstraint("no number satisfies any of the shapes")
 
     def edges(self, state: str) -> list[ByteRange]:
         """(first byte, last byte, next state) of the bytes that may come, ascending and disjoint."""
@@ -343,7 +345,7 @@ class NumberAutomaton:
 
     def _completable(self, side: _Side, prefix: Prefix) -> bool:
         """Whether some number that begins so, within the caps, lies on the side of a shape in its spelling."""
-        if side.empty or not self._may_spell(side, prefix):
+        if not self._may_spell(side, prefix):
             return False
         if not prefix.growing:
             places = len(prefix.fraction or "")
