@@ -1,0 +1,6 @@
+"""Constraint program × vocabulary → token-level FSM. `compile_constraint` is the way in, `Matcher` the cursor of a sequence."""
+
+from fsm.program import Matcher, Program, compile_constraint
+from fsm.tokens import TokenTable
+
+__all__ = ["Matcher", "Program", "TokenTable", "compile_constraint"]

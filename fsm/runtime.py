@@ -52,6 +52,7 @@ class Runtime:
         self._trie = table.trie
         self._slots: list[_Slot | None] = [None]
         self._free: list[int] = []
+        self._wanting: set[int] = set()
         self._desc: NDArray[np.int64] = np.zeros((64, 2), np.int64)
         self._mask: NDArray[np.uint32] = np.zeros(self.pool.words, np.uint32)
         self._missing: NDArray[np.int32] = np.zeros((256, 2), np.int32)
@@ -78,6 +79,7 @@ class Runtime:
     def drop(self, program: int) -> None:
         """Forget a program that no sequence uses any more. Its rows stay in the pool."""
         self._slots[program] = None
+        self._wanting.discard(program)
         self._desc[program] = 0
         self._free.append(program)
 
@@ -94,7 +96,12 @@ class Runtime:
         slot = self._slot(program)
         misses = sorted(slot.misses)
         slot.misses.clear()
+        self._wanting.discard(program)
         return misses
+
+    def missing(self) -> set[int]:
+        """The programs whose sequences wait for expansions."""
+        return set(self._wanting)
 
     def nbytes(self) -> int:
         """Bytes of all programs and rows."""
@@ -236,6 +243,7 @@ class Runtime:
 
     def _note_miss(self, program: int, miss: NDArray[np.integer]) -> None:
         self._slot(program).misses.add((int(miss[0]), int(miss[1])))
+        self._wanting.add(program)
         self.figures.misses += 1
 
     def _note_misses(self, program: int, n: int) -> None:

@@ -1,0 +1,17 @@
+"""Text → constraint program. What is asked (`constraint.py`), compiled to byte machines (`compile.py`)."""
+
+from grammar.constraint import Choice, Contract, JsonObject, JsonSchema, Lark, Regex
+from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+
+__all__ = [
+    "Choice",
+    "ConstraintError",
+    "ConstraintTooLarge",
+    "Contract",
+    "JsonObject",
+    "JsonSchema",
+    "Lark",
+    "Regex",
+    "UnsatisfiableConstraint",
+    "UnsupportedConstraint",
+]

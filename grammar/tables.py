@@ -16,6 +16,7 @@ carries what was appended to another process.
     KEY       state = t                                                        hi == 0, or no key of [a, b) may come
     XKEY      text = text + byte; state = t                                    hi == 0, or neither a key of [a, b)
                                                                                nor an additional key (below) may come
+    MAYKEY    state = t                                                        as XKEY
     DECLARED  declared key a ends: ext = set b, or ext - {a} when b is NONE;   hi == 0, or key a may not come
               text = empty; hi, lo count down; state = t
     ADDED     an additional key ends: seen += text; ext = set b unless NONE;   hi == 0, the text was seen before,
@@ -24,9 +25,8 @@ carries what was appended to another process.
 
 ``hi`` counts down what may still come (code points, items, properties; NONE = unlimited), ``lo`` what must. ``ext`` is the set
 of declared keys that may still come; keys of one object are numbered in byte order of their spelled form, so that a prefix is
-an interval of numbers. An additional key may come when ext ∩ set c is empty (c = required keys under declared order, NONE =
-always). ``seen`` holds the texts of additional keys. KEY with [0, n) and XKEY with [0, n) guard the comma or quote before a key
-(XKEY there adds no text: its `text` effect starts after the opening quote, so guards use MAYKEY, XKEY without the effect).
+an interval of numbers. An additional key may come when ext ∩ set c is empty (c = the required keys under declared order, NONE =
+always). ``seen`` holds the texts of additional keys. MAYKEY is XKEY without the text: it guards the comma or quote before a key.
 
 ``after(ret, 0) = ret``; other verdicts are looked up in the table of returns and, if missing, asked of `Machine.resume`.
 At the end of the text a state with ``end == END_ACCEPT`` accepts if no frame but the root is open; ``end >= 0`` pops with that verdict
@@ -43,6 +43,8 @@ import numpy as np
 GOTO, PUSH, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE = range(11)
 OP_NAMES = ("GOTO", "PUSH", "POP", "REDO", "COUNT", "KEY", "XKEY", "MAYKEY", "DECLARED", "ADDED", "CLOSE")
 
+_LEAVING = (POP, REDO, CLOSE)
+
 NONE = -1
 UNEXPANDED = -1
 END_REJECT, END_ACCEPT = -1, -2
@@ -52,10 +54,10 @@ Edge = tuple[int, int, int, int, int, int, int]
 
 
 class Delta(msgspec.Struct, array_like=True, frozen=True):
-    """What was appended to a machine's tables since the last delta. Arrays are raw little-endian int32/uint64 bytes.
+    """What was appended to a machine's tables since the last delta. Arrays are raw little-endian int32/uint32 bytes.
 
     ``defined``: rows (state, first edge, edge count, end). ``edges``: rows of 7 (lo, hi, op, t, a, b, c). ``registers``: rows
-    (hi, lo, ext). ``sets``: uint64 words; a set's id is the offset of its first word, the word before holds its length.
+    (hi, lo, ext). ``sets``: uint32 words; a set's id is the offset of its first word, the word before holds its length.
     ``returns``: rows (ret, verdict, state). ``n_states``: states known after this delta, expanded or not.
     """
 
@@ -73,7 +75,7 @@ class Tables:
     def __init__(self) -> None:
         self.n_states = 0
         self.n_edges = 0
-        self._expanded = bytearray()
+        self._successors: list[tuple[int, ...] | None] = []
         self._defined: list[int] = []
         self._edges: list[int] = []
         self._registers: list[int] = []
@@ -87,17 +89,29 @@ class Tables:
     def state(self) -> int:
         """A new state, not yet expanded."""
         self.n_states += 1
-        self._expanded.append(0)
+        self._successors.append(None)
         return self.n_states - 1
 
     def expanded(self, state: int) -> bool:
-        return bool(self._expanded[state])
+        return self._successors[state] is not None
+
+    def successors(self, state: int) -> tuple[int, ...]:
+        """The states that an expanded state's edges lead to, those to resume after a pushed value included."""
+        found = self._successors[state]
+        assert found is not None, f"state {state} is not expanded"
+        return found
 
     def define(self, state: int, edges: list[Edge], end: int = END_REJECT) -> None:
         """Give ``state`` its edges, once. They must be disjoint; they are sorted here."""
-        assert not self._expanded[state], f"state {state} is already expanded"
-        self._expanded[state] = 1
+        assert self._successors[state] is None, f"state {state} is already expanded"
         edges = sorted(edges)
+        leads: dict[int, None] = {}
+        for _, _, op, target, a, _, _ in edges:
+            if op not in _LEAVING:
+                leads[target] = None
+            if op == PUSH:
+                leads[a] = None
+        self._successors[state] = tuple(leads)
         self._defined += (state, self.n_edges, len(edges), end)
         for edge in edges:
             self._edges += edge
@@ -116,10 +130,10 @@ class Tables:
         """Id of a set of declared keys; bit k of ``bits`` stands for key k of ``n_keys``."""
         found = self._set_ids.get((bits, n_keys))
         if found is None:
-            words = max(1, (n_keys + 63) // 64)
+            words = max(1, (n_keys + 31) // 32)
             self._sets.append(words)
             found = self._set_ids[bits, n_keys] = len(self._sets)
-            self._sets += [(bits >> (64 * w)) & 0xFFFFFFFFFFFFFFFF for w in range(words)]
+            self._sets += [(bits >> (32 * w)) & 0xFFFFFFFF for w in range(words)]
         return found
 
     def returns(self, ret: int, verdict: int, state: int) -> None:
@@ -135,7 +149,7 @@ class Tables:
         """Everything appended since the last call."""
         parts: list[bytes] = []
         lists = (self._defined, self._edges, self._registers, self._sets, self._returns)
-        for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u8", "<i4"), strict=True)):
+        for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u4", "<i4"), strict=True)):
             parts.append(np.array(values[self._marks[i] :], dtype=kind).tobytes())
             self._marks[i] = len(values)
         return Delta(self.n_states, *parts)

@@ -36,7 +36,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Submit(msgspec.Struct, tag="submit", omit_defaults=True):
-    """A generation. ``prompt``: token ids. ``max_tokens``: per choice, already cut to the context. ``tenant`` salts the prefix cache."""
+    """A generation. ``prompt``: token ids. ``max_tokens``: per choice, already cut to the context. ``tenant`` salts the prefix cache.
+    ``track_complete``: `Tokens.complete` is wanted."""
 
     id: str
     model: str
@@ -49,6 +50,7 @@ class Submit(msgspec.Struct, tag="submit", omit_defaults=True):
     ignore_eos: bool = False
     tenant: str = ""
     priority: int = 0
+    track_complete: bool = False
 
 
 class Cancel(msgspec.Struct, tag="cancel"):
@@ -100,13 +102,15 @@ class TokenLogprobs(msgspec.Struct, array_like=True):
 
 
 class Tokens(msgspec.Struct, tag="tokens", omit_defaults=True):
-    """New tokens of one choice (usually one). ``cached``: prompt tokens served from the prefix cache, on the first frame only."""
+    """New tokens of one choice (usually one). ``cached``: prompt tokens served from the prefix cache, on the first frame only.
+    ``complete``: for each token, whether the constrained text that ends with it is a complete sentence; if it was asked for."""
 
     id: str
     choice: int
     ids: list[int]
     logprobs: list[TokenLogprobs] | None = None
     cached: int = 0
+    complete: list[bool] | None = None
 
 
 class Finished(msgspec.Struct, tag="finished"):

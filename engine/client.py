@@ -1,0 +1,158 @@
+"""The HTTP side of the engine process: starts it, sends requests, routes events to whoever waits. Imports no torch.
+
+Frames are read by a thread and handed to the event loop, one call a frame (a frame holds all events of a step). Events of a request
+go to its queue; a queue is never bounded, because the engine itself bounds what a request can produce (max_tokens).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import threading
+from multiprocessing.connection import Connection
+
+import msgspec
+
+from engine.process import FromEngine, StartFailed, main
+from schemas.config import Settings
+from schemas.engine import (
+    Cancel, Drain, Event, Failed, Finished, ModelCard, Probe, Ready, Report, Started, Submit, ToEngine, Tokens,
+)  # fmt: skip
+
+RequestEvent = Started | Tokens | Finished | Failed
+
+
+class EngineGone(Exception):
+    """The engine process has ended, or could not start; the message says why where it is known."""
+
+
+class EngineClient:
+    """One engine process. All methods belong to the event loop that called `start`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._queues: dict[str, asyncio.Queue[RequestEvent | EngineGone]] = {}
+        self._probes: dict[str, asyncio.Future[Report]] = {}
+        self._encoder = msgspec.msgpack.Encoder()
+        self._gone: EngineGone | None = EngineGone("the engine has not been started")
+        self.models: list[ModelCard] = []
+
+    @property
+    def alive(self) -> bool:
+        return self._gone is None
+
+    async def start(self) -> None:
+        """Start the process; return when its models are loaded. Raises EngineGone."""
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[list[ModelCard]] = self._loop.create_future()
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        settings = msgspec.json.encode(self._settings)
+        self._process = context.Process(target=main, args=(theirs, settings), name="sluice-engine")
+        await asyncio.to_thread(self._process.start)
+        theirs.close()
+        self._gone = None
+        self._reader = threading.Thread(target=self._read, args=(self._connection,), daemon=True)
+        self._reader.start()
+        self.models = await self._ready
+
+    async def aclose(self, timeout: float = 10.0) -> None:
+        """Let running requests finish for up to ``timeout`` seconds, then end the process."""
+        if self._gone is None:
+            self._send(Drain())
+        process = getattr(self, "_process", None)
+        if process is None:
+            return
+        await asyncio.to_thread(process.join, timeout)
+        if process.is_alive():
+            process.kill()
+            await asyncio.to_thread(process.join)
+        self._connection.close()
+
+    def submit(self, request: Submit) -> asyncio.Queue[RequestEvent | EngineGone]:
+        """Send a request; its events arrive in the returned queue. Call `forget` when done with it. Raises EngineGone."""
+        if self._gone is not None:
+            raise self._gone
+        events: asyncio.Queue[RequestEvent | EngineGone] = asyncio.Queue()
+        self._queues[request.id] = events
+        self._send(request)
+        return events
+
+    def cancel(self, id: str, choice: int | None = None) -> None:
+        """Stop a request or one of its choices; unknown ids are ignored."""
+        if self._gone is None:
+            self._send(Cancel(id, choice))
+
+    def forget(self, id: str) -> None:
+        """Drop a request's queue; events that still arrive for it are ignored."""
+        self._queues.pop(id, None)
+
+    async def report(self) -> Report:
+        """Figures of the engine. Raises EngineGone."""
+        if self._gone is not None:
+            raise self._gone
+        id = f"probe-{len(self._probes)}-{self._loop.time()}"
+        answer: asyncio.Future[Report] = self._loop.create_future()
+        self._probes[id] = answer
+        self._send(Probe(id))
+        try:
+            return await answer
+        finally:
+            self._probes.pop(id, None)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _send(self, message: ToEngine) -> None:
+        try:
+            self._connection.send_bytes(self._encoder.encode(message))
+        except (BrokenPipeError, OSError):
+            pass  # the reader reports the end
+
+    def _read(self, connection: Connection) -> None:
+        decoder = msgspec.msgpack.Decoder(list[FromEngine])
+        while True:
+            try:
+                frame: list[FromEngine] | None = decoder.decode(connection.recv_bytes())
+            except (EOFError, OSError):
+                frame = None
+            try:
+                self._loop.call_soon_threadsafe(self._dispatch, frame)
+            except RuntimeError:
+                return  # the event loop is closed: nobody waits any more
+            if frame is None:
+                return
+
+    def _dispatch(self, frame: list[FromEngine] | None) -> None:
+        if frame is None:
+            self._end("the engine process has ended")
+            return
+        for event in frame:
+            self._route(event)
+
+    def _route(self, event: Event | StartFailed) -> None:
+        match event:
+            case Ready():
+                if not self._ready.done():
+                    self._ready.set_result(event.models)
+            case StartFailed():
+                self._end(event.message)
+            case Report():
+                probe = self._probes.get(event.id)
+                if probe is not None and not probe.done():
+                    probe.set_result(event)
+            case _:
+                events = self._queues.get(event.id)
+                if events is not None:
+                    events.put_nowait(event)
+
+    def _end(self, message: str) -> None:
+        if self._gone is not None:
+            return
+        self._gone = EngineGone(message)
+        if not self._ready.done():
+            self._ready.set_exception(self._gone)
+        for events in self._queues.values():
+            events.put_nowait(self._gone)
+        for probe in self._probes.values():
+            if not probe.done():
+                probe.set_exception(self._gone)

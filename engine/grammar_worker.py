@@ -1,0 +1,193 @@
+"""The grammar worker: a process that turns constraints into byte machines and expands them on demand.
+
+It owns the machines (the only writers of their static tables) and answers with `Delta`s. Compiles run each in a thread of their
+own, expansions at once in the reader, so that a slow schema holds up nobody who waits for a state. Fuel bounds every compile; a
+compile that takes long has its thread's priority lowered so that it takes no core from the step loop; and the parent kills the whole
+process when a deadline passes (engine/programs.py).
+
+    parent → worker   Compile, Expand, Forget
+    worker → parent   Compiled | Refused, Expanded | Refused
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+
+import msgspec
+
+from grammar.compile import Compiled, compile_machine, expand_ahead
+from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Regex
+from grammar.errors import ConstraintError, ConstraintTooLarge
+from grammar.json_schema.document import load
+from grammar.tables import Delta
+from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec
+
+POLITE_AFTER_S = 0.05
+"""A compile that takes longer yields to everything else on the machine."""
+
+
+class Compile(msgspec.Struct, tag="compile"):
+    """``spellable``: 256 bytes, 1 where the vocabulary has that byte as a token. ``replay``: expansions to repeat, in order."""
+
+    program: int
+    constraint: ConstraintSpec
+    spellable: bytes
+    fuel: int | None = None
+    replay: list[list[tuple[int, int]]] = []
+
+
+class Expand(msgspec.Struct, tag="expand"):
+    """``misses``: (state, 0) or (ret, verdict above 0)."""
+
+    program: int
+    misses: list[tuple[int, int]]
+
+
+class Forget(msgspec.Struct, tag="forget"):
+    program: int
+
+
+class CompiledReply(msgspec.Struct, tag="compiled"):
+    program: int
+    start: int
+    contract: str
+    reasons: tuple[str, ...]
+    delta: Delta
+    seconds: float
+
+
+class Expanded(msgspec.Struct, tag="expanded"):
+    program: int
+    delta: Delta
+
+
+class Refused(msgspec.Struct, tag="refused"):
+    """``kind`` as in `schemas.engine.Failed`."""
+
+    program: int
+    kind: str
+    message: str
+    pointer: str
+
+
+ToWorker = Compile | Expand | Forget
+FromWorker = CompiledReply | Expanded | Refused
+
+
+def constraint_of(spec: ConstraintSpec) -> Constraint:
+    """The core's value for a constraint as it travelled. ConstraintError for a schema that is not JSON."""
+    match spec:
+        case JsonSchemaSpec():
+            return JsonSchema(
+                load(spec.schema),
+                property_order=spec.property_order,  # type: ignore[arg-type]
+                whitespace=spec.whitespace,  # type: ignore[arg-type]
+                number=spec.number,  # type: ignore[arg-type]
+                formats=spec.formats,  # type: ignore[arg-type]
+            )
+        case JsonObjectSpec():
+            return JsonObject(whitespace=spec.whitespace)  # type: ignore[arg-type]
+        case RegexSpec():
+            return Regex(spec.pattern, spec.dialect)  # type: ignore[arg-type]
+        case ChoiceSpec():
+            return Choice(spec.choices)
+
+
+def run(connection: Connection) -> None:
+    """The worker's main loop; returns when the parent closes the pipe."""
+    _Worker(connection).serve()
+
+
+class _Worker:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._machines: dict[int, Compiled] = {}
+        self._compiling: dict[int, float] = {}
+        self._decoder = msgspec.msgpack.Decoder(ToWorker)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                waiting = self._connection.poll(POLITE_AFTER_S if self._compiling else None)
+                message = self._decoder.decode(self._connection.recv_bytes()) if waiting else None
+            except (EOFError, ConnectionResetError):
+                return
+            match message:
+                case Compile():
+                    threading.Thread(target=self._compile, args=(message,), daemon=True).start()
+                case Expand():
+                    self._expand(message)
+                case Forget():
+                    self._machines.pop(message.program, None)
+                case None:
+                    self._be_polite()
+
+    def _be_polite(self) -> None:
+        now = time.monotonic()
+        for thread, since in list(self._compiling.items()):
+            if now - since > POLITE_AFTER_S:
+                _lower_priority(thread)
+
+    def _compile(self, job: Compile) -> None:
+        began = time.monotonic()
+        thread = threading.get_native_id()
+        self._compiling[thread] = began
+        try:
+            compiled = compile_machine(constraint_of(job.constraint), [bool(b) for b in job.spellable], fuel=job.fuel)
+            for misses in job.replay:
+                _expand(compiled, misses)
+            self._machines[job.program] = compiled
+            reply: FromWorker = CompiledReply(
+                job.program, compiled.machine.start, compiled.contract.value, tuple(compiled.reasons),
+                compiled.machine.tables.delta(), time.monotonic() - began,
+            )  # fmt: skip
+        except Exception as error:
+            reply = _refusal(job.program, error)
+        finally:
+            del self._compiling[thread]
+        self._send(reply)
+
+    def _expand(self, job: Expand) -> None:
+        try:
+            compiled = self._machines[job.program]
+            _expand(compiled, job.misses)
+            reply: FromWorker = Expanded(job.program, compiled.machine.tables.delta())
+        except Exception as error:
+            reply = _refusal(job.program, error)
+        self._send(reply)
+
+    def _send(self, reply: FromWorker) -> None:
+        with self._sending:
+            self._connection.send_bytes(self._encoder.encode(reply))
+
+
+def _expand(compiled: Compiled, misses: list[tuple[int, int]]) -> None:
+    machine = compiled.machine
+    for where, verdict in misses:
+        expand_ahead(machine, [machine.resume(where, verdict) if verdict else where])
+
+
+def _refusal(program: int, error: Exception) -> Refused:
+    """The reply for a failed job: whatever goes wrong here is the answer to one request, never the end of the worker."""
+    if isinstance(error, ConstraintError):
+        return Refused(program, error.code, error.reason, error.pointer)
+    if isinstance(error, (RecursionError, MemoryError)):
+        too_large = ConstraintTooLarge("the constraint is nested too deeply to be compiled")
+        return Refused(program, too_large.code, too_large.reason, "")
+    traceback.print_exception(error)
+    return Refused(program, "internal", f"the compiler failed: {type(error).__name__}: {error}", "")
+
+
+def _lower_priority(thread: int) -> None:
+    """On Linux priorities belong to threads; elsewhere this has no effect."""
+    if hasattr(os, "setpriority"):
+        try:
+            os.setpriority(os.PRIO_PROCESS, thread, 19)
+        except (ProcessLookupError, PermissionError):
+            pass  # the thread has just ended, or this system does not let it

@@ -1,0 +1,336 @@
+"""The programs of the engine process: which exist, who waits for them, and the grammar workers behind them.
+
+    request(spec) ──▶ known program             ready at once
+                  └─▶ Compile to a worker  ──▶ poll(): Ready | Refusal, later
+    misses of a step ─▶ Expand             ──▶ poll(): Grown
+
+Everything here runs on the step loop's thread except the readers, which only put decoded replies into a queue. Programs are shared by
+equal constraints (refusals too), counted by the sequences that use them, and evicted least recently used when unused programs hold more than
+``cache_bytes``. A worker that misses its deadline is killed: what it was compiling is refused as too large, and the other programs
+it owned are compiled again elsewhere, with their expansions replayed in the same order, before they are expanded further.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+import msgspec
+
+from engine import grammar_worker as worker
+from fsm.image import Image
+from fsm.runtime import Miss, Runtime
+from schemas.constraint import ConstraintSpec
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A constraint is compiled: its program number, contract and reasons, and the compile's seconds (0.0 when it was known)."""
+
+    key: bytes
+    program: int
+    contract: str
+    reasons: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A constraint is refused. ``kind`` as in `schemas.engine.Failed`."""
+
+    key: bytes
+    kind: str
+    message: str
+    pointer: str
+
+
+@dataclass(frozen=True)
+class Grown:
+    """Sequences parked on ``program`` may be asked again."""
+
+    program: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """``program`` cannot be expanded any further: its sequences fail."""
+
+    program: int
+    message: str
+
+
+News = Ready | Refusal | Grown | Broken
+
+
+@dataclass(slots=True)
+class _Entry:
+    key: bytes
+    spec: ConstraintSpec
+    ticket: int
+    program: int = 0
+    """0 while compiling."""
+    contract: str = ""
+    reasons: list[str] = field(default_factory=list)
+    users: int = 0
+    refusal: Refusal | None = None
+    owner: _Worker | None = None
+    log: list[list[Miss]] = field(default_factory=list)
+    deadline: float | None = None
+    """When the pending job must have answered."""
+    expanding: list[Miss] = field(default_factory=list)
+
+
+class _Worker:
+    """A worker process and the thread that reads its replies."""
+
+    def __init__(self, replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]], wake: Callable[[], None]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=worker.run, args=(theirs,), name="sluice-grammar", daemon=True)
+        self.process.start()
+        theirs.close()
+        self._encoder = msgspec.msgpack.Encoder()
+        threading.Thread(target=_read, args=(self, self.connection, replies, wake), daemon=True).start()
+
+    def send(self, message: worker.ToWorker) -> None:
+        try:
+            self.connection.send_bytes(self._encoder.encode(message))
+        except (BrokenPipeError, OSError):
+            pass  # the reader reports the death
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+def _read(
+    owner: _Worker,
+    connection: Connection,
+    replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]],
+    wake: Callable[[], None],
+) -> None:
+    decoder = msgspec.msgpack.Decoder(worker.FromWorker)
+    while True:
+        try:
+            reply = decoder.decode(connection.recv_bytes())
+        except (EOFError, OSError):
+            reply = None
+        replies.put((owner, reply))
+        wake()
+        if reply is None:
+            return
+
+
+class Programs:
+    """The programs of one vocabulary. Not thread-safe; ``wake`` is called from reader threads when `poll` has news."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        wake: Callable[[], None],
+        deadline_s: float = 5.0,
+        fuel: int | None = None,
+        cache_bytes: int = 256 << 20,
+    ) -> None:
+        self.runtime = runtime
+        self._wake = wake
+        self._deadline_s = deadline_s
+        self._fuel = fuel
+        self._cache_bytes = cache_bytes
+        self._spellable = bytes(runtime.table.spellable.tolist())
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._by_ticket: dict[int, _Entry] = {}
+        self._by_program: dict[int, _Entry] = {}
+        self._tickets = 0
+        self._replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]] = queue.SimpleQueue()
+        self._news: list[News] = []
+        self._worker = _Worker(self._replies, wake)
+        self.compile_seconds: list[float] = []
+        """Observations since the last report; the reader clears it."""
+
+    def close(self) -> None:
+        self._worker.kill()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that workers have not answered."""
+        return sum(entry.deadline is not None for entry in self._entries.values())
+
+    def request(self, spec: ConstraintSpec) -> bytes:
+        """Ask for a program; `poll` brings Ready or Refusal with the returned key (also when it is known already)."""
+        key = msgspec.msgpack.encode(spec)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = self._compile(key, spec)
+        elif entry.refusal is not None:
+            self._news.append(entry.refusal)
+        elif entry.program:
+            self._news.append(Ready(key, entry.program, entry.contract, entry.reasons, 0.0))
+        self._entries.move_to_end(key)
+        return key
+
+    def acquire(self, program: int) -> None:
+        """One more sequence group uses ``program``."""
+        if program:
+            self._by_program[program].users += 1
+
+    def release(self, program: int) -> None:
+        """One fewer; unused programs may be evicted."""
+        if program:
+            self._by_program[program].users -= 1
+            self._evict()
+
+    def ask(self, programs: set[int]) -> None:
+        """Send the misses of these programs to their worker. One batch a program is under way at a time."""
+        for program in sorted(programs):
+            entry = self._by_program[program]
+            if entry.deadline is None:
+                misses = self.runtime.take_misses(program)
+                if misses:
+                    self._expand(entry, misses)
+                else:
+                    self._news.append(Grown(program))
+
+    def poll(self) -> list[News]:
+        """What has become known since the last call."""
+        while True:
+            try:
+                owner, reply = self._replies.get_nowait()
+            except queue.Empty:
+                break
+            if owner is self._worker:
+                self._handle(reply)
+        self._check_deadlines()
+        news, self._news = self._news, []
+        return news
+
+    # -- replies -------------------------------------------------------------------------------------------------------
+
+    def _handle(self, reply: worker.FromWorker | None) -> None:
+        if reply is None:
+            self._replace_worker("the grammar worker ended unexpectedly")
+            return
+        entry = self._by_ticket.get(reply.program)
+        if entry is None:
+            return
+        match reply:
+            case worker.CompiledReply():
+                entry.deadline = None
+                self._compiled(entry, reply)
+            case worker.Expanded():
+                entry.deadline, entry.expanding = None, []
+                self.runtime.apply(entry.program, reply.delta)
+                self._news.append(Grown(entry.program))
+            case worker.Refused():
+                entry.deadline = None
+                self._refuse(entry, reply.kind, reply.message, reply.pointer)
+
+    def _compiled(self, entry: _Entry, reply: worker.CompiledReply) -> None:
+        self.compile_seconds.append(reply.seconds)
+        if entry.program:
+            # Compiled again after a worker died: the image already has these tables, and the replay is complete.
+            if entry.expanding:
+                self._expand(entry, entry.expanding, logged=True)
+            return
+        image = Image(reply.start, self.runtime.table.max_token_bytes)
+        image.apply(reply.delta)
+        entry.program = self.runtime.add(image)
+        entry.contract, entry.reasons = reply.contract, list(reply.reasons)
+        self._by_program[entry.program] = entry
+        self._news.append(Ready(entry.key, entry.program, entry.contract, entry.reasons, reply.seconds))
+        self._evict()
+
+    def _refuse(self, entry: _Entry, kind: str, message: str, pointer: str) -> None:
+        if entry.program:
+            self._news.append(Broken(entry.program, message))
+            return
+        refusal = Refusal(entry.key, kind, message, pointer)
+        # A refusal is as deterministic as a program, unless the deadline or a defect caused it.
+        if kind in ("internal", "constraint_too_large"):
+            self._forget(entry)
+        else:
+            entry.refusal = refusal
+        self._news.append(refusal)
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def _compile(self, key: bytes, spec: ConstraintSpec) -> _Entry:
+        self._tickets += 1
+        entry = _Entry(key, spec, self._tickets, owner=self._worker)
+        self._by_ticket[entry.ticket] = entry
+        entry.deadline = time.monotonic() + self._deadline_s
+        self._worker.send(worker.Compile(entry.ticket, spec, self._spellable, self._fuel))
+        return entry
+
+    def _expand(self, entry: _Entry, misses: list[Miss], logged: bool = False) -> None:
+        entry.deadline = time.monotonic() + self._deadline_s
+        entry.expanding = misses
+        if entry.owner is not self._worker:
+            # Its worker is gone: rebuild the machine first, up to where the image is.
+            entry.owner = self._worker
+            self._worker.send(worker.Compile(entry.ticket, entry.spec, self._spellable, self._fuel, list(entry.log)))
+            return
+        if not logged:
+            entry.log.append(misses)
+        self._worker.send(worker.Expand(entry.ticket, misses))
+
+    def _check_deadlines(self) -> None:
+        now = time.monotonic()
+        late = [e for e in self._entries.values() if e.deadline is not None and e.deadline < now]
+        if late:
+            for entry in late:
+                entry.deadline = None
+                self._refuse(entry, "constraint_too_large", f"compiling took longer than {self._deadline_s:g} s", "")
+            self._worker.kill()
+            self._replace_worker("")
+
+    def _replace_worker(self, reason: str) -> None:
+        """Start another worker; give it the jobs that the old one still owed."""
+        old, self._worker = self._worker, _Worker(self._replies, self._wake)
+        old.kill()
+        for entry in list(self._entries.values()):
+            if entry.deadline is None:
+                continue
+            if entry.program:
+                pending, entry.expanding = entry.expanding, []
+                if entry.log and entry.log[-1] == pending:
+                    entry.log.pop()
+                self._expand(entry, pending)
+            elif reason:
+                # It may be this one that killed the worker: do not try it twice.
+                entry.deadline = None
+                self._refuse(entry, "internal", reason, "")
+            else:
+                entry.owner = self._worker
+                self._worker.send(worker.Compile(entry.ticket, entry.spec, self._spellable, self._fuel))
+
+    # -- eviction ------------------------------------------------------------------------------------------------------
+
+    def _evict(self) -> None:
+        """Drop unused programs and old refusals, least recently used first, while the cache is too large."""
+        held = sum(self.runtime.nbytes_of(p) for p in self._by_program)
+        refusals = sum(e.refusal is not None for e in self._entries.values())
+        for entry in list(self._entries.values()):
+            if held <= self._cache_bytes and refusals <= 1000:
+                return
+            if entry.refusal is not None:
+                refusals -= 1
+                self._forget(entry)
+            elif entry.program and not entry.users and entry.deadline is None:
+                held -= self.runtime.nbytes_of(entry.program)
+                self._forget(entry)
+
+    def _forget(self, entry: _Entry) -> None:
+        del self._entries[entry.key]
+        del self._by_ticket[entry.ticket]
+        if entry.program:
+            del self._by_program[entry.program]
+            self.runtime.drop(entry.program)
+            if entry.owner is self._worker:
+                self._worker.send(worker.Forget(entry.ticket))

@@ -1,0 +1,185 @@
+"""One served model: its runner, its constraints and its step loop, tied together.
+
+    Submit ──▶ constraint? ── no ──────────────────────────▶ StepLoop.submit
+                   └─ yes ─▶ Programs.request … Ready ─────▶ StepLoop.submit under the program
+                                            … Refusal ─────▶ Failed
+    StepLoop.step ──▶ misses ──▶ Programs.ask … Grown ─────▶ StepLoop.grammar_ready
+
+A request that waits for its constraint is not in the step loop, so nothing waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.base import Runner
+from engine.loop import StepLoop
+from engine.model.config import ModelConfig
+from engine.model.errors import UnsupportedModelError
+from engine.model.files import ModelFiles, open_model
+from engine.programs import Broken, Grown, Programs, Ready, Refusal
+from engine.scheduler import Limits
+from fsm.runtime import Runtime
+from fsm.tokens import TokenTable
+from kernels.cpu import sampling
+from schemas import config as settings
+from schemas.engine import Event, Failed, Finished, ModelCard, Report, Submit
+
+Precision = str
+
+
+class ModelTooLarge(ValueError):
+    """A model does not fit the configured memory; the message has both numbers."""
+
+
+class Service:
+    """Serves one model. Not thread-safe; ``wake`` is called from other threads when `turn` has something to do."""
+
+    def __init__(self, model: settings.ModelSettings, options: settings.Settings, *, wake: Callable[[], None]) -> None:
+        files = open_model(model.path)
+        tokenizer = files.tokenizer()
+        runner, precision = _runner(files, model, options.engine)
+        self.memory = runner.nbytes()
+        context = min(model.context_length or runner.context_length, runner.context_length)
+        vocabulary = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+        vocabulary += [None] * (runner.vocab_size - len(vocabulary))
+        runtime = Runtime(TokenTable(vocabulary, tokenizer.eos_ids, tokenizer.special_ids))
+        self.card = ModelCard(model.name, model.path, context, runner.vocab_size, list(tokenizer.eos_ids), precision)
+        self.limits = Limits(
+            max_sequences=options.engine.max_sequences,
+            max_batch_tokens=max(options.engine.max_batch_tokens, options.engine.max_sequences),
+            max_waiting=options.server.max_queue,
+        )
+        self.loop = StepLoop(
+            runner, runtime, model=model.name, eos_ids=tokenizer.eos_ids, kernel=sampling.sample, limits=self.limits
+        )
+        self._runtime = runtime
+        self._programs = Programs(
+            runtime,
+            wake=wake,
+            deadline_s=options.grammar.compile_deadline_s,
+            fuel=options.grammar.fuel,
+            cache_bytes=options.grammar.cache_mb << 20,
+        )
+        self._compiling: dict[bytes, list[Submit]] = {}
+        self._using: dict[str, tuple[int, int]] = {}
+        """Request → (program, choices still running)."""
+        self._events: list[Event] = []
+
+    def close(self) -> None:
+        self._programs.close()
+
+    @property
+    def can_turn(self) -> bool:
+        """`turn` has work now, not only when news arrive."""
+        return bool(self._events) or self.loop.can_step
+
+    @property
+    def idle(self) -> bool:
+        return self.loop.idle and not self._compiling and not self._events
+
+    @property
+    def waiting_for_grammar(self) -> bool:
+        """A deadline runs: `turn` must be called again soon even without news."""
+        return self._programs.waiting > 0
+
+    def submit(self, request: Submit) -> None:
+        if request.constraint is None:
+            self.loop.submit(request)
+        elif sum(map(len, self._compiling.values())) >= self.limits.max_waiting:
+            self._events.append(Failed(request.id, "overloaded", "too many requests wait for their constraint"))
+        else:
+            key = self._programs.request(request.constraint)
+            self._compiling.setdefault(key, []).append(request)
+
+    def cancel(self, id: str, choice: int | None) -> None:
+        for key, requests in list(self._compiling.items()):
+            if choice is None and any(request.id == id for request in requests):
+                self._compiling[key] = [request for request in requests if request.id != id]
+        self.loop.cancel(id, choice)
+
+    def turn(self) -> list[Event]:
+        """Take in what the grammar workers have answered, then one step."""
+        for news in self._programs.poll():
+            match news:
+                case Ready():
+                    self._admit(news)
+                case Refusal():
+                    for request in self._compiling.pop(news.key, ()):
+                        self._events.append(Failed(request.id, news.kind, news.message, news.pointer))
+                case Grown():
+                    self.loop.grammar_ready(news.program)
+                case Broken():
+                    self.loop.grammar_failed(news.program, "constraint_too_large", news.message)
+        events, self._events = self._events, []
+        events += self.loop.step()
+        missing = self._runtime.missing()
+        if missing:
+            self._programs.ask(missing)
+        for event in events:
+            self._settle(event)
+        return events
+
+    def report(self, id: str) -> Report:
+        report = self.loop.report(id)
+        report.gauges["compiling"] = float(sum(map(len, self._compiling.values())))
+        report.gauges["constraint_bytes"] = float(self._runtime.nbytes())
+        report.gauges["mask_rows"] = float(self._runtime.pool.n_rows)
+        report.gauges |= {f"{kind}_bytes": float(size) for kind, size in self.memory.items()}
+        report.counters["mask_rows_warm"] = float(self._runtime.figures.warm)
+        report.counters["mask_rows_cold"] = float(self._runtime.figures.cold)
+        report.observations["compile_time"] = self._programs.compile_seconds
+        self._programs.compile_seconds = []
+        return report
+
+    def _admit(self, ready: Ready) -> None:
+        for request in self._compiling.pop(ready.key, ()):
+            self._programs.acquire(ready.program)
+            self._using[request.id] = ready.program, request.n
+            self.loop.submit(request, ready.program, ready.contract, ready.reasons)
+
+    def _settle(self, event: Event) -> None:
+        """Let go of a program when the last choice of a request that used it has ended."""
+        if not isinstance(event, (Finished, Failed)) or event.id not in self._using:
+            return
+        program, running = self._using.pop(event.id)
+        if isinstance(event, Finished) and running > 1:
+            self._using[event.id] = program, running - 1
+        else:
+            self._programs.release(program)
+
+
+def _runner(files: ModelFiles, model: settings.ModelSettings, options: settings.Engine) -> tuple[Runner, Precision]:
+    """The runner of a precision, and the name of that precision. "auto" takes quantized blocks where there are kernels for them."""
+    kv_bytes = options.kv_memory_mb << 20
+    if model.precision != "reference":
+        from engine import cpu_runner
+
+        try:
+            cpu_runner.check(files.config)
+        except UnsupportedModelError:
+            if model.precision == "quantized":
+                raise
+        else:
+            blocks = _blocks(files.config, kv_bytes, options.block_size, bytes_per_element=2)
+            runner = cpu_runner.CpuRunner.load(
+                files, num_blocks=blocks, block_size=options.block_size, threads=options.threads
+            )
+            return runner, "quantized"
+    import torch
+
+    from engine.decoder import TorchRunner
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    blocks = _blocks(files.config, kv_bytes, options.block_size, bytes_per_element=4)
+    return TorchRunner.load(files, num_blocks=blocks, block_size=options.block_size), "reference"
+
+
+def _blocks(config: ModelConfig, kv_bytes: int, block_size: int, *, bytes_per_element: int) -> int:
+    """How many KV blocks fit, at most what ``config.context_length`` could use 64 times over."""
+    per_block = 2 * config.layers * config.kv_heads * config.head_dim * block_size * bytes_per_element
+    blocks = min(kv_bytes // per_block, 64 * -(-config.context_length // block_size))
+    if blocks < 2:
+        raise ModelTooLarge(f"engine.kv_memory_mb = {kv_bytes >> 20} holds no two KV blocks of {per_block} bytes")
+    return int(blocks)

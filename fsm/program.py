@@ -1,0 +1,163 @@
+"""The public face of the core: `compile_constraint`, `Program`, `Matcher` (docs/architecture.md, DESIGN §2).
+
+    table   = TokenTable.from_tokenizer(tokenizer)
+    program = compile_constraint(JsonSchema(schema), table)      # ConstraintError: JSON pointer (or line:column), reason
+    m = program.matcher()                                        # one cursor per sequence
+    m.mask(); m.advance(token); m.accepting; m.forced(); m.fork(); m.rollback(n)
+
+In one process the machine's owner is the caller: a miss is answered in place. The engine uses the same `Runtime` in batch form and lets a
+grammar worker answer (engine/programs.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsm import steps
+from fsm.image import Image
+from fsm.runtime import Runtime
+from fsm.tokens import TokenTable
+from grammar.compile import Compiled, compile_machine, expand_ahead
+from grammar.constraint import Constraint, Contract
+
+
+class Program:
+    """A compiled constraint over one vocabulary. Matchers of one program share its states and rows; not thread-safe."""
+
+    def __init__(self, compiled: Compiled, table: TokenTable, runtime: Runtime | None = None) -> None:
+        self.table = table
+        self.contract: Contract = compiled.contract
+        self.reasons: tuple[str, ...] = compiled.reasons
+        self.limits: dict[str, int | str] = dict(compiled.limits)
+        self.machine = compiled.machine
+        self.runtime = runtime or Runtime(table)
+        self.image = Image(self.machine.start, table.max_token_bytes)
+        self.image.apply(self.machine.tables.delta())
+        self.number = self.runtime.add(self.image)
+
+    def matcher(self) -> Matcher:
+        """A cursor at the start of the text."""
+        return Matcher(self)
+
+    def answer_misses(self) -> None:
+        """Do what a grammar worker would: expand what is missing, and some of what lies behind it."""
+        for where, verdict in self.runtime.take_misses(self.number):
+            if verdict:
+                where = self.machine.resume(where, verdict)
+            expand_ahead(self.machine, [where])
+        self.runtime.apply(self.number, self.machine.tables.delta())
+
+
+class Matcher:
+    """One sequence's place in a program: an immutable state id and the states before it.
+
+    Token ids outside the vocabulary, special tokens and padding are never allowed; end-of-sequence ids are allowed in `mask` exactly
+    when `accepting`, and are not advanced over.
+    """
+
+    __slots__ = ("_past", "_program", "_state")
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._state = program.image.start
+        self._past: tuple[int, object] | None = None
+
+    @property
+    def state(self) -> int:
+        """The token FSM's state id; equal ids mean equal futures."""
+        return self._state
+
+    @property
+    def accepting(self) -> bool:
+        """Whether the text so far is a complete sentence."""
+        self._row()
+        out = np.empty(1, np.bool_)
+        self._program.runtime.accepting(*self._here(), out)
+        return bool(out[0])
+
+    def mask(self) -> NDArray[np.uint32]:
+        """uint32[ceil(V / 32)]: bit i % 32 of word i // 32 set <=> token i keeps a valid completion reachable."""
+        return self._program.runtime.pool.mask(self._row())
+
+    def allowed(self) -> NDArray[np.int64]:
+        """The ids that `mask` allows, ascending."""
+        bits = np.unpackbits(self.mask().view(np.uint8), bitorder="little")
+        return np.flatnonzero(bits[: self._program.table.vocab_size])
+
+    def advance(self, token: int) -> bool:
+        """Append a token. False, and no change, if it is not allowed."""
+        programs, states = self._here()
+        tokens, out, status = np.array([token], np.int32), np.empty(1, np.int32), np.empty(1, np.uint8)
+        while True:
+            self._program.runtime.advance(programs, states, tokens, out, status)
+            if status[0] != steps.MISS:
+                break
+            self._program.answer_misses()
+        if status[0] != steps.OK:
+            return False
+        self._past = (self._state, self._past)
+        self._state = int(out[0])
+        return True
+
+    def forced(self) -> bytes:
+        """The bytes that every completion starts with from here; empty where the text may end or branch."""
+        forced = bytearray()
+        ahead = self.fork()
+        while not ahead.accepting:
+            (choices,) = np.nonzero(ahead._next_bytes())
+            if len(choices) != 1:
+                break
+            forced.append(int(choices[0]))
+            ahead._state = ahead._after_byte(int(choices[0]))
+        return bytes(forced)
+
+    def fork(self) -> Matcher:
+        """An independent cursor at the same place, O(1)."""
+        other = Matcher(self._program)
+        other._state, other._past = self._state, self._past
+        return other
+
+    def rollback(self, n: int) -> None:
+        """Undo the last ``n`` tokens. ValueError if there are fewer."""
+        for _ in range(n):
+            if self._past is None:
+                raise ValueError(f"cannot roll back {n} tokens: fewer were advanced")
+            self._state, self._past = self._past  # type: ignore[assignment]
+
+    def _here(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return np.array([self._program.number], np.int32), np.array([self._state], np.int32)
+
+    def _row(self) -> int:
+        programs, states = self._here()
+        out, status = np.empty(1, np.int32), np.empty(1, np.uint8)
+        while True:
+            self._program.runtime.rows(programs, states, out, status)
+            if status[0] == steps.OK:
+                return int(out[0])
+            self._program.answer_misses()
+
+    def _next_bytes(self) -> NDArray[np.bool_]:
+        while True:
+            allowed = self._program.runtime.allowed_bytes(self._program.number, self._state)
+            if allowed is not None:
+                return allowed
+            self._program.answer_misses()
+
+    def _after_byte(self, byte: int) -> int:
+        while True:
+            state = self._program.runtime.after_byte(self._program.number, self._state, byte)
+            if state >= 0:
+                return state
+            self._program.answer_misses()
+
+
+def compile_constraint(
+    constraint: Constraint, table: TokenTable, *, runtime: Runtime | None = None, fuel: int | None = None
+) -> Program:
+    """Compile ``constraint`` for a vocabulary. Programs that share a ``runtime`` share their rows.
+
+    Raises ConstraintError with the JSON pointer (or line:column) of what cannot be enforced.
+    """
+    compiled = compile_machine(constraint, table.spellable.tolist(), fuel=fuel)
+    return Program(compiled, table, runtime)

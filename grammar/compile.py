@@ -1,0 +1,73 @@
+"""Constraint → byte machine. What a grammar worker runs; `fsm.compile_constraint` runs it in place."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from grammar.constraint import Choice, Constraint, Contract, JsonObject, JsonSchema, Lark, Regex
+from grammar.errors import UnsupportedConstraint
+from grammar.json_schema.machine import compile_json_object, compile_json_schema
+from grammar.literals import ChoiceMachine
+from grammar.regex.machine import RegexMachine
+from grammar.tables import Machine
+
+DEFAULT_FUEL = 100_000
+"""States, disjuncts and nodes that one constraint may create. Deterministic: the same schema succeeds or fails everywhere."""
+
+AHEAD = 2_000
+"""States expanded before the first mask is asked for; most schemas have fewer and never miss afterwards."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A machine, its first states expanded, and what it promises."""
+
+    machine: Machine
+    contract: Contract = Contract.EXACT
+    reasons: tuple[str, ...] = ()
+    limits: Mapping[str, int | str] = field(default_factory=dict)
+
+
+def compile_machine(
+    constraint: Constraint, spellable: Sequence[bool], *, fuel: int | None = None, ahead: int = AHEAD
+) -> Compiled:
+    """Compile ``constraint`` to a machine over the bytes that the vocabulary can spell (bool[256]).
+
+    Raises ConstraintError with the place of what cannot be enforced.
+    """
+    fuel = DEFAULT_FUEL if fuel is None else fuel
+    match constraint:
+        case JsonSchema():
+            machine, reasons = compile_json_schema(constraint, spellable, fuel)
+            compiled = Compiled(machine, Contract.SOUND_SUBSET if reasons else Contract.EXACT, reasons, machine.limits)
+        case JsonObject():
+            machine = compile_json_object(constraint, spellable, fuel)
+            compiled = Compiled(machine, limits=machine.limits)
+        case Regex():
+            compiled = Compiled(RegexMachine(constraint.pattern, constraint.dialect, spellable, fuel))
+        case Choice():
+            compiled = Compiled(ChoiceMachine(constraint.options, spellable))
+        case Lark():
+            raise UnsupportedConstraint("Lark grammars are not supported yet")
+    expand_ahead(compiled.machine, [compiled.machine.start], ahead)
+    return compiled
+
+
+def expand_ahead(machine: Machine, states: Iterable[int], budget: int = 64) -> None:
+    """Expand ``states``, then what they lead to, breadth first, until ``budget`` states are expanded or none is left."""
+    tables = machine.tables
+    queue = deque(states)
+    queued = set(queue)
+    while queue:
+        state = queue.popleft()
+        if not tables.expanded(state):
+            if budget <= 0:
+                return
+            machine.expand(state)
+            budget -= 1
+        for successor in tables.successors(state):
+            if successor not in queued:
+                queued.add(successor)
+                queue.append(successor)

@@ -1,0 +1,78 @@
+"""What can be asked: constraints as values, before they meet a vocabulary.
+
+    JsonSchema(schema)    any JSON value that validates          Regex(pattern)    text that matches as a whole
+    JsonObject()          any JSON object                        Choice(options)   one of some strings
+    Lark(grammar)         a sentence of a Lark grammar
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+
+class Contract(Enum):
+    """What a compiled constraint promises. Never a superset of what was asked: that would be refused."""
+
+    EXACT = "exact"
+    """Every valid value is reachable by some spelling, nothing else is (up to `Program.limits`)."""
+    SOUND_SUBSET = "sound_subset"
+    """Nothing invalid is reachable; some valid values are not, for the reasons given."""
+
+
+@dataclass(frozen=True)
+class JsonSchema:
+    """JSON values that validate against ``schema``: a decoded schema (dict or bool), or its JSON text, which keeps number spellings.
+
+    property_order  "schema": declared order, additional properties last; "any": every order.
+    whitespace      "compact": none; "bounded": at each place where JSON allows it at most one space or one newline with
+                    indentation; "flexible": all of RFC 8259.
+    number          "canonical": integers without fraction or exponent; "free": 1.0 and 1e2 are integers too.
+    formats         "assert" or "annotate": what `format` does.
+    registry        documents that $ref may name, by URI.
+    """
+
+    schema: Any
+    property_order: Literal["schema", "any"] = "schema"
+    whitespace: Literal["compact", "bounded", "flexible"] = "bounded"
+    number: Literal["canonical", "free"] = "canonical"
+    formats: Literal["assert", "annotate"] = "assert"
+    registry: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JsonObject:
+    """Any JSON object: what OpenAI calls JSON mode."""
+
+    whitespace: Literal["compact", "bounded", "flexible"] = "bounded"
+
+
+@dataclass(frozen=True)
+class Regex:
+    """Text that matches ``pattern`` from its first to its last character, in Python's `re` dialect or ECMA-262's."""
+
+    pattern: str
+    dialect: Literal["python", "ecma"] = "python"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of ``options``, up to 100,000 strings."""
+
+    options: tuple[str, ...]
+
+    def __init__(self, options: Any) -> None:
+        object.__setattr__(self, "options", tuple(options))
+
+
+@dataclass(frozen=True)
+class Lark:
+    """A sentence of a Lark grammar."""
+
+    grammar: str
+    start: str = "start"
+
+
+Constraint = JsonSchema | JsonObject | Regex | Choice | Lark

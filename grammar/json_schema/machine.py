@@ -1,0 +1,245 @@
+"""The byte machine of a JSON Schema: the normal form of `normal.py`, read as a deterministic pushdown automaton.
+
+Each static state is a *location* of the text together with the alternatives that are still alive there: a small immutable object that
+can say its edges. The files, in reading order:
+
+    machine.py        the machine: interning of locations, whitespace
+    value.py          the start of a value, and JSON's three words
+    strings.py        string values: the shared lexicon of unconstrained strings, patterns, enumerations
+    numerals.py       number values
+    arrays.py         one array shape: positions in the prefix, counters in registers
+    objects.py        one object shape: a trie of declared keys, the keys still to come in a register
+    alternatives.py   several array or object shapes alive at once, tracked in the state until the text tells them apart
+
+A value whose alternatives matter to its parent returns a verdict: the set of alternatives it satisfied, as an interned bit mask.
+Verdict 0 means that the parent does not care.
+
+What JSON may be spelled as is decided here too: whitespace by the option, strings and keys in UTF-8 (keys and patterned or enumerated strings in
+one canonical spelling each, unconstrained strings in all of RFC 8259 except lone surrogates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from grammar.constraint import JsonObject, JsonSchema
+from grammar.errors import ConstraintTooLarge, UnsupportedConstraint
+from grammar.json_schema.normal import Normal
+from grammar.json_schema.numbers import NumberAutomaton
+from grammar.json_schema.objects import ObjectPlan
+from grammar.json_schema.shapes import Goal, NumberEnum, NumberShape, ObjectShape, Shape
+from grammar.json_schema.strings import Strings
+from grammar.json_schema.value import Value
+from grammar.tables import END_ACCEPT, END_REJECT, GOTO, PUSH, REDO, Edge, Tables
+
+MAX_INDENT = 32
+"""Bounded whitespace: a newline and up to so many spaces, or a quarter of it in tabs."""
+
+Edges = tuple[list[Edge], int]
+"""What a location expands to: edges, and what the end of the text means there."""
+
+
+class Location(Protocol):
+    """A static state: hashable, compared by value."""
+
+    def edges(self, m: JsonMachine) -> Edges: ...
+
+
+class JsonMachine:
+    """`grammar.tables.Machine` over a normalised schema. Locations are expanded when they are first reached."""
+
+    def __init__(
+        self, normal: Normal, spellable: Sequence[bool], *, whitespace: str, property_order: str, number: str, fuel: int
+    ) -> None:
+        self.tables = Tables()
+        self.normal = normal
+        self.whitespace = whitespace
+        self.declared_order = property_order == "schema"
+        self.free_numbers = number == "free"
+        self.fuel = fuel
+        self.strings = Strings(spellable, fuel)
+        self._states: dict[Location, int] = {}
+        self._locations: list[Location] = []
+        self._plans: dict[tuple[ObjectShape, int], ObjectPlan] = {}
+        self._numbers: dict[tuple[NumberShape | NumberEnum, ...], NumberAutomaton] = {}
+        self._verdicts: list[int] = [0]
+        self._verdict_ids: dict[int, int] = {0: 0}
+        missing = [chr(b) for b in b'{}[]:,"\\-0123456789.eE+ntrufalse' if not spellable[b]]
+        if missing:
+            raise UnsupportedConstraint(f"the vocabulary has no token for {missing[0]!r} alone, which JSON needs")
+        root = Value(normal.shapes(normal.root), False, self.state(Done()))
+        self.start = self.state(Spaced(root) if whitespace == "flexible" else root)
+
+    # -- the Machine protocol ------------------------------------------------------------------------------------------
+
+    def expand(self, state: int) -> None:
+        if len(self._locations) > self.fuel:
+            raise ConstraintTooLarge(f"the schema needs more than {self.fuel} automaton states")
+        edges, end = self._locations[state].edges(self)
+        self.tables.define(state, edges, end)
+
+    def resume(self, ret: int, verdict: int) -> int:
+        known = self.tables.returned(ret, verdict)
+        if known is None:
+            location = cast(Undecided, self._locations[ret])
+            known = self.state(location.decided(self, self._verdicts[verdict]))
+            self.tables.returns(ret, verdict, known)
+        return known
+
+    # -- what locations use --------------------------------------------------------------------------------------------
+
+    def state(self, location: Location) -> int:
+        """The state of a location."""
+        known = self._states.get(location)
+        if known is None:
+            known = self._states[location] = self.tables.state()
+            self._locations.append(location)
+        return known
+
+    def spaced(self, location: Location) -> int:
+        """The state of ``location`` with the option's whitespace before it."""
+        return self.state(self.with_space(location))
+
+    def with_space(self, location: Location) -> Location:
+        return location if self.whitespace == "compact" else Spaced(location)
+
+    def flexible(self, location: Location) -> int:
+        """The state of ``location`` with whitespace before it under "flexible" only."""
+        return self.state(Spaced(location) if self.whitespace == "flexible" else location)
+
+    def value(self, goal: Goal, ret: int) -> Value:
+        """A value for ``goal``, whose alternatives nobody needs to tell apart."""
+        return Value(self.normal.shapes(goal), False, ret)
+
+    def choice(self, shapes: tuple[Shape, ...], ret: int) -> Value:
+        """A value for any of ``shapes``; the location behind ``ret`` is `Undecided` and learns which."""
+        return Value(shapes, True, ret)
+
+    def verdict(self, satisfied: int) -> int:
+        """Id of a verdict: bit i set <=> alternative i is satisfied; 0 for none (nobody asks)."""
+        known = self._verdict_ids.get(satisfied)
+        if known is None:
+            known = self._verdict_ids[satisfied] = len(self._verdicts)
+            self._verdicts.append(satisfied)
+        return known
+
+    def object_plan(self, shape: ObjectShape, verdict: int) -> ObjectPlan:
+        """The one plan of an object shape."""
+        plan = self._plans.get((shape, verdict))
+        if plan is None:
+            plan = self._plans[shape, verdict] = ObjectPlan(self, shape, verdict)
+        return plan
+
+    def numbers(self, shapes: tuple[NumberShape | NumberEnum, ...]) -> NumberAutomaton:
+        """The one automaton of some number shapes."""
+        automaton = self._numbers.get(shapes)
+        if automaton is None:
+            spelling = "free" if self.free_numbers else "canonical"
+            automaton = self._numbers[shapes] = NumberAutomaton(shapes, spelling=spelling)
+        return automaton
+
+    @property
+    def limits(self) -> dict[str, int | str]:
+        """The caps that an EXACT contract is exact up to."""
+        limits: dict[str, int | str] = {"whitespace": self.whitespace}
+        for automaton in self._numbers.values():
+            for name, cap in automaton.limits.items():
+                limits[name] = max(cap, int(limits.get(name, 0)))
+        if self.whitespace == "bounded":
+            limits["indent"] = MAX_INDENT
+        return limits
+
+
+class Undecided(Protocol):
+    """A location that waits for a value's verdict."""
+
+    def decided(self, m: JsonMachine, satisfied: int) -> Location: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """After the document."""
+
+    def edges(self, m: JsonMachine) -> Edges:
+        if m.whitespace == "flexible":
+            return _loop(m.state(self)), END_ACCEPT
+        return [], END_ACCEPT
+
+
+@dataclass(frozen=True, slots=True)
+class Spaced:
+    """Whitespace may come, then ``location``.
+
+        bounded                  flexible
+        Spaced ── " " ──▶ L      Spaced ◀─┐ [ \\t\\n\\r]
+        Spaced ── "\\n" ─▶ Indent ──▶ L    └──┘  ──▶ L
+    """
+
+    location: Location
+
+    def edges(self, m: JsonMachine) -> Edges:
+        edges, end = self.location.edges(m)
+        if m.whitespace == "flexible":
+            spaces = _loop(m.state(self))
+        else:
+            then = m.state(self.location)
+            spaces = [
+                (0x20, 0x20, GOTO, then, 0, 0, 0),
+                (0x0A, 0x0A, PUSH, m.state(Indent(0, 0x20)), then, m.tables.registers(), 0),
+            ]
+        return edges + spaces, end
+
+
+def _loop(here: int) -> list[Edge]:
+    """RFC 8259 whitespace, any amount."""
+    return [(lo, hi, GOTO, here, 0, 0, 0) for lo, hi in ((0x09, 0x0A), (0x0D, 0x0D), (0x20, 0x20))]
+
+
+@dataclass(frozen=True, slots=True)
+class Indent:
+    """After a newline and ``width`` spaces (or tabs); anything else ends the indentation."""
+
+    width: int
+    byte: int
+
+    def edges(self, m: JsonMachine) -> Edges:
+        edges: list[Edge] = [(0x21, 0xFF, REDO, 0, 0, 0, 0)]
+        if self.width == 0 or (self.byte == 0x20 and self.width < MAX_INDENT):
+            edges.append((0x20, 0x20, GOTO, m.state(Indent(self.width + 1, 0x20)), 0, 0, 0))
+        if self.width == 0 or (self.byte == 0x09 and self.width < MAX_INDENT // 4):
+            edges.append((0x09, 0x09, GOTO, m.state(Indent(self.width + 1, 0x09)), 0, 0, 0))
+        return edges, END_REJECT
+
+
+def compile_json_schema(
+    constraint: JsonSchema, spellable: Sequence[bool], fuel: int
+) -> tuple[JsonMachine, tuple[str, ...]]:
+    """The machine of a schema, and the reasons why it reaches less than all valid values (none: it is exact)."""
+    options = {
+        "property_order": ("schema", "any"),
+        "whitespace": ("compact", "bounded", "flexible"),
+        "number": ("canonical", "free"),
+        "formats": ("assert", "annotate"),
+    }
+    for name, allowed in options.items():
+        if getattr(constraint, name) not in allowed:
+            raise UnsupportedConstraint(f"{name} must be one of {', '.join(allowed)}, not {getattr(constraint, name)!r}")
+    if constraint.registry:
+        raise UnsupportedConstraint("registry: documents for remote references are not supported yet")
+    strings = Strings(spellable, fuel)
+    normal = Normal(
+        constraint.schema, formats=constraint.formats, fuel=fuel,
+        string_productive=strings.productive, matches=strings.matches,
+    )  # fmt: skip
+    machine = JsonMachine(
+        normal, spellable, whitespace=constraint.whitespace, property_order=constraint.property_order,
+        number=constraint.number, fuel=fuel,
+    )  # fmt: skip
+    return machine, ()
+
+
+def compile_json_object(constraint: JsonObject, spellable: Sequence[bool], fuel: int) -> JsonMachine:
+    """The machine of OpenAI's JSON mode."""
+    return compile_json_schema(JsonSchema({"type": "object"}, whitespace=constraint.whitespace), spellable, fuel)[0]

@@ -1,0 +1,50 @@
+"""Number values: `numbers.NumberAutomaton` as locations. A number has no closing byte: the byte after it ends it (REDO)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grammar.json_schema.numbers import NumberAutomaton
+from grammar.json_schema.shapes import NumberEnum, NumberShape
+from grammar.tables import END_REJECT, GOTO, PUSH, REDO, Edge
+
+if TYPE_CHECKING:
+    from grammar.json_schema.machine import Edges, JsonMachine
+
+Numbers = tuple[tuple[NumberShape | NumberEnum, int], ...]
+"""(shape, bit of its verdict; 0 where nobody asks)"""
+
+_AFTER_A_VALUE = b"\t\n\r ,]}"
+
+
+def number_edges(m: JsonMachine, shapes: Numbers, ret: int) -> list[Edge]:
+    """The edges on a number's first byte."""
+    automaton = m.numbers(tuple(shape for shape, _ in shapes))
+    return [
+        (lo, hi, PUSH, m.state(Digits(shapes, state)), ret, m.tables.registers(), 0)
+        for lo, hi, state in automaton.edges(automaton.start)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Inside a number, in one state of its automaton."""
+
+    shapes: Numbers
+    at: Hashable
+
+    def edges(self, m: JsonMachine) -> Edges:
+        automaton: NumberAutomaton = m.numbers(tuple(shape for shape, _ in self.shapes))
+        edges: list[Edge] = [
+            (lo, hi, GOTO, m.state(Digits(self.shapes, state)), 0, 0, 0) for lo, hi, state in automaton.edges(self.at)
+        ]
+        satisfied = automaton.accepting(self.at)
+        if not satisfied:
+            return edges, END_REJECT
+        bits = 0
+        for i in satisfied:
+            bits |= self.shapes[i][1]
+        verdict = m.verdict(bits)
+        return edges + [(b, b, REDO, 0, verdict, 0, 0) for b in _AFTER_A_VALUE], verdict

@@ -1,0 +1,138 @@
+"""The oracle of `fsm.steps`: the byte machine of `grammar.tables`, run in plain Python from its description.
+
+A configuration is (state, stack); the stack is a tuple of `Frame`, innermost last. Nothing is hash-consed, saturated or cached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from grammar import tables as t
+
+
+@dataclass(frozen=True)
+class Frame:
+    ret: int
+    hi: int
+    lo: int
+    ext: frozenset[int]
+    seen: frozenset[bytes] = frozenset()
+    text: bytes = b""
+
+
+Configuration = tuple[int, tuple[Frame, ...]]
+
+
+class Interpreter:
+    """Runs a `grammar.tables.Machine`, reading its tables through their deltas as any other consumer must."""
+
+    def __init__(self, machine: t.Machine) -> None:
+        import numpy as np
+
+        self._np = np
+        self.machine = machine
+        self.edges: dict[int, list[t.Edge]] = {}
+        self.ends: dict[int, int] = {}
+        self._flat: list[t.Edge] = []
+        self._registers: list[tuple[int, int, int]] = []
+        self._words: list[int] = []
+        self._returns: dict[tuple[int, int], int] = {}
+        self._read()
+        self.start: Configuration = (machine.start, (Frame(-1, -1, 0, frozenset()),))
+
+    def _read(self) -> None:
+        np, delta = self._np, self.machine.tables.delta()
+        self._flat += [tuple(e) for e in np.frombuffer(delta.edges, np.int32).reshape(-1, 7).tolist()]
+        self._registers += [tuple(r) for r in np.frombuffer(delta.registers, np.int32).reshape(-1, 3).tolist()]
+        self._words += np.frombuffer(delta.sets, np.uint32).tolist()
+        for ret, verdict, state in np.frombuffer(delta.returns, np.int32).reshape(-1, 3).tolist():
+            self._returns[ret, verdict] = state
+        for state, first, count, end in np.frombuffer(delta.defined, np.int32).reshape(-1, 4).tolist():
+            self.edges[state] = self._flat[first : first + count]
+            self.ends[state] = end
+
+    def _expand(self, state: int) -> None:
+        if state not in self.edges:
+            self.machine.expand(state)
+            self._read()
+
+    def _after(self, ret: int, verdict: int) -> int:
+        if verdict == 0:
+            return ret
+        if (ret, verdict) not in self._returns:
+            self.machine.resume(ret, verdict)
+            self._read()
+        return self._returns[ret, verdict]
+
+    def _set(self, key_set: int) -> frozenset[int]:
+        if key_set == t.NONE:
+            return frozenset()
+        words = self._words[key_set : key_set + self._words[key_set - 1]]
+        return frozenset(32 * w + b for w, word in enumerate(words) for b in range(32) if word >> b & 1)
+
+    def step(self, configuration: Configuration, byte: int) -> Configuration | None:
+        """The configuration after a byte, None if it is refused."""
+        state, stack = configuration
+        while True:
+            self._expand(state)
+            edge = next((e for e in self.edges[state] if e[0] <= byte <= e[1]), None)
+            if edge is None:
+                return None
+            _, _, op, target, a, b, c = edge
+            if op == t.GOTO:
+                return target, stack
+            if op == t.PUSH:
+                hi, lo, ext = self._registers[b]
+                return target, (*stack, Frame(a, hi, lo, self._set(ext)))
+            below, top = stack[:-1], stack[-1]
+            if op in (t.POP, t.REDO, t.CLOSE):
+                if top.lo > 0 or not below or (op == t.CLOSE and top.ext & self._set(b)):
+                    return None
+                state, stack = self._after(top.ret, a), below
+                if op == t.REDO:
+                    continue
+                return state, stack
+            if top.hi == 0:
+                return None
+            counted = replace(top, hi=top.hi - 1 if top.hi > 0 else top.hi, lo=max(top.lo - 1, 0))
+            may_add = not top.ext & self._set(c)
+            declared = any(a <= key < b for key in top.ext)
+            if op == t.COUNT:
+                return target, (*below, counted)
+            if op == t.KEY:
+                return (target, stack) if declared else None
+            if op == t.MAYKEY:
+                return (target, stack) if declared or may_add else None
+            if op == t.XKEY:
+                extended = replace(top, text=top.text + bytes([byte]))
+                return (target, (*below, extended)) if declared or may_add else None
+            if op == t.DECLARED:
+                if a not in top.ext:
+                    return None
+                ext = top.ext - {a} if b == t.NONE else self._set(b)
+                return target, (*below, replace(counted, ext=ext, text=b""))
+            assert op == t.ADDED
+            if top.text in top.seen or not may_add:
+                return None
+            ext = top.ext if b == t.NONE else self._set(b)
+            return target, (*below, replace(counted, ext=ext, text=b"", seen=top.seen | {top.text}))
+
+    def run(self, text: bytes, configuration: Configuration | None = None) -> Configuration | None:
+        configuration = configuration or self.start
+        for byte in text:
+            following = self.step(configuration, byte)
+            if following is None:
+                return None
+            configuration = following
+        return configuration
+
+    def accepting(self, configuration: Configuration) -> bool:
+        state, stack = configuration
+        while True:
+            self._expand(state)
+            end = self.ends[state]
+            if end == t.END_ACCEPT:
+                return len(stack) == 1
+            if end < 0 or len(stack) == 1 or stack[-1].lo > 0:
+                return False
+            state, stack = self._after(stack[-1].ret, end), stack[:-1]

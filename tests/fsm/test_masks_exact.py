@@ -1,0 +1,147 @@
+"""Masks equal brute force: over finite languages a token is allowed exactly when some sentence begins with the text and the token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from fsm.program import Program, compile_constraint
+from fsm.tokens import TokenTable
+from grammar.constraint import JsonSchema
+from grammar.errors import UnsatisfiableConstraint
+from tests.fsm.languages import language, viable
+
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+ALPHABET = bytes(range(0x20, 0x7F)) + "é".encode()
+
+STRINGS = st.sampled_from(
+    [
+        {"type": "string", "maxLength": 2, "pattern": "^[ab]*$"},
+        {"type": "string", "minLength": 1, "maxLength": 2, "pattern": "^a"},
+        {"enum": ["a", "ab", 'q"', "é"]},
+        {"const": "ba"},
+    ]
+)
+NUMBERS = st.sampled_from(
+    [
+        {"type": "integer", "minimum": -2, "maximum": 12},
+        {"type": "integer", "exclusiveMinimum": 0, "maximum": 3},
+        {"enum": [1, 2, 12]},
+        {"const": 7},
+    ]
+)
+SCALARS = st.one_of(STRINGS, NUMBERS, st.sampled_from([{"type": "null"}, {"type": "boolean"}, {"enum": [None, True, "b"]}]))
+# What a value two levels down may be: its universe is smaller.
+LEAVES = st.sampled_from([{"type": "null"}, {"enum": [1, 2]}, {"const": "a"}, {"enum": ["a", "ab", True]}])
+
+
+def objects(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    names = st.lists(st.sampled_from(["a", "b", "ab"]), unique=True, max_size=2)
+
+    @st.composite
+    def build(draw: st.DrawFn) -> Any:
+        properties = {name: draw(parts) for name in draw(names)}
+        required = draw(st.lists(st.sampled_from(sorted(properties)), unique=True)) if properties else []
+        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+    return build()
+
+
+def arrays(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    @st.composite
+    def build(draw: st.DrawFn) -> Any:
+        low = draw(st.integers(0, 2))
+        return {"type": "array", "items": draw(parts), "minItems": low, "maxItems": draw(st.integers(low, 2))}
+
+    return build()
+
+
+NESTED = st.one_of(LEAVES, objects(LEAVES), arrays(LEAVES))
+SINGLE = st.one_of(SCALARS, objects(LEAVES), arrays(LEAVES))
+# Alternatives only in free order: with declared order the oracle would need to know which alternative a value came from.
+UNIONS = st.lists(st.one_of(SCALARS, objects(LEAVES), arrays(LEAVES)), min_size=2, max_size=3).map(lambda b: {"anyOf": b})
+
+
+def vocabulary(sentences: set[bytes], cuts: list[tuple[int, int, int]]) -> TokenTable:
+    """Every byte of the alphabet, and longer tokens cut out of the sentences."""
+    ordered = sorted(sentences)
+    tokens: list[bytes | None] = [bytes([b]) for b in ALPHABET]
+    for which, start, length in cuts:
+        if ordered:
+            sentence = ordered[which % len(ordered)]
+            start %= max(len(sentence), 1)
+            tokens.append(sentence[start : start + 2 + length])
+    tokens += [b'","', b'"}', b"],", b'":', b"zz", None]
+    return TokenTable.from_bytes([t or None for t in tokens], [len(tokens) - 1])
+
+
+def check(program: Program, sentences: set[bytes], budget: int = 400) -> None:
+    """Compare masks with brute force at every viable prefix reachable by tokens, up to ``budget`` of them."""
+    table, prefixes = program.table, viable(sentences)
+    eos = table.eos_ids[0]
+    todo, known = [(program.matcher(), b"")], {b""}
+    while todo and budget:
+        matcher, text = todo.pop()
+        budget -= 1
+        expected = {i for i in range(table.vocab_size) if (piece := table.bytes_of(i)) and text + piece in prefixes}
+        if text in sentences:
+            expected.add(eos)
+        assert set(matcher.allowed().tolist()) == expected, text
+        assert matcher.accepting == (text in sentences), text
+        for token in expected - {eos}:
+            longer = text + (table.bytes_of(token) or b"")
+            after = matcher.fork()
+            assert after.advance(token), (text, token)
+            if longer not in known:
+                known.add(longer)
+                todo.append((after, longer))
+        refused = next((i for i in range(table.vocab_size) if i not in expected), None)
+        if refused is not None:
+            assert not matcher.fork().advance(refused)
+
+
+CUTS = st.lists(st.tuples(st.integers(0, 999), st.integers(0, 20), st.integers(0, 6)), max_size=12)
+
+
+@settings(max_examples=60, deadline=None, phases=PHASES)
+@given(schema=st.one_of(SINGLE, objects(NESTED), arrays(NESTED)), order=st.sampled_from(["schema", "any"]), cuts=CUTS)
+def test_masks_of_single_shapes(schema: Any, order: str, cuts: list[tuple[int, int, int]]) -> None:
+    _compare(schema, order, cuts)
+
+
+@settings(max_examples=60, deadline=None, phases=PHASES)
+@given(schema=UNIONS, cuts=CUTS)
+def test_masks_of_unions(schema: Any, cuts: list[tuple[int, int, int]]) -> None:
+    _compare(schema, "any", cuts)
+
+
+@settings(max_examples=30, deadline=None, phases=PHASES)
+@given(branches=st.lists(st.one_of(objects(LEAVES), arrays(LEAVES)), min_size=2, max_size=2), cuts=CUTS)
+def test_verdicts_reach_the_parent(branches: list[Any], cuts: list[tuple[int, int, int]]) -> None:
+    """Alternatives that only the inside of a value tells apart, below an object that must know which it was."""
+    schema = {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {"a": branch, "b": {"const": i + 1}},
+                "required": ["a", "b"],
+                "additionalProperties": False,
+            }
+            for i, branch in enumerate(branches)
+        ]
+    }
+    _compare(schema, "any", cuts)
+
+
+def _compare(schema: Any, order: str, cuts: list[tuple[int, int, int]]) -> None:
+    sentences = language(schema, order)
+    table = vocabulary(sentences, cuts)
+    constraint = JsonSchema(schema, property_order=order, whitespace="compact")  # type: ignore[arg-type]
+    if not sentences:
+        with pytest.raises(UnsatisfiableConstraint):
+            compile_constraint(constraint, table)
+        return
+    check(compile_constraint(constraint, table), sentences)
