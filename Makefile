@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: help setup model serve test test-all lint types format bench-setup bench clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with pinned dependencies (PYTHON=..., TORCH=cpu|pypi|cu130|..., EXTRAS=test,gpu)
 	@scripts/setup.sh

@@ -25,8 +25,8 @@ find_python() {
             return
         fi
     done
-    fail "${PYTHON:+$PYTHON is not a working }Python 3.11, 3.12 or 3.13${PYTHON:- was not found}." \
-        "Install one, or name one: make setup PYTHON=/path/to/python3.12"
+    [[ -z ${PYTHON:-} ]] || fail "$PYTHON is not a working Python 3.11, 3.12 or 3.13."
+    fail "Python 3.11, 3.12 or 3.13 was not found." "Install one, or name one: make setup PYTHON=/path/to/python3.12"
 }
 
 torch_pin() { sed -n 's/^torch==/torch==/p' constraints.txt; }
