@@ -10,6 +10,7 @@ for the masks of the next step. For a single sequence that means:
 
 * A token belongs to the text once the machine has advanced over it. A token that meets an unexpanded state waits with
   its sequence, which is parked until `grammar_ready`; nobody else waits.
+* Whether a text is complete is known once the row of its state is; with ``track_complete``, its token is told then.
 * An end-of-sequence or stop id ends the choice where its text is complete, which without a constraint is everywhere,
   and is not part of the text. Elsewhere a stop id is a token like others, and masks allow no end of sequence.
 * Where a mask allows nothing but end-of-sequence ids, the choice ends at once, a forward pass earlier than otherwise:
@@ -224,7 +225,10 @@ class StepLoop:
                 sequence.state = state
                 sequence.pending = None
                 sequence.tokens.append(token)
-                self._tell_token(sequence, token, logprob, now)
+                if sequence.group.request.track_complete:
+                    sequence.untold = token, logprob
+                else:
+                    self._tell_token(sequence, token, logprob, now)
                 grown.append(sequence)
             elif status == MISS:
                 sequence.pending = token, logprob
@@ -238,6 +242,7 @@ class StepLoop:
         if not sequences:
             return
         rows, statuses, over = self._masks.rows(sequences)
+        self._tell_tracked([s for s, status in zip(sequences, statuses, strict=True) if s.untold and status == OK])
         full: list[Sequence] = []
         for i, (sequence, row, status) in enumerate(zip(sequences, rows, statuses, strict=True)):
             if sequence.status is Status.FINISHED:  # with another choice of its request
@@ -332,7 +337,24 @@ class StepLoop:
 
     # Telling
 
-    def _tell_token(self, sequence: Sequence, token: int, logprob: TokenLogprobs | None, now: float) -> None:
+    def _tell_tracked(self, sequences: list[Sequence]) -> None:
+        """Tell the tokens that were held back until their rows, and with them `Masks.accepting`, were known."""
+        if not sequences:
+            return
+        now = self._clock()
+        for sequence, complete in zip(sequences, self._masks.accepting(sequences), strict=True):
+            assert sequence.untold is not None
+            self._tell_token(sequence, *sequence.untold, now, [complete])
+            sequence.untold = None
+
+    def _tell_token(
+        self,
+        sequence: Sequence,
+        token: int,
+        logprob: TokenLogprobs | None,
+        now: float,
+        complete: list[bool] | None = None,
+    ) -> None:
         group = sequence.group
         cached = 0
         if sequence.first_token is None:
@@ -342,7 +364,7 @@ class StepLoop:
                 cached = group.cached
                 self._figures.observe("ttft", now - group.submitted)
         logprobs = None if logprob is None else [logprob]
-        self._outbox.append(Tokens(group.request.id, sequence.choice, [token], logprobs, cached))
+        self._outbox.append(Tokens(group.request.id, sequence.choice, [token], logprobs, cached, complete))
 
     def _tell_finished(self, sequence: Sequence, choice: int, reason: str, complete: bool) -> None:
         self._outbox.append(Finished(sequence.group.request.id, choice, reason, complete))

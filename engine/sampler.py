@@ -81,8 +81,8 @@ class Sampler:
     def _gather(self, slots: list[int]) -> SamplingBatch:
         """The arrays of a batch of these slots; they last until another batch is drawn from."""
         n = len(slots)
-        temperature, top_p, min_p, presence, frequency, repetition = self._floats[:, slots]
-        top_k, choice, n_logprobs = self._ints[:, slots]
+        temperature, top_p, min_p, presence, frequency, repetition = self._floats.take(slots, axis=1)
+        top_k, choice, n_logprobs = self._ints.take(slots, axis=1)
         biases = [self._biases[slot] or NO_BIAS for slot in slots]
         bias_start = np.zeros(n + 1, np.int32)
         np.cumsum([len(ids) for ids, _ in biases], out=bias_start[1:])

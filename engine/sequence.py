@@ -76,6 +76,8 @@ class Sequence:
     status: Status = Status.PARKED
     pending: tuple[int, TokenLogprobs | None] | None = None
     """A token that was drawn but met an unexpanded state: not yet part of ``tokens``."""
+    untold: tuple[int, TokenLogprobs | None] | None = None
+    """The last of ``tokens``, if its event waits until it is known whether the text is complete there."""
     blocks: list[int] = field(default_factory=list)
     computed: int = 0
     """Tokens whose keys and values are in ``blocks``."""
