@@ -21,7 +21,6 @@ from engine.programs import Broken, Grown, Programs, Ready, Refusal
 from engine.scheduler import Limits
 from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
-from kernels.cpu import sampling
 from schemas import config as settings
 from schemas.engine import Event, Failed, Finished, ModelCard, Report, Submit
 
@@ -51,7 +50,7 @@ class Service:
             max_waiting=options.server.max_queue,
         )
         self.loop = StepLoop(
-            runner, runtime, model=model.name, eos_ids=tokenizer.eos_ids, kernel=sampling.sample, limits=self.limits
+            runner, runtime, model=model.name, eos_ids=tokenizer.eos_ids, limits=self.limits
         )
         self._runtime = runtime
         self._programs = Programs(

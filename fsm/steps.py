@@ -24,7 +24,7 @@ from fsm.layout import (
     KEY_TEXT, LO, MAX_TOKEN_BYTES, N_CE, N_DH, N_DS, NIL, PARENT, RET, RG, RT, SATURATE, SCRATCH, SEEN, SEEN_KEYS, SS, ST, TEXT,
 )  # fmt: skip
 from grammar.tables import (
-    ADDED, CLOSE, COUNT, DECLARED, END_ACCEPT, GOTO, KEY, MAYKEY, NONE, POP, PUSH, REDO, XKEY,
+    ADDED, CLOSE, COUNT, DECLARED, END_ACCEPT, ENDING, GOTO, KEY, MAYKEY, NONE, POP, PUSH, REDO, XKEY,
 )  # fmt: skip
 
 OK, REFUSED, MISS, FULL, COLD = range(5)
@@ -250,8 +250,14 @@ def step(H, state, top, sp, byte, minh, mode, path, depth, base_at):
             return OK, target, top, sp, minh
         a = H[e + 4]
         b = H[e + 5]
-        if op == PUSH:
-            height = H[H[CE] + 8 * top] + 1
+        if op == PUSH or op == ENDING:
+            f = H[CE] + 8 * top
+            if op == ENDING:
+                if H[f] < minh:
+                    minh = H[f]
+                if H[f + LO] > 0 or _meet(H, H[f + EXT], H[e + 6]):
+                    return REFUSED, state, top, sp, minh
+            height = H[f] + 1
             sp -= 1
             g = H[CE] + 8 * sp
             r = H[RG] + 3 * b

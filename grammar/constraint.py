@@ -27,8 +27,8 @@ class JsonSchema:
     """JSON values that validate against ``schema``: a decoded schema (dict or bool), or its JSON text, which keeps number spellings.
 
     property_order  "schema": declared order, additional properties last; "any": every order.
-    whitespace      "compact": none; "bounded": at each place where JSON allows it at most one space or one newline with
-                    indentation; "flexible": all of RFC 8259.
+    whitespace      "compact": none; "bounded": what models like to write, at most one space or one newline with indentation
+                    after brackets, commas and colons and before closing brackets; "flexible": all of RFC 8259.
     number          "canonical": integers without fraction or exponent; "free": 1.0 and 1e2 are integers too.
     formats         "assert" or "annotate": what `format` does.
     registry        documents that $ref may name, by URI.

@@ -10,6 +10,7 @@ carries what was appended to another process.
     op        what it does to (state, frame)                                   the byte is refused when
     GOTO      state = t
     PUSH      push frame(ret=a, registers b); state = t
+    ENDING    as PUSH, where the innermost value could end                     frame.lo > 0, or a key of set c may still come
     POP       pop; state = after(frame.ret, verdict a)                         frame.lo > 0
     REDO      as POP, then take the same byte again in the new state           frame.lo > 0
     COUNT     hi -= 1 unless unlimited, lo -= 1 unless 0; state = t            hi == 0
@@ -40,8 +41,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-GOTO, PUSH, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE = range(11)
-OP_NAMES = ("GOTO", "PUSH", "POP", "REDO", "COUNT", "KEY", "XKEY", "MAYKEY", "DECLARED", "ADDED", "CLOSE")
+GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE = range(12)
 
 _LEAVING = (POP, REDO, CLOSE)
 
@@ -109,7 +109,7 @@ class Tables:
         for _, _, op, target, a, _, _ in edges:
             if op not in _LEAVING:
                 leads[target] = None
-            if op == PUSH:
+            if op in (PUSH, ENDING):
                 leads[a] = None
         self._successors[state] = tuple(leads)
         self._defined += (state, self.n_edges, len(edges), end)

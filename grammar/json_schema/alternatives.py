@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from grammar.json_schema.arrays import item_goal, open_array
-from grammar.json_schema.objects import QUOTE, gaps, open_object
+from grammar.json_schema.arrays import CloseArray, item_goal, open_array
+from grammar.json_schema.objects import QUOTE, CloseObject, gaps, open_object
 from grammar.json_schema.shapes import ArrayShape, Goal, ObjectShape, Shape
 from grammar.literals import LiteralTrie, Node
-from grammar.tables import ADDED, CLOSE, END_REJECT, GOTO, NONE, POP, PUSH, XKEY, Edge
+from grammar.tables import ADDED, END_REJECT, GOTO, NONE, PUSH, XKEY, Edge
 
 if TYPE_CHECKING:
     from grammar.json_schema.machine import Edges, JsonMachine, Location
@@ -72,7 +72,10 @@ class Items:
         edges: list[Edge] = []
         satisfied = [bit for shape, bit in self.threads if self.count >= shape.min_items]
         if satisfied:
-            edges.append((ord("]"), ord("]"), POP, 0, m.verdict(_union(satisfied)), 0, 0))
+            close = CloseArray(m.verdict(_union(satisfied)))
+            edges += close.edges(m)[0]
+            if self.count:
+                edges += m.before_close(close, NONE)
         item = self._item(m)
         if item is not None:
             if self.count == 0:
@@ -111,7 +114,7 @@ class ItemsDecided:
 
     def decided(self, m: JsonMachine, satisfied: int) -> Location:
         alive = tuple(t for t, bits in zip(self.threads, self.wanted, strict=True) if bits & satisfied)
-        return m.with_space(Items(alive, self.count))
+        return m.with_flexible_space(Items(alive, self.count))
 
 
 # -- objects -----------------------------------------------------------------------------------------------------------
@@ -179,7 +182,10 @@ class Properties:
         edges: list[Edge] = []
         satisfied = [t.bit for t in self.threads if t.complete()]
         if satisfied:
-            edges.append((ord("}"), ord("}"), CLOSE, 0, m.verdict(_union(satisfied)), NONE, 0))
+            close = CloseObject(m.verdict(_union(satisfied)), NONE)
+            edges += close.edges(m)[0]
+            if not self.first:
+                edges += m.before_close(close, NONE)
         order = m.declared_order
         going = tuple(t for t in self.threads if t.may_add(order) or t.next_names(order))
         if going:
@@ -291,7 +297,7 @@ class PropertyDecided:
 
     def decided(self, m: JsonMachine, satisfied: int) -> Location:
         alive = tuple(t for t, bits in zip(self.threads, self.wanted, strict=True) if bits & satisfied)
-        return m.with_space(Properties(alive, False))
+        return m.with_flexible_space(Properties(alive, False))
 
 
 def _union(bits: list[int]) -> int:

@@ -47,9 +47,19 @@ class First:
             edges.append((ord("]"), ord("]"), POP, 0, self.verdict, 0, 0))
         goal = item_goal(self.shape, 0)
         if goal is not None:
-            after = m.spaced(After(self.shape, self.verdict, 0))
+            after = m.flexible(After(self.shape, self.verdict, 0))
             edges += m.value(goal, after).edges(m)[0]
         return edges, END_REJECT
+
+
+@dataclass(frozen=True, slots=True)
+class CloseArray:
+    """Only the closing bracket may come."""
+
+    verdict: int
+
+    def edges(self, m: JsonMachine) -> Edges:
+        return [(ord("]"), ord("]"), POP, 0, self.verdict, 0, 0)], END_REJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +71,13 @@ class After:
     position: int
 
     def edges(self, m: JsonMachine) -> Edges:
-        edges: list[Edge] = [(ord("]"), ord("]"), POP, 0, self.verdict, 0, 0)]
+        close = CloseArray(self.verdict)
+        edges = close.edges(m)[0] + m.before_close(close, NONE)
         shape, position = self.shape, self.position + 1
         # Behind the prefix the position tells nothing that the registers do not; the static bound must not cut it either.
         goal = shape.prefix[position] if position < len(shape.prefix) else shape.rest
         if goal is not None:
-            after = m.spaced(After(shape, self.verdict, min(position, len(shape.prefix))))
+            after = m.flexible(After(shape, self.verdict, min(position, len(shape.prefix))))
             counted = shape.max_items is not None or shape.min_items > 1
             item = m.spaced(m.value(goal, after))
             edges.append((ord(","), ord(","), COUNT if counted else GOTO, item, 0, 0, 0))

@@ -32,7 +32,7 @@ from grammar.json_schema.objects import ObjectPlan
 from grammar.json_schema.shapes import Goal, NumberEnum, NumberShape, ObjectShape, Shape
 from grammar.json_schema.strings import Strings
 from grammar.json_schema.value import Value
-from grammar.tables import END_ACCEPT, END_REJECT, GOTO, PUSH, REDO, Edge, Tables
+from grammar.tables import END_ACCEPT, END_REJECT, ENDING, GOTO, PUSH, REDO, Edge, Tables
 
 MAX_INDENT = 32
 """Bounded whitespace: a newline and up to so many spaces, or a quarter of it in tabs."""
@@ -105,9 +105,23 @@ class JsonMachine:
     def with_space(self, location: Location) -> Location:
         return location if self.whitespace == "compact" else Spaced(location)
 
+    def before_close(self, close: Location, unless: int) -> list[Edge]:
+        """Bounded whitespace before a closing bracket: only where the value may end, so that the bracket can follow.
+        ``unless``: the keys of which none may still come."""
+        if self.whitespace != "bounded":
+            return []
+        then, registers = self.state(close), self.tables.registers()
+        return [
+            (0x20, 0x20, ENDING, self.state(Indent(MAX_INDENT, 0x20)), then, registers, unless),
+            (0x0A, 0x0A, ENDING, self.state(Indent(0, 0x20)), then, registers, unless),
+        ]
+
     def flexible(self, location: Location) -> int:
         """The state of ``location`` with whitespace before it under "flexible" only."""
-        return self.state(Spaced(location) if self.whitespace == "flexible" else location)
+        return self.state(self.with_flexible_space(location))
+
+    def with_flexible_space(self, location: Location) -> Location:
+        return Spaced(location) if self.whitespace == "flexible" else location
 
     def value(self, goal: Goal, ret: int) -> Value:
         """A value for ``goal``, whose alternatives nobody needs to tell apart."""

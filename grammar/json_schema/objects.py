@@ -97,8 +97,15 @@ def open_object(m: JsonMachine, shape: ObjectShape, verdict: int, ret: int) -> E
     return ord("{"), ord("{"), PUSH, m.spaced(Open(plan)), ret, registers, 0
 
 
-def _close(plan: ObjectPlan) -> Edge:
-    return ord("}"), ord("}"), CLOSE, 0, plan.verdict, plan.required, 0
+@dataclass(frozen=True, slots=True)
+class CloseObject:
+    """Only the closing brace may come: not while a key of ``required`` (a static set) may still come."""
+
+    verdict: int
+    required: int
+
+    def edges(self, m: JsonMachine) -> Edges:
+        return [(ord("}"), ord("}"), CLOSE, 0, self.verdict, self.required, 0)], END_REJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ class Open:
     plan: ObjectPlan
 
     def edges(self, m: JsonMachine) -> Edges:
-        edges = [_close(self.plan)]
+        edges = CloseObject(self.plan.verdict, self.plan.required).edges(m)[0]
         if self.plan.order or self.plan.shape.additional is not None:
             edges.append(self.plan.guard(QUOTE, m.state(key_start(m, self.plan))))
         return edges, END_REJECT
@@ -121,7 +128,9 @@ class Behind:
     plan: ObjectPlan
 
     def edges(self, m: JsonMachine) -> Edges:
-        return [_close(self.plan), self.plan.guard(ord(","), m.spaced(Next(self.plan)))], END_REJECT
+        close = CloseObject(self.plan.verdict, self.plan.required)
+        comma = self.plan.guard(ord(","), m.spaced(Next(self.plan)))
+        return [*close.edges(m)[0], *m.before_close(close, self.plan.required), comma], END_REJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +193,7 @@ class Colon:
     plan: ObjectPlan
 
     def edges(self, m: JsonMachine) -> Edges:
-        value = m.spaced(m.value(self.goal, m.spaced(Behind(self.plan))))
+        value = m.spaced(m.value(self.goal, m.flexible(Behind(self.plan))))
         return [(ord(":"), ord(":"), GOTO, value, 0, 0, 0)], END_REJECT
 
 

@@ -81,7 +81,9 @@ class Interpreter:
             _, _, op, target, a, b, c = edge
             if op == t.GOTO:
                 return target, stack
-            if op == t.PUSH:
+            if op == t.ENDING and (stack[-1].lo > 0 or stack[-1].ext & self._set(c)):
+                return None
+            if op in (t.PUSH, t.ENDING):
                 hi, lo, ext = self._registers[b]
                 return target, (*stack, Frame(a, hi, lo, self._set(ext)))
             below, top = stack[:-1], stack[-1]
