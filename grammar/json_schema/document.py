@@ -145,7 +145,7 @@ class Document:
         self.root = self._resource_at(schema, None, (), "", UNDECLARED).root
 
     def child(self, parent: Location, *steps: str) -> Location:
-        """The location ``steps`` below a location, which must exist."""
+        """The location of a direct sub-schema ``steps`` below, which must exist."""
         value = parent.schema
         for step in steps:
             value = value[int(step)] if isinstance(value, list) else value[step]

@@ -152,7 +152,7 @@ class Normal:
         return found
 
     def _new_goal_at(self, place: Location) -> Goal:
-        origin = place
+        followed = [place]
         while True:
             if isinstance(place.schema, bool):
                 return ANY if place.schema else NEVER
@@ -166,9 +166,12 @@ class Normal:
             if "$ref" not in active or (len(active) > 1 and not dialect.ref_hides_siblings):
                 break
             place = self._reader.target(place)
-            if place is origin:
+            if place in followed:
                 raise ConstraintError("$ref leads back to itself and never describes a value", f"{place.pointer}/$ref")
-        if place is not origin:
+            if len(followed) == MAX_CHAIN:
+                raise ConstraintTooLarge(f"more than {MAX_CHAIN} $ref lead to one another", followed[0].pointer)
+            followed.append(place)
+        if len(followed) > 1:
             return self._goal_at(place)
         if len(active) == 1 and isinstance(schema.get("type"), str):
             known = self._bare.get(schema["type"])

@@ -9,13 +9,14 @@ from itertools import product
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from grammar.errors import UnsatisfiableConstraint
 from grammar.json_schema.conjunction import number_shape
 from grammar.json_schema.numbers import NumberAutomaton, Spelling, simplest, spell
 from grammar.json_schema.shapes import NumberEnum, NumberShape
 from grammar.json_schema.values import number_satisfies
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 Shape = NumberShape | NumberEnum
 
