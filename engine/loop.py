@@ -68,6 +68,8 @@ class StepLoop:
         end_early: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if masks.pool.vocab_size != runner.vocab_size:
+            raise ValueError(f"masks of {masks.pool.vocab_size} ids do not fit a model of {runner.vocab_size}")
         self._runner = runner
         self._pool = BlockPool(runner.num_blocks, runner.block_size)
         self._cache = PrefixCache(self._pool, model)

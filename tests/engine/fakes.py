@@ -19,6 +19,8 @@ from kernels.cpu.sampling import CpuSampler
 from kernels.sampling import SamplingBatch, SamplingResult
 from schemas.engine import Submit
 
+Int32 = NDArray[np.int32]
+
 VOCAB = 48
 EOS = (46, 47)
 
@@ -43,7 +45,7 @@ def logits_of(
 class HashRunner:
     """A `Runner` whose keys and values are the tokens and positions themselves."""
 
-    vocab_size = VOCAB
+    vocab_size: int = VOCAB
 
     def __init__(self, num_blocks: int, block_size: int = 4, context_length: int = 64) -> None:
         self.num_blocks = num_blocks
@@ -119,7 +121,7 @@ class FakeMasks:
         assert program == 0 or program in self.automata, f"no program {program}"
         return 0
 
-    def advance(self, programs, states, tokens, out, status) -> None:  # type: ignore[no-untyped-def]
+    def advance(self, programs: Int32, states: Int32, tokens: Int32, out: Int32, status: NDArray[np.uint8]) -> None:
         """Every third token can be followed only into an expanded state, so that misses are met here too."""
         self.calls += 1
         for i, (program, state, token) in enumerate(
@@ -137,7 +139,7 @@ class FakeMasks:
             else:
                 out[i] = target
 
-    def rows(self, programs, states, out, status) -> None:  # type: ignore[no-untyped-def]
+    def rows(self, programs: Int32, states: Int32, out: Int32, status: NDArray[np.uint8]) -> None:
         self.calls += 1
         for i, (program, state) in enumerate(zip(programs.tolist(), states.tolist(), strict=True)):
             out[i], status[i] = 0, OK
@@ -148,7 +150,7 @@ class FakeMasks:
                 else:
                     status[i] = MISS
 
-    def accepting(self, programs, states, out) -> None:  # type: ignore[no-untyped-def]
+    def accepting(self, programs: Int32, states: Int32, out: NDArray[np.bool_]) -> None:
         for i, (program, state) in enumerate(zip(programs.tolist(), states.tolist(), strict=True)):
             out[i] = program == 0 or state in self.automata[program].accepting
 

@@ -166,7 +166,7 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(actions, min_size=3, max_size=24),
     st.integers(9, 16),
@@ -222,6 +222,16 @@ def test_preemption_and_sharing_are_exercised_by_such_mixes() -> None:
     for (request, _), heard in zip(wanted, driver.run(*wanted), strict=True):
         assert heard.answers == {choice: generate_alone(request, choice, None) for choice in range(2)}
     assert driver.loop.report().counters["preemptions"] > 4
+
+
+def test_constraints_cost_two_calls_a_step_however_many_run() -> None:
+    driver = Driver(*(chain(*range(5, 15)) for _ in range(4)))
+    for i in range(8):
+        driver.loop.submit(ask(f"r{i}", [i]), i % 5)
+    driver.step()
+    before = driver.masks.calls
+    assert len(driver.step()) == 8
+    assert driver.masks.calls == before + 2
 
 
 # n > 1 and the prefix cache
@@ -405,6 +415,13 @@ def test_a_runner_that_raises_fails_the_batch_and_the_loop_goes_on(caplog: pytes
     assert "MemoryError" in caplog.text
     request = ask("b", list(range(20)))
     assert driver.run((request, 0))[0].answers[0] == generate_alone(request, 0, None)
+
+
+def test_masks_of_another_vocabulary_are_refused() -> None:
+    runner = HashRunner(4)
+    runner.vocab_size = VOCAB + 1
+    with pytest.raises(ValueError, match="masks of 48 ids"):
+        StepLoop(runner, FakeMasks(), model="fake", eos_ids=EOS, limits=Limits())
 
 
 def test_an_unknown_program_fails_its_request() -> None:
