@@ -1,10 +1,10 @@
 """Conjunction and union of shapes: the algebra below the normal form.
 
-The conjunction of two shapes of one JSON type is again one shape or nothing; of different types it is nothing. That is what
-makes a disjunctive normal form of schemas small: types split every union into parts that never meet.
+The conjunction of two shapes of one JSON type is again one shape or nothing; of different types it is nothing. That
+is what makes a disjunctive normal form of schemas small: types split every union into parts that never meet.
 
-Shapes here are *raw*: goals of their parts may turn out empty, and an object's ``required`` may name what ``properties`` does
-not declare (then its goal is ``additional``). `Normal` proves parts and completes them.
+Shapes here are *raw*: goals of their parts may turn out empty, and an object's ``required`` may name what
+``properties`` does not declare (then its goal is ``additional``). `Normal` proves parts and completes them.
 """
 
 from __future__ import annotations

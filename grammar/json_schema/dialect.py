@@ -7,10 +7,10 @@
     .../draft/2020-12       DRAFT2020   $id      one keyword of many    schema           number
     none                    UNDECLARED  $id      one keyword of many    schema or list   either
 
-Without `$schema` a document is read as 2020-12, and what 2020-12 calls malformed or has dropped is read as the draft that
-had it: list-form items with additionalItems, boolean exclusive bounds, dependencies. Other documents mean what
-their draft says: a keyword the draft does not know is an annotation. Any other `$schema` is refused, since it may name a vocabulary that
-changes what keywords mean.
+Without `$schema` a document is read as 2020-12, and what 2020-12 calls malformed or has dropped is read as the draft
+that had it: list-form items with additionalItems, boolean exclusive bounds, dependencies. Other documents mean what
+their draft says: a keyword the draft does not know is an annotation. Any other `$schema` is refused, since it may
+name a vocabulary that changes what keywords mean.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ APPLICATORS: dict[str, Holds] = {
 
 _DRAFT4 = frozenset(
     "$ref type enum allOf anyOf oneOf not properties required additionalProperties patternProperties minProperties "
-    "maxProperties dependencies items additionalItems minItems maxItems uniqueItems minLength maxLength pattern minimum "
-    "maximum exclusiveMinimum exclusiveMaximum multipleOf format".split()
+    "maxProperties dependencies items additionalItems minItems maxItems uniqueItems minLength maxLength pattern "
+    "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf format".split()
 )
 _DRAFT6 = _DRAFT4 | {"const", "contains", "propertyNames"}
 _DRAFT7 = _DRAFT6 | {"if"}
@@ -120,7 +120,7 @@ def by_uri(uri: str) -> Dialect | None:
 
 
 FORMATS = frozenset(
-    "date-time date time duration email idn-email hostname idn-hostname ipv4 ipv6 uri uri-reference iri iri-reference uuid "
-    "uri-template json-pointer relative-json-pointer regex".split()
+    "date-time date time duration email idn-email hostname idn-hostname ipv4 ipv6 uri uri-reference iri iri-reference "
+    "uuid uri-template json-pointer relative-json-pointer regex".split()
 )
 """Formats that the specifications define. Any other is an annotation, as they ask (2020-12 Validation §7.2.3)."""

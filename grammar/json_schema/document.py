@@ -1,9 +1,10 @@
 """A schema document: decoding it without loss, naming its places, and following its references.
 
-`load` decodes JSON text with exact numbers and refuses duplicate keys, whose meaning RFC 8259 §4 leaves open. `Document` turns sub-schemas
-into `Location`s: one object a place, so that a place reached by two references is the same place. References are
-resolved as JSON Schema Core 2020-12 §8.2 and §9 say, within the document: JSON pointers (RFC 6901, percent-encoded in a fragment),
-anchors and embedded resources. Identifiers are looked for only when a reference needs one.
+`load` decodes JSON text with exact numbers and refuses duplicate keys, whose meaning RFC 8259 §4 leaves open.
+`Document` turns sub-schemas into `Location`s: one object a place, so that a place reached by two references is the
+same place. References are resolved as JSON Schema Core 2020-12 §8.2 and §9 say, within the document: JSON pointers
+(RFC 6901, percent-encoded in a fragment), anchors and embedded resources. Identifiers are looked for only when a
+reference needs one.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ class Location:
 
     @property
     def pointer(self) -> str:
-        """Its JSON pointer from the document's root, "" for the root; in another document a URI with the pointer as fragment."""
+        """Its JSON pointer from the document's root, "" for the root; in another document a URI with the pointer as
+        fragment."""
         steps: list[str] = []
         place = self
         while place.parent is not None:
@@ -131,8 +133,8 @@ class Location:
 
 
 class Document:
-    """A decoded schema and its locations. Neither it nor ``registry``, the documents that references may name by URI, must
-    change while the document lives."""
+    """A decoded schema and its locations. Neither it nor ``registry``, the documents that references may name by URI,
+    must change while the document lives."""
 
     def __init__(self, schema: Any, registry: Mapping[str, Any] | None = None) -> None:
         self._registry = {urldefrag(uri)[0]: other for uri, other in (registry or {}).items()}
@@ -211,7 +213,8 @@ class Document:
     def _resource_at(
         self, schema: Any, parent: Location | None, steps: tuple[str, ...], uri: str, dialect: Dialect, prefix: str = ""
     ) -> Resource:
-        """Make the resource whose root stands at ``steps`` below ``parent``, in the draft it declares or else inherits."""
+        """Make the resource whose root stands at ``steps`` below ``parent``, in the draft it declares or else
+        inherits."""
         resource = Resource(cast("Location", None), uri, dialect, prefix)
         resource.root = root = Location(schema, parent, steps, resource)
         if isinstance(schema, dict):

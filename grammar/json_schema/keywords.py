@@ -1,4 +1,4 @@
-"""Reading one schema object: keywords become shapes, one a type, and the applicators that conjoin other schemas to them.
+"""Reading one schema object: keywords become shapes, one a type; applicators conjoin other schemas to them.
 
     {"type": ["string", "null"], "maxLength": 5, "anyOf": [A, B], "allOf": [C]}
 
@@ -8,9 +8,9 @@
         one_of    none                            a conjoined union whose members must not overlap
         values    none                            conjoined sets of candidates, by `enum` and `const`
 
-Keywords of types that `type` excludes say nothing, and are not read. Everything else is honoured or refused with its place: a value
-that the draft does not allow by `ConstraintError`, a keyword that is not enforced by `UnsupportedConstraint`. A keyword
-whose value asserts nothing (``"uniqueItems": false``) is neither.
+Keywords of types that `type` excludes say nothing, and are not read. Everything else is honoured or refused with its
+place: a value that the draft does not allow by `ConstraintError`, a keyword that is not enforced by
+`UnsupportedConstraint`. A keyword whose value asserts nothing (``"uniqueItems": false``) is neither.
 """
 
 from __future__ import annotations
@@ -272,7 +272,8 @@ def _number_shape(place: Location, schema: dict[str, Any], integer: bool) -> Sha
 def _bound(
     place: Location, schema: dict[str, Any], keyword: str, exclusive: str, sign: int
 ) -> tuple[Fraction | None, bool]:
-    """The stricter of a bound and its exclusive form (a flag in draft 4). ``sign`` 1: lower bounds, where greater is stricter."""
+    """The stricter of a bound and its exclusive form (a flag in draft 4). ``sign`` 1: lower bounds, where greater is
+    stricter."""
     bound = _number(place, keyword, schema[keyword]) if keyword in schema else None
     if exclusive not in schema:
         return bound, False

@@ -2,17 +2,17 @@
 
     schema ──Reader──▶ clause ──conjoin, distribute──▶ raw shapes ──Productivity──▶ shapes
 
-A *goal* is a conjunction of atoms (schema locations and constants), hash-consed: equal conjunctions have equal numbers, so
-that recursion closes and states that mean the same are the same. `Normal.shapes` rewrites one goal into a disjunction of shapes
-whose parts are goals again. This is Attouche et al., "Witness Generation for JSON Schema" (PVLDB 15(13), 2022), with two
-differences: references stay folded (a goal is rewritten when it is asked for), and emptiness is decided on the graph of goals by
-a least fixpoint rather than by generating witnesses.
+A *goal* is a conjunction of atoms (schema locations and constants), hash-consed: equal conjunctions have equal
+numbers, so that recursion closes and states that mean the same are the same. `Normal.shapes` rewrites one goal into a
+disjunction of shapes whose parts are goals again. This is Attouche et al., "Witness Generation for JSON Schema"
+(PVLDB 15(13), 2022), with two differences: references stay folded (a goal is rewritten when it is asked for), and
+emptiness is decided on the graph of goals by a least fixpoint rather than by generating witnesses.
 
-`oneOf` is read as `anyOf` and then proved to be one: two branches and their schema, conjoined, must be empty. Where they are not, the
-schema is refused.
+`oneOf` is read as `anyOf` and then proved to be one: two branches and their schema, conjoined, must be empty. Where
+they are not, the schema is refused.
 
-Negation will enter as a third kind of atom, the complement of a location, with shapes of its own; goals, conjunction and
-productivity stay as they are.
+Negation will enter as a third kind of atom, the complement of a location, with shapes of its own; goals, conjunction
+and productivity stay as they are.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def _no_matcher(pattern: str, text: str) -> bool:
 class Normal:
     """One schema in normal form.
 
-    ``schema``: decoded JSON that must not change any more, best by `document.load`, which keeps numbers exact. ``formats``: "assert"
-    refuses formats that the specifications define, "annotate" ignores them. ``fuel`` bounds the work, deterministically.
-    ``string_productive`` says whether a string shape with patterns has a value, and raises ConstraintError for a pattern
-    that is no regular expression; ``matches`` searches a text for a pattern.
+    ``schema``: decoded JSON that must not change any more, best by `document.load`, which keeps numbers exact.
+    ``formats``: "assert" refuses formats that the specifications define, "annotate" ignores them. ``fuel`` bounds the
+    work, deterministically. ``string_productive`` says whether a string shape with patterns has a value, and raises
+    ConstraintError for a pattern that is no regular expression; ``matches`` searches a text for a pattern.
 
     Construction proves the whole schema: ConstraintError (malformed), UnsupportedConstraint, UnsatisfiableConstraint or
     ConstraintTooLarge name the JSON pointer. Equal schemas give equal goal numbers.
@@ -107,7 +107,7 @@ class Normal:
         self._fuel = fuel
         self._document = Document(schema, registry)
         self._reader = Reader(self._document, self._goal_at, formats)
-        self._conjunction = Conjunction(self._conjoin, matches)
+        self._conjunction = Conjunction(self.conjoin, matches)
         self._atoms: list[_Place] = []
         self._members: list[tuple[int, ...]] = [(), ()]
         """Atoms of each goal, ascending; ANY and NEVER, the first two, are told apart by their numbers."""
@@ -130,7 +130,8 @@ class Normal:
             raise self._unsatisfiable(self.root)
 
     def shapes(self, goal: Goal) -> tuple[Shape, ...]:
-        """The disjuncts of a goal, distinct and productive in all their parts; () only for a goal that nothing satisfies."""
+        """The disjuncts of a goal, distinct and productive in all their parts; () only for a goal that nothing
+        satisfies."""
         found = self._final.get(goal)
         if found is None:
             self._prove(goal)
@@ -138,14 +139,11 @@ class Normal:
             found = self._final[goal] = union(shapes)
         return found
 
-    def conjoin(self, a: Goal, b: Goal) -> Goal:
-        """The goal of what satisfies both; it may be empty."""
-        return self._conjoin(a, b)
-
     # --- goals -------------------------------------------------------------------------------------------------------
 
     def _goal_at(self, place: Location) -> Goal:
-        """The goal of a sub-schema. Schemas that say nothing are ANY, and those that only refer are what they refer to."""
+        """The goal of a sub-schema. Schemas that say nothing are ANY, and those that only refer are what they refer
+        to."""
         found = self._located.get(place)
         if found is None:
             found = self._located[place] = self._new_goal_at(place)
@@ -198,7 +196,8 @@ class Normal:
             self._members.append(atoms)
         return found
 
-    def _conjoin(self, a: Goal, b: Goal) -> Goal:
+    def conjoin(self, a: Goal, b: Goal) -> Goal:
+        """The goal of what satisfies both; it may be empty."""
         if a == b or b == ANY:
             return a
         if a == ANY:
@@ -341,8 +340,8 @@ class Normal:
         here = self._goal_at(place)
         for i, j in combinations(range(len(branches)), 2):
             self._spend(1, place)
-            both = self._conjoin(branches[i], branches[j])
-            if self.productivity.prove(both) and self.productivity.prove(self._conjoin(here, both)):
+            both = self.conjoin(branches[i], branches[j])
+            if self.productivity.prove(both) and self.productivity.prove(self.conjoin(here, both)):
                 reason = f"branches {i} and {j} of oneOf overlap, and their difference is not enforced yet"
                 raise UnsupportedConstraint(reason, f"{place.pointer}/oneOf")
 

@@ -3,15 +3,17 @@
     text       -?(0|[1-9][0-9]*)(\\.[0-9]+)?      and, where no shape has a bound,     [0-9](\\.[0-9]+)?e[+-]?[0-9]{1,3}
     state      a text that stands for all texts with the same future
 
-A state is literally the beginning of a number, so everything about it is exact arithmetic: a byte may come if some number
-that begins so, within the caps, is a value of some shape, spelled as the option says. Texts with the same *signature* have the same future,
-and the first of them met is the state of all: how many digits may still come, how the digits so far compare with those of each bound
-(less, equal, greater), their remainder by a divisor, and the text itself while it may still become a value of an enumeration.
-An unbounded integer has one state a digit count; a bound adds few.
+A state is literally the beginning of a number, so everything about it is exact arithmetic: a byte may come if some
+number that begins so, within the caps, is a value of some shape, spelled as the option says. Texts with the same
+*signature* have the same future, and the first of them met is the state of all: how many digits may still come, how
+the digits so far compare with those of each bound (less, equal, greater), their remainder by a divisor, and the text
+itself while it may still become a value of an enumeration. An unbounded integer has one state a digit count; a bound
+adds few.
 
-Caps: an integer part has at most 19 digits, and a number with a fraction at most 15 in all (a leading 0 not counted): two such numbers differ
-as doubles whenever they differ, so that a reader of doubles sees it on the same side of a bound as we do. Where no value
-of a shape is within a cap, the cap is raised to the shape's simplest value. Enumerated numbers have one spelling each and no caps.
+Caps: an integer part has at most 19 digits, and a number with a fraction at most 15 in all (a leading 0 not counted):
+two such numbers differ as doubles whenever they differ, so that a reader of doubles sees it on the same side of a
+bound as we do. Where no value of a shape is within a cap, the cap is raised to the shape's simplest value. Enumerated
+numbers have one spelling each and no caps.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def simplest(shape: NumberShape | NumberEnum) -> Fraction:
 
 
 def spell(number: Fraction) -> str:
-    """The canonical text of a number whose decimal expansion ends. It has an exponent where ECMA-262 writes one and doubles suffice."""
+    """The canonical text of a number whose decimal expansion ends. It has an exponent where ECMA-262 writes one and
+    doubles suffice."""
     plain = spell_plain(number)
     digits = Decimal(plain).as_tuple().digits
     exponent = Decimal(plain).adjusted()
@@ -222,7 +225,8 @@ SETTLED = "settled"
 
 
 class NumberAutomaton:
-    """Accepts the texts of numbers that satisfy at least one shape, and tells which. Stepped lazily; every state is productive.
+    """Accepts the texts of numbers that satisfy at least one shape, and tells which. Stepped lazily; every state is
+    productive.
 
     ``spelling`` "canonical" writes integers without fraction and never -0; "free" also as 1.0, 1e2, -0. Raises
     UnsatisfiableConstraint when there is no shape. Shapes are canonical (`conjunction.number_shape`) and have values.

@@ -1,9 +1,10 @@
 """Which goals some finite value satisfies: the least fixpoint over the graph of goals.
 
 A goal needs one of its shapes; a shape needs all parts that it cannot do without (required properties, the first
-``min_items`` items). So goals and shapes form an and-or graph, productivity is Horn satisfiability, and the linear algorithm of Dowling and
-Gallier (1984) decides it: each goal is proved at most once, as soon as one of its shapes lacks nothing. What is left unproved when the
-queue is empty has no finite value, be it contradictory or a recursion without an end.
+``min_items`` items). So goals and shapes form an and-or graph, productivity is Horn satisfiability, and the linear
+algorithm of Dowling and Gallier (1984) decides it: each goal is proved at most once, as soon as one of its shapes
+lacks nothing. What is left unproved when the queue is empty has no finite value, be it contradictory or a recursion
+without an end.
 
     {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}     # needs itself: never proved
 """
@@ -50,14 +51,15 @@ class _Attempt:
 
 
 class Productivity:
-    """Verdicts on goals, each final once given. ``raw`` gives a goal's raw shapes, ``fits`` whether a scalar one has a value."""
+    """Verdicts on goals, each final once given. ``raw`` gives a goal's raw shapes, ``fits`` whether a scalar one has
+    a value."""
 
     def __init__(self, raw: Callable[[Goal], tuple[Shape, ...]], fits: Callable[[Shape, Goal], bool]) -> None:
         self._raw = raw
         self._fits = fits
         self._decided: set[Goal] = {ANY, NEVER}
         self.proofs: dict[Goal, Shape] = {ANY: NullShape()}
-        """Of each productive goal a shape that proves it, in the order proved: what the shape needs stands before it."""
+        """Of each productive goal a shape that proves it, in the order proved: a shape's needs stand before it."""
 
     def prove(self, goal: Goal) -> bool:
         """Whether a finite value satisfies the goal. Visits, and decides, every goal reachable from it."""

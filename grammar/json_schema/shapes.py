@@ -43,8 +43,8 @@ class BoolShape:
 class NumberShape:
     """A number within an interval; bounds are exact, None is unbounded, ``*_open`` excludes the bound.
 
-    ``integer``: the value is an integer (1.0 is one); bounds are then integers and closed. ``multiple_of``: the value is an
-    integer times each of these, which are positive, distinct and ascending.
+    ``integer``: the value is an integer (1.0 is one); bounds are then integers and closed. ``multiple_of``: the value
+    is an integer times each of these, which are positive, distinct and ascending.
     """
 
     integer: bool = False
@@ -71,7 +71,8 @@ class StringEnum:
 
 @dataclass(frozen=True, slots=True)
 class StringShape:
-    """A string of min_length to max_length code points (None: no limit) in which every pattern is found (ECMA-262 search)."""
+    """A string of min_length to max_length code points (None: no limit) in which every pattern is found (ECMA-262
+    search)."""
 
     min_length: int = 0
     max_length: int | None = None
@@ -80,7 +81,8 @@ class StringShape:
 
 @dataclass(frozen=True, slots=True)
 class ArrayShape:
-    """Item i satisfies ``prefix[i]``, items after the prefix ``rest`` (None: there are none). ``max_items`` None: no limit.
+    """Item i satisfies ``prefix[i]``, items after the prefix ``rest`` (None: there are none). ``max_items`` None: no
+    limit.
 
     ``max_items`` is never None when ``rest`` is, and exceeds ``len(prefix)`` only when ``rest`` is not None.
     """
@@ -93,7 +95,8 @@ class ArrayShape:
 
 @dataclass(frozen=True, slots=True)
 class ObjectShape:
-    """Named properties in declared order, those that must occur, and what any other property must satisfy (None: there is none).
+    """Named properties in declared order, those that must occur, and what any other property must satisfy (None:
+    there is none).
 
     ``required`` names properties only: a required name without a declaration is appended to ``properties``.
     ``forbidden`` names may not occur although they are no properties and ``additional`` would allow them (empty when

@@ -1,8 +1,8 @@
 """JSON values as JSON Schema compares them, and the exact evaluator of values against a normal form.
 
-Equality is by value (2020-12 Core §4.2.2): 1 and 1.0 are equal, true and 1 are not, objects have no order. Numbers are exact: ints,
-`Decimal`s (what `document.load` decodes) and floats (what other decoders make; read as the shortest decimal that
-rounds to them, which is what stood in the text) all become `Fraction`s.
+Equality is by value (2020-12 Core §4.2.2): 1 and 1.0 are equal, true and 1 are not, objects have no order. Numbers
+are exact: ints, `Decimal`s (what `document.load` decodes) and floats (what other decoders make; read as the shortest
+decimal that rounds to them, which is what stood in the text) all become `Fraction`s.
 """
 
 from __future__ import annotations

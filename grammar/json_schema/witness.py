@@ -37,7 +37,8 @@ def shortest_text(shape: StringShape) -> str:
 
 
 def witness(normal: Normal, goal: Goal, example: Example = shortest_text) -> Any:
-    """A value of a productive goal, numbers as int or `Decimal`. Equal parts may be one object: copy before changing them."""
+    """A value of a productive goal, numbers as int or `Decimal`. Equal parts may be one object: copy before changing
+    them."""
     proofs = normal.productivity.proofs
     wanted: set[Goal] = set()
     stack = [goal]

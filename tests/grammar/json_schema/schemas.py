@@ -1,4 +1,5 @@
-"""Schemas and values for the tests of this folder, drawn small so that they meet: few names, few numbers, few strings."""
+"""Schemas and values for the tests of this folder, drawn small so that they meet: few names, few numbers, few
+strings."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def _objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
         "oneOf": st.lists(inner, min_size=1, max_size=2),
     }
     keywords = {**_CHAPTERS, **nested}
-    return st.lists(st.sampled_from(sorted(keywords)), max_size=4, unique=True).flatmap(
+    return st.lists(st.sampled_from(sorted(keywords)), min_size=1, max_size=4, unique=True).flatmap(
         lambda names: st.fixed_dictionaries({name: keywords[name] for name in names})
     )
 
@@ -66,5 +67,6 @@ def schemas(draw: st.DrawFn) -> Any:
 
 
 def normal(schema: Any, **options: Any) -> Normal:
-    """The normal form with Python's `re` as the regex engine, which reads the patterns of these tests as ECMA-262 does."""
+    """The normal form with Python's `re` as the regex engine, which reads the patterns of these tests as ECMA-262
+    does."""
     return Normal(schema, matches=lambda pattern, text: re.search(pattern, text) is not None, **options)
