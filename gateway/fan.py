@@ -33,6 +33,7 @@ class Fan:
     def __init__(self, parts: list[Generation], n: int) -> None:
         self._parts = parts
         self._n = n
+        self._tasks: list[asyncio.Task[None]] = []
         first = parts[0].admission
         self.admission = Admission(sum(part.admission.prompt_tokens for part in parts), first.contract, first.reasons)
 
@@ -47,26 +48,25 @@ class Fan:
             except Exception as error:
                 events.put_nowait(error)
 
-        tasks = [asyncio.create_task(forward(number, part)) for number, part in enumerate(self._parts)]
+        self._tasks = [asyncio.create_task(forward(number, part)) for number, part in enumerate(self._parts)]
         total = Usage(0, 0, 0)
-        running = len(tasks)
-        try:
-            while running:
-                match await events.get():
-                    case None:
-                        running -= 1
-                    case Usage(prompt, cached, completion):
-                        total = Usage(total.prompt + prompt, total.cached + cached, total.completion + completion)
-                    case BaseException() as error:
-                        raise error
-                    case event:
-                        yield event
-            yield total
-        finally:
-            for task in tasks:
-                task.cancel()
+        running = len(self._tasks)
+        while running:
+            match await events.get():
+                case None:
+                    running -= 1
+                case Usage(prompt, cached, completion):
+                    total = Usage(total.prompt + prompt, total.cached + cached, total.completion + completion)
+                case BaseException() as error:
+                    raise error
+                case event:
+                    yield event
+        yield total
 
     async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(part.aclose() for part in self._parts))
 
 

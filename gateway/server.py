@@ -1,8 +1,10 @@
 """Runs the application under uvicorn, in this process, until SIGTERM or SIGINT.
 
 Draining: the port is closed, running requests have ``drain_seconds`` to finish, then what is left is cancelled and the
-provider is stopped. uvicorn rather than granian: it tells an application that its client has gone, and ends streams
-in order (measured in `bench/gateway.py`).
+provider is stopped.
+
+uvicorn rather than granian: in `bench/gateway.py` it took less CPU time for a plain answer (0.76 against 1.26 ms, of 64
+deltas each) and as much for a streamed event (40 against 41 µs), and it is one object in this process, without workers.
 """
 
 from __future__ import annotations
