@@ -19,8 +19,8 @@ from engine.model.config import ModelConfig
 from engine.model.weights import Weights
 from tests.engine.decoding import LONGEST, MODEL, Cursor, Feeder, embedded_model, needs_model, real_prompts
 
-TOLERANCE = 1e-3
-"""Largest difference of a logit; the logits themselves reach 40."""
+TOLERANCE = 5e-4
+"""Largest difference of a logit: five times the worst that was measured over all prompts and modes (1e-4)."""
 
 pytestmark = needs_model
 
