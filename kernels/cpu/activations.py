@@ -7,22 +7,23 @@ in float32.
 
 from __future__ import annotations
 
-from typing import Any
-
 from numba import types
-from numba.extending import intrinsic
 
 from kernels.cpu import vector as v
 from kernels.cpu.dot import ACTIVATION, BLOCK, SCALE_AT, SUM_AT, TOTAL_AT
 
 BYTES = 4 * v.LANES
+"""Bytes of a vector of float32."""
+
+SILENT = 2.0**-100
+"""A block whose largest number is no larger counts as zeros: 127 over it could overflow."""
 
 
-def _count(b: Any, length: Any) -> Any:
+def _count(b: v.Builder, length: v.Value) -> v.Value:
     return b.sdiv(length, v.ir.Constant(v.I64, v.LANES))
 
 
-def emit_quantize(b: Any, values: list[Any], out: Any) -> None:
+def emit_quantize(b: v.Builder, values: list[v.Value], out: v.Value) -> None:
     """Write the activation block of 4 vectors of 8 float32."""
     largest = v.constant(v.V8F32, 0.0)
     for value in values:
@@ -30,7 +31,9 @@ def emit_quantize(b: Any, values: list[Any], out: Any) -> None:
     peak = v.reduce_max(b, largest)
     zero = v.ir.Constant(v.F32, 0.0)
     scale = b.fdiv(peak, v.ir.Constant(v.F32, 127.0))
-    inverse = b.select(b.fcmp_ordered(">", peak, zero), b.fdiv(v.ir.Constant(v.F32, 127.0), peak), zero)
+    inverse = b.select(
+        b.fcmp_ordered(">", peak, v.ir.Constant(v.F32, SILENT)), b.fdiv(v.ir.Constant(v.F32, 127.0), peak), zero
+    )
     total = v.constant(v.V8I32, 0)
     for i, value in enumerate(values):
         rounded = v.call(b, "llvm.rint.v8f32", v.V8F32, [b.fmul(value, v.splat(b, inverse))])
@@ -43,77 +46,52 @@ def emit_quantize(b: Any, values: list[Any], out: Any) -> None:
     v.store(b, whole, v.offset(b, out, TOTAL_AT))
 
 
-@intrinsic
-def quantize_block(context, source, out):  # type: ignore[no-untyped-def]
+@v.native(types.void(types.int64, types.int64))
+def quantize_block(b: v.Builder, source: v.Value, out: v.Value) -> None:
     """Quantize 32 float32 at ``source`` into the activation block at ``out``."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        source, out = arguments
-        emit_quantize(b, [v.load(b, v.offset(b, source, BYTES * i), v.V8F32) for i in range(BLOCK // v.LANES)], out)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    emit_quantize(b, [v.load(b, v.offset(b, source, BYTES * i), v.V8F32) for i in range(BLOCK // v.LANES)], out)
 
 
-@intrinsic
-def gate_block(context, gate, up, out):  # type: ignore[no-untyped-def]
+@v.native(types.void(types.int64, types.int64, types.int64))
+def gate_block(b: v.Builder, gate: v.Value, up: v.Value, out: v.Value) -> None:
     """Quantize silu(gate) · up, 32 float32 each, into the activation block at ``out``."""
+    one = v.constant(v.V8F32, 1.0)
+    values = []
+    for i in range(BLOCK // v.LANES):
+        g = v.load(b, v.offset(b, gate, BYTES * i), v.V8F32)
+        silu = b.fdiv(g, b.fadd(one, v.exp(b, b.fsub(v.constant(v.V8F32, 0.0), g))))
+        values.append(b.fmul(silu, v.load(b, v.offset(b, up, BYTES * i), v.V8F32)))
+    emit_quantize(b, values, out)
 
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        gate, up, out = arguments
-        one = v.constant(v.V8F32, 1.0)
+
+@v.native(types.float32(types.int64, types.int64))
+def sum_of_squares(b: v.Builder, source: v.Value, length: v.Value) -> v.Value:
+    """Σ x² of ``length`` float32."""
+    with v.Loop(b, _count(b, length), [source, v.constant(v.V8F32, 0.0)]) as loop:
+        at, sums = loop.values
+        x = v.load(b, at, v.V8F32)
+        loop.next([v.offset(b, at, BYTES), v.multiply_add(b, x, x, sums)])
+    return v.reduce_add(b, loop.results[1])
+
+
+@v.native(types.void(types.int64, types.int64, types.float32, types.int64, types.int64))
+def quantize_normed(
+    b: v.Builder, source: v.Value, weights: v.Value, factor: v.Value, blocks: v.Value, out: v.Value
+) -> None:
+    """Quantize ``factor`` · x · weight, ``blocks`` blocks of it, into the activation blocks at ``out``."""
+    factor = v.splat(b, factor)
+    with v.Loop(b, blocks, [source, weights, out]) as loop:
+        x, w, target = loop.values
         values = []
         for i in range(BLOCK // v.LANES):
-            g = v.load(b, v.offset(b, gate, BYTES * i), v.V8F32)
-            silu = b.fdiv(g, b.fadd(one, v.exp(b, b.fsub(v.constant(v.V8F32, 0.0), g))))
-            values.append(b.fmul(silu, v.load(b, v.offset(b, up, BYTES * i), v.V8F32)))
-        emit_quantize(b, values, out)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
+            scaled = b.fmul(v.load(b, v.offset(b, x, BYTES * i), v.V8F32), factor)
+            values.append(b.fmul(scaled, v.load(b, v.offset(b, w, BYTES * i), v.V8F32)))
+        emit_quantize(b, values, target)
+        loop.next([v.offset(b, x, 4 * BLOCK), v.offset(b, w, 4 * BLOCK), v.offset(b, target, ACTIVATION)])
 
 
-@intrinsic
-def sum_of_squares(context, source, length):  # type: ignore[no-untyped-def]
-    """Σ x² of ``length`` float32."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        source, length = arguments
-        with v.Loop(b, _count(b, length), [source, v.constant(v.V8F32, 0.0)]) as loop:
-            at, sums = loop.values
-            x = v.load(b, at, v.V8F32)
-            loop.next([v.offset(b, at, BYTES), v.multiply_add(b, x, x, sums)])
-        return v.reduce_add(b, loop.results[1])
-
-    return types.float32(types.int64, types.int64), generate
-
-
-@intrinsic
-def quantize_normed(context, source, weights, factor, blocks, out):  # type: ignore[no-untyped-def]
-    """Quantize ``factor`` · x · weight, ``blocks`` blocks of it, into the activation blocks at ``out``."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        source, weights, factor, blocks, out = arguments
-        factor = v.splat(b, factor)
-        with v.Loop(b, blocks, [source, weights, out]) as loop:
-            x, w, target = loop.values
-            values = []
-            for i in range(BLOCK // v.LANES):
-                scaled = b.fmul(v.load(b, v.offset(b, x, BYTES * i), v.V8F32), factor)
-                values.append(b.fmul(scaled, v.load(b, v.offset(b, w, BYTES * i), v.V8F32)))
-            emit_quantize(b, values, target)
-            loop.next([v.offset(b, x, 4 * BLOCK), v.offset(b, w, 4 * BLOCK), v.offset(b, target, ACTIVATION)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.float32, types.int64, types.int64), generate
-
-
-@intrinsic
-def half_bits(context, value):  # type: ignore[no-untyped-def]
+@v.native(types.uint16(types.float32))
+def half_bits(b: v.Builder, value: v.Value) -> v.Value:
     """The bits of a float32 rounded to half precision; beyond its range the largest half, so that no cache holds an
     infinity."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        return v.to_half(b, arguments[0])
-
-    return types.uint16(types.float32), generate
+    return v.to_half(b, value)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.extending import intrinsic
 
 from kernels.cpu import vector as v
 from kernels.cpu.activations import BYTES
@@ -37,29 +36,27 @@ def scores(rows: int) -> Any:
     [rows, CHUNK].
     """
 
-    def tile(context, queries, keys, head_dim, block_size, out):  # type: ignore[no-untyped-def]
-        def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-            queries, keys, head_dim, block_size, out = arguments
-            step = b.mul(block_size, v.ir.Constant(v.I64, 2))
-            stride = b.mul(head_dim, v.ir.Constant(v.I64, 4))
-            offsets = [b.mul(stride, v.ir.Constant(v.I64, r)) for r in range(rows)]
-            zero = v.constant(v.V8F32, 0.0)
-            with v.Loop(b, head_dim, [queries, keys] + [zero] * (2 * rows)) as loop:
-                q, k, *sums = loop.values
-                left = v.load_half(b, k)
-                right = v.load_half(b, v.offset(b, k, 2 * v.LANES))
-                for r in range(rows):
-                    x = v.load_splat(b, b.add(q, offsets[r]), v.F32)
-                    sums[2 * r] = v.multiply_add(b, x, left, sums[2 * r])
-                    sums[2 * r + 1] = v.multiply_add(b, x, right, sums[2 * r + 1])
-                loop.next([v.offset(b, q, 4), b.add(k, step), *sums])
-            for i, value in enumerate(loop.results[2:]):
-                v.store(b, value, v.offset(b, out, i // 2 * 4 * CHUNK + i % 2 * BYTES))
-            return context.get_dummy_value()
+    @v.native(types.void(*[types.int64] * 5))
+    def tile(
+        b: v.Builder, queries: v.Value, keys: v.Value, head_dim: v.Value, block_size: v.Value, out: v.Value
+    ) -> None:
+        step = b.mul(block_size, v.ir.Constant(v.I64, 2))
+        stride = b.mul(head_dim, v.ir.Constant(v.I64, 4))
+        offsets = [b.mul(stride, v.ir.Constant(v.I64, r)) for r in range(rows)]
+        zero = v.constant(v.V8F32, 0.0)
+        with v.Loop(b, head_dim, [queries, keys] + [zero] * (2 * rows)) as loop:
+            q, k, *sums = loop.values
+            left = v.load_half(b, k)
+            right = v.load_half(b, v.offset(b, k, 2 * v.LANES))
+            for r in range(rows):
+                x = v.load_splat(b, b.add(q, offsets[r]), v.F32)
+                sums[2 * r] = v.multiply_add(b, x, left, sums[2 * r])
+                sums[2 * r + 1] = v.multiply_add(b, x, right, sums[2 * r + 1])
+            loop.next([v.offset(b, q, 4), b.add(k, step), *sums])
+        for i, value in enumerate(loop.results[2:]):
+            v.store(b, value, v.offset(b, out, i // 2 * 4 * CHUNK + i % 2 * BYTES))
 
-        return types.void(*[types.int64] * 5), generate
-
-    return intrinsic(tile)
+    return tile
 
 
 def weighted(rows: int) -> Any:
@@ -70,65 +67,52 @@ def weighted(rows: int) -> Any:
     float32.
     """
 
-    def tile(context, weights, values, count, head_dim, out):  # type: ignore[no-untyped-def]
-        def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-            weights, values, count, head_dim, out = arguments
-            stride = b.mul(head_dim, v.ir.Constant(v.I64, 4))
-            step = b.mul(head_dim, v.ir.Constant(v.I64, 2))
-            outs = [b.add(out, b.mul(stride, v.ir.Constant(v.I64, r))) for r in range(rows)]
-            start = [v.load(b, v.offset(b, at, BYTES * i), v.V8F32) for at in outs for i in range(2)]
-            with v.Loop(b, count, [weights, values, *start]) as loop:
-                w, x, *sums = loop.values
-                left = v.load_half(b, x)
-                right = v.load_half(b, v.offset(b, x, 2 * v.LANES))
-                for r in range(rows):
-                    weight = v.load_splat(b, v.offset(b, w, 4 * CHUNK * r), v.F32)
-                    sums[2 * r] = v.multiply_add(b, weight, left, sums[2 * r])
-                    sums[2 * r + 1] = v.multiply_add(b, weight, right, sums[2 * r + 1])
-                loop.next([v.offset(b, w, 4), b.add(x, step), *sums])
-            for i, value in enumerate(loop.results[2:]):
-                v.store(b, value, v.offset(b, outs[i // 2], BYTES * (i % 2)))
-            return context.get_dummy_value()
+    @v.native(types.void(*[types.int64] * 5))
+    def tile(b: v.Builder, weights: v.Value, values: v.Value, count: v.Value, head_dim: v.Value, out: v.Value) -> None:
+        stride = b.mul(head_dim, v.ir.Constant(v.I64, 4))
+        step = b.mul(head_dim, v.ir.Constant(v.I64, 2))
+        outs = [b.add(out, b.mul(stride, v.ir.Constant(v.I64, r))) for r in range(rows)]
+        start = [v.load(b, v.offset(b, at, BYTES * i), v.V8F32) for at in outs for i in range(2)]
+        with v.Loop(b, count, [weights, values, *start]) as loop:
+            w, x, *sums = loop.values
+            left = v.load_half(b, x)
+            right = v.load_half(b, v.offset(b, x, 2 * v.LANES))
+            for r in range(rows):
+                weight = v.load_splat(b, v.offset(b, w, 4 * CHUNK * r), v.F32)
+                sums[2 * r] = v.multiply_add(b, weight, left, sums[2 * r])
+                sums[2 * r + 1] = v.multiply_add(b, weight, right, sums[2 * r + 1])
+            loop.next([v.offset(b, w, 4), b.add(x, step), *sums])
+        for i, value in enumerate(loop.results[2:]):
+            v.store(b, value, v.offset(b, outs[i // 2], BYTES * (i % 2)))
 
-        return types.void(*[types.int64] * 5), generate
-
-    return intrinsic(tile)
+    return tile
 
 
 scores_1, scores_2, scores_3, scores_4 = (scores(r) for r in (1, 2, 3, 4))
 weighted_1, weighted_2, weighted_3, weighted_4 = (weighted(r) for r in (1, 2, 3, 4))
 
 
-@intrinsic
-def chunk_max(context, row):  # type: ignore[no-untyped-def]
+@v.native(types.float32(types.int64))
+def chunk_max(b: v.Builder, row: v.Value) -> v.Value:
     """The largest of CHUNK float32."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        largest = v.load(b, arguments[0], v.V8F32)
-        for i in range(1, CHUNK // v.LANES):
-            value = v.load(b, v.offset(b, arguments[0], BYTES * i), v.V8F32)
-            largest = v.call(b, "llvm.maxnum.v8f32", v.V8F32, [largest, value])
-        return v.reduce_max(b, largest)
-
-    return types.float32(types.int64), generate
+    largest = v.load(b, row, v.V8F32)
+    for i in range(1, CHUNK // v.LANES):
+        value = v.load(b, v.offset(b, row, BYTES * i), v.V8F32)
+        largest = v.call(b, "llvm.maxnum.v8f32", v.V8F32, [largest, value])
+    return v.reduce_max(b, largest)
 
 
-@intrinsic
-def chunk_exp(context, row, shift):  # type: ignore[no-untyped-def]
+@v.native(types.float32(types.int64, types.float32))
+def chunk_exp(b: v.Builder, row: v.Value, shift: v.Value) -> v.Value:
     """row = e^(row - shift) for CHUNK float32; their sum."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        row, shift = arguments
-        shift = v.splat(b, shift)
-        sums = v.constant(v.V8F32, 0.0)
-        for i in range(CHUNK // v.LANES):
-            at = v.offset(b, row, BYTES * i)
-            value = v.exp(b, b.fsub(v.load(b, at, v.V8F32), shift))
-            v.store(b, value, at)
-            sums = b.fadd(sums, value)
-        return v.reduce_add(b, sums)
-
-    return types.float32(types.int64, types.float32), generate
+    shift = v.splat(b, shift)
+    sums = v.constant(v.V8F32, 0.0)
+    for i in range(CHUNK // v.LANES):
+        at = v.offset(b, row, BYTES * i)
+        value = v.exp(b, b.fsub(v.load(b, at, v.V8F32), shift))
+        v.store(b, value, at)
+        sums = b.fadd(sums, value)
+    return v.reduce_add(b, sums)
 
 
 @njit("void(int64, int64, int64, int64, int64, int64)", nogil=True, cache=True)

@@ -134,7 +134,7 @@ _step = types.NamedTuple(
 )
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _project(matrix, first, last, source, columns, width, out, offset, add):  # type: ignore[no-untyped-def]
     """Groups of rows [first, last) of ``matrix`` · ``columns`` rows of ``source``, each of ``width`` numbers, into
     ``out``."""
@@ -145,13 +145,13 @@ def _project(matrix, first, last, source, columns, width, out, offset, add):  # 
     )
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _embed(model, step, first, last):  # type: ignore[no-untyped-def]
     for t in range(first, last):
         decode_row(model.embedding[0], model.embedding[1], step.tokens[t], model.hidden // BLOCK, step.x[t].ctypes.data)
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _tile(step):  # type: ignore[no-untyped-def]
     """Cut every sequence's new tokens into tiles of at most TOKENS."""
     tiles = 0
@@ -165,7 +165,7 @@ def _tile(step):  # type: ignore[no-untyped-def]
     step.counts[3] = tiles
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _normalize(model, step, source, target, norm):  # type: ignore[no-untyped-def]
     """Row ``target`` of normed = x[source] / rms(x[source]) · weight, quantized."""
     x = step.x[source].ctypes.data
@@ -175,7 +175,7 @@ def _normalize(model, step, source, target, norm):  # type: ignore[no-untyped-de
     quantize_normed(x, weights, factor, model.hidden // BLOCK, step.normed[target].ctypes.data)
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _qkv(model, step, matrices, me, threads):  # type: ignore[no-untyped-def]
     """One thread's share of the rows of q, k and v taken together."""
     queries, keys = model.heads * model.head_dim // ROWS, model.kv_heads * model.head_dim // ROWS
@@ -189,7 +189,7 @@ def _qkv(model, step, matrices, me, threads):  # type: ignore[no-untyped-def]
         start += groups
 
 
-@njit(nogil=True, fastmath={"contract"})
+@njit(nogil=True, fastmath={"contract"}, inline="always")
 def _rotate(model, step, layer, first, last):  # type: ignore[no-untyped-def]
     """Turn queries and keys by their positions (Su et al., arXiv:2104.09864); write keys and values to their slots.
 
@@ -217,7 +217,7 @@ def _rotate(model, step, layer, first, last):  # type: ignore[no-untyped-def]
                 values[offset * head_dim + i] = half_bits(value[i])
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _attend(model, step, layer, tile, head, memory):  # type: ignore[no-untyped-def]
     """Attention of one tile in the heads of one KV head, quantized into mixed. ``memory``: this thread's scratch."""
     head_dim = model.head_dim
@@ -253,7 +253,7 @@ def _attend(model, step, layer, tile, head, memory):  # type: ignore[no-untyped-
             quantize_block(summed[row, block * BLOCK :].ctypes.data, target + block * ACTIVATION)
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
 def _gate(model, step, matrices, memory, me, threads):  # type: ignore[no-untyped-def]
     """One thread's share of gated, a unit of 32 rows and a few tokens at a time so that both products stay in cache."""
     first, last = team.share(model.ffn // BLOCK, me, threads)
@@ -274,7 +274,7 @@ def _gate(model, step, matrices, memory, me, threads):  # type: ignore[no-untype
                 gate_block(products[0, t].ctypes.data, products[1, t].ctypes.data, target)
 
 
-@njit(types.void(types.int64, types.int64, types.intp, _model, _step), nogil=True, cache=True)
+@njit(nogil=True, inline="always")
 def forward(me: int, threads: int, control: int, model: Model, step: Step) -> None:
     """Thread ``me``'s part of one step; returns when the whole team is done. ``control``: address of the team's
     words."""
@@ -328,15 +328,16 @@ def forward(me: int, threads: int, control: int, model: Model, step: Step) -> No
 def take_part(me: int, threads: int, control: np.ndarray, model: Model, step: Step) -> None:
     """Thread 0: run one step with the team. Any other: serve every step until the team is dismissed."""
     words = control.ctypes.data
-    if me == 0:
-        team.change(words, team.STEP)
-        forward(me, threads, words, model, step)
-        return
     # No step ends without this thread, so the one that follows ``seen`` is the only one that can have begun.
     seen = control[team.JOINED]
     while True:
-        team.wait(words, team.STEP, seen)
-        if control[team.STOP] == 1:
-            return
-        seen += 1
+        if me == 0:
+            team.change(words, team.STEP)
+        else:
+            team.wait(words, team.STEP, seen)
+            if control[team.STOP] == 1:
+                return
+            seen += 1
         forward(me, threads, words, model, step)
+        if me == 0:
+            return

@@ -24,7 +24,6 @@ from __future__ import annotations
 from typing import Any
 
 from numba import njit, types
-from numba.extending import intrinsic
 
 from kernels.cpu import vector as v
 
@@ -46,7 +45,7 @@ CACHED_COLUMNS = 32
 """Activation columns that stay in the first-level cache while the weight records stream by."""
 
 
-def _q4_chunks(b: Any, weights: Any) -> list[tuple[Any, int]]:
+def _q4_chunks(b: v.Builder, weights: v.Value) -> list[tuple[v.Value, int]]:
     """The 8 chunks of a Q4 record as unsigned bytes, each with its activation offset."""
     low_bits = v.constant(v.V32I8, 15)
     chunks = []
@@ -58,12 +57,12 @@ def _q4_chunks(b: Any, weights: Any) -> list[tuple[Any, int]]:
     return chunks
 
 
-def _bytes_of(b: Any, address: Any) -> Any:
+def _bytes_of(b: v.Builder, address: v.Value) -> v.Value:
     """Four activation bytes, the same in each of the 8 lanes."""
     return b.bitcast(v.load_splat(b, address, v.I32), v.V32I8)
 
 
-def _widening_dot(b: Any, sums: Any, weights: Any, activations: Any, signed: bool) -> Any:
+def _widening_dot(b: v.Builder, sums: v.Value, weights: v.Value, activations: v.Value, signed: bool) -> v.Value:
     """sums + Σ of four products a lane, in plain LLVM."""
     widen = b.sext if signed else b.zext
     wide = v.ir.VectorType(v.I16, 32)
@@ -78,17 +77,17 @@ def _widening_dot(b: Any, sums: Any, weights: Any, activations: Any, signed: boo
     return b.add(sums, products)
 
 
-def _q4_sums(b: Any, weights: Any, columns: list[Any], path: str) -> list[Any]:
+def _q4_sums(b: v.Builder, weights: v.Value, columns: list[v.Value], path: str) -> list[v.Value]:
     """Integer dot products of one Q4 record with each column's block: a <8 x i32> a column."""
     if path == "avx2":
-        partial: list[Any] = [v.constant(v.V16I16, 0) for _ in columns]
+        partial: list[v.Value] = [v.constant(v.V16I16, 0) for _ in columns]
         for chunk, at in _q4_chunks(b, weights):
             for c, x in enumerate(columns):
                 pairs = v.call(b, "llvm.x86.avx2.pmadd.ub.sw", v.V16I16, [chunk, _bytes_of(b, v.offset(b, x, at))])
                 partial[c] = b.add(partial[c], pairs)
         ones = v.constant(v.V16I16, 1)
         return [v.call(b, "llvm.x86.avx2.pmadd.wd", v.V8I32, [pairs, ones]) for pairs in partial]
-    sums: list[Any] = [v.constant(v.V8I32, 0) for _ in columns]
+    sums: list[v.Value] = [v.constant(v.V8I32, 0) for _ in columns]
     for chunk, at in _q4_chunks(b, weights):
         for c, x in enumerate(columns):
             activations = _bytes_of(b, v.offset(b, x, at))
@@ -99,7 +98,7 @@ def _q4_sums(b: Any, weights: Any, columns: list[Any], path: str) -> list[Any]:
     return sums
 
 
-def _q8_sums(b: Any, weights: Any, columns: list[Any], path: str) -> list[Any]:
+def _q8_sums(b: v.Builder, weights: v.Value, columns: list[v.Value], path: str) -> list[v.Value]:
     """As `_q4_sums`, of one Q8 record."""
     if path == "vnni":
         # The instruction wants unsigned weights: q + 128, of which 128·Σx is taken off beforehand.
@@ -108,14 +107,12 @@ def _q8_sums(b: Any, weights: Any, columns: list[Any], path: str) -> list[Any]:
         sums = [v.constant(v.V8I32, 0) for _ in columns]
     for j in range(8):
         chunk = v.load(b, v.offset(b, weights, 32 * j), v.V32I8)
-        if path == "vnni":
-            chunk = b.xor(chunk, v.constant(v.V32I8, -128))
-        elif path == "avx2":
-            magnitude = v.call(b, "llvm.abs.v32i8", v.V32I8, [chunk, v.ir.Constant(v.I1, 0)])
+        shifted = b.xor(chunk, v.constant(v.V32I8, -128))
+        magnitude = v.call(b, "llvm.abs.v32i8", v.V32I8, [chunk, v.ir.Constant(v.I1, 0)])
         for c, x in enumerate(columns):
             activations = _bytes_of(b, v.offset(b, x, 4 * j))
             if path == "vnni":
-                sums[c] = _vpdpbusd(b, sums[c], chunk, activations)
+                sums[c] = _vpdpbusd(b, sums[c], shifted, activations)
             elif path == "avx2":
                 signed = v.call(b, "llvm.x86.avx2.psign.b", v.V32I8, [activations, chunk])
                 pairs = v.call(b, "llvm.x86.avx2.pmadd.ub.sw", v.V16I16, [magnitude, signed])
@@ -126,13 +123,13 @@ def _q8_sums(b: Any, weights: Any, columns: list[Any], path: str) -> list[Any]:
     return sums
 
 
-def _vpdpbusd(b: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
+def _vpdpbusd(b: v.Builder, sums: v.Value, unsigned: v.Value, signed: v.Value) -> v.Value:
     # Declared with 32-bit lanes; LLVM versions that declare it with bytes upgrade the call when they read it.
     words = [sums, b.bitcast(unsigned, v.V8I32), b.bitcast(signed, v.V8I32)]
     return v.call(b, "llvm.x86.avx512.vpdpbusd.256", v.V8I32, words)
 
 
-def emit_tile(b: Any, kind: int, columns: int, path: str, arguments: list[Any]) -> None:
+def emit_tile(b: v.Builder, kind: int, columns: int, path: str, arguments: list[v.Value]) -> None:
     """LLVM code of one tile: 8 rows × ``columns`` columns, over all blocks of a row.
 
     ``arguments``: addresses and byte counts as `tile` takes them.
@@ -168,16 +165,20 @@ def tile(kind: int, columns: int, path: str = v.path) -> Any:
     ``blocks`` records. ``activations``: ``columns`` runs of ``blocks`` activation blocks. ``out``: 8 float32 a column.
     """
 
-    def dot(context, weights, activations, column_stride, blocks, out, out_stride, add):  # type: ignore[no-untyped-def]
-        signature = types.void(*[types.int64] * 6, types.boolean)
+    @v.native(types.void(*[types.int64] * 6, types.boolean))
+    def dot(
+        b: v.Builder,
+        weights: v.Value,
+        activations: v.Value,
+        column_stride: v.Value,
+        blocks: v.Value,
+        out: v.Value,
+        out_stride: v.Value,
+        add: v.Value,
+    ) -> None:
+        emit_tile(b, kind, columns, path, [weights, activations, column_stride, blocks, out, out_stride, add])
 
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-            emit_tile(builder, kind, columns, path, arguments)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return intrinsic(dot)
+    return dot
 
 
 q4_tile_1, q4_tile_2, q4_tile_3, q4_tile_4 = (tile(Q4, c) for c in (1, 2, 3, 4))

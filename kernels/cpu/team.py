@@ -21,11 +21,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from kernels.cpu import vector as v
@@ -45,53 +43,29 @@ _new_mutex = types.ExternalFunction("pthread_mutex_init", types.int32(types.intp
 _new_condition = types.ExternalFunction("pthread_cond_init", types.int32(types.intp, types.intp))
 
 
-@intrinsic
-def fetch_add(context, address, amount):  # type: ignore[no-untyped-def]
+@v.native(types.int64(types.int64, types.int64))
+def fetch_add(b: v.Builder, address: v.Value, amount: v.Value) -> v.Value:
     """Atomically add to the int64 at an address; what it held before."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        return b.atomic_rmw("add", v.pointer(b, arguments[0], v.I64), arguments[1], "seq_cst")
-
-    return types.int64(types.int64, types.int64), generate
+    return b.atomic_rmw("add", v.pointer(b, address, v.I64), amount, "seq_cst")
 
 
-@intrinsic
-def read(context, address):  # type: ignore[no-untyped-def]
+@v.native(types.int64(types.int64))
+def read(b: v.Builder, address: v.Value) -> v.Value:
     """Atomically read the int64 at an address."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        return b.load_atomic(v.pointer(b, arguments[0], v.I64), "seq_cst", 8)
-
-    return types.int64(types.int64), generate
+    return b.load_atomic(v.pointer(b, address, v.I64), "seq_cst", 8)
 
 
-@intrinsic
-def write(context, address, value):  # type: ignore[no-untyped-def]
+@v.native(types.void(types.int64, types.int64))
+def write(b: v.Builder, address: v.Value, value: v.Value) -> None:
     """Atomically set the int64 at an address."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        b.store_atomic(arguments[1], v.pointer(b, arguments[0], v.I64), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), generate
+    b.store_atomic(value, v.pointer(b, address, v.I64), "seq_cst", 8)
 
 
-@intrinsic
-def pause(context):  # type: ignore[no-untyped-def]
+@v.native(types.void())
+def pause(b: v.Builder) -> None:
     """Tell the core that this is a spin loop, where there is an instruction for it."""
-
-    def generate(context, b, signature, arguments):  # type: ignore[no-untyped-def]
-        if v.path != "portable":
-            b.call(_pause(b.module), [])
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-def _pause(module: Any) -> Any:
-    name = "llvm.x86.sse2.pause"
-    found = module.globals.get(name)
-    return v.ir.Function(module, v.ir.FunctionType(v.ir.VoidType(), []), name) if found is None else found
+    if v.path != "portable":
+        v.call(b, "llvm.x86.sse2.pause", v.ir.VoidType(), [])
 
 
 @njit(nogil=True)

@@ -12,10 +12,13 @@ Every value that a builder here takes or gives is 8 lanes wide (or 32 bytes): on
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import codegen, config
+from numba.extending import intrinsic
 
 LANES = 8
 
@@ -42,7 +45,7 @@ Builder = Any
 
 def features() -> frozenset[str]:
     """Names of the features that numba compiles for: the host's, or those that NUMBA_CPU_FEATURES names."""
-    given = config.CPU_FEATURES  # type: ignore[attr-defined]
+    given = vars(config)["CPU_FEATURES"]
     text = codegen.get_host_cpu_features() if given is None else given
     return frozenset(name[1:] for name in text.split(",") if name.startswith("+"))
 
@@ -61,6 +64,31 @@ path = choose_path(features())
 
 half_in_hardware = "f16c" in features() or "neon" in features()
 """Whether half precision converts in one instruction; otherwise LLVM would call a function that may not exist."""
+
+
+def native(signature: Any) -> Callable[[Callable[..., Value | None]], Any]:
+    """Decorator: a function that emits code, ``f(b, *values)``, becomes one that numba code calls with the values.
+
+    ``signature``: a numba signature, such as ``types.void(types.int64)``; arguments are converted to it.
+    """
+
+    def decorate(emit: Callable[..., Value | None]) -> Any:
+        def typing(context: Any, *given: Any) -> tuple[Any, Callable[..., Value]]:
+            def generate(context: Any, b: Builder, signature: Any, arguments: list[Value]) -> Value:
+                result = emit(b, *arguments)
+                return context.get_dummy_value() if result is None else result
+
+            return signature, generate
+
+        # numba matches calls against the parameters' names.
+        names = ["context", *list(inspect.signature(emit).parameters)[1:]]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        parameters = [inspect.Parameter(name, kind) for name in names]
+        vars(typing)["__signature__"] = inspect.Signature(parameters)
+        typing.__name__, typing.__doc__ = emit.__name__, emit.__doc__
+        return intrinsic(typing)
+
+    return decorate
 
 
 def pointer(b: Builder, address: Value, kind: Any) -> Value:
@@ -95,12 +123,12 @@ def constant(kind: Any, value: float | int) -> Value:
     return ir.Constant(kind, [value] * kind.count)
 
 
-def call(b: Builder, name: str, result: Any, arguments: list[Value]) -> Value:
-    """Call an LLVM intrinsic by its full name."""
+def call(b: Builder, name: str, result: Any, arguments: list[Value], flags: tuple[str, ...] = ()) -> Value:
+    """Call an LLVM intrinsic by its full name; ``flags`` as LLVM's fast-math flags."""
     declared = b.module.globals.get(name)
     if declared is None:
         declared = ir.Function(b.module, ir.FunctionType(result, [a.type for a in arguments]), name)
-    return b.call(declared, arguments)
+    return b.call(declared, arguments, fastmath=flags)
 
 
 def multiply_add(b: Builder, x: Value, y: Value, z: Value) -> Value:
@@ -129,11 +157,16 @@ def to_half(b: Builder, value: Value) -> Value:
     if half_in_hardware:
         return b.bitcast(b.fptrunc(value, F16), I16)
     sign = b.lshr(b.and_(b.bitcast(value, I32), ir.Constant(I32, 0x80000000)), ir.Constant(I32, 16))
-    scaled = b.fmul(call(b, "llvm.fabs.f32", F32, [value]), ir.Constant(F32, 2.0**-112))
-    bits = b.bitcast(scaled, I32)
+    magnitude = call(b, "llvm.fabs.f32", F32, [value])
+    # Normal: move the exponent's bias from 127 to 15, round the mantissa's last 13 bits to nearest, ties to even.
+    bits = b.bitcast(magnitude, I32)
     even = b.and_(b.lshr(bits, ir.Constant(I32, 13)), ir.Constant(I32, 1))
-    rounded = b.lshr(b.add(b.add(bits, ir.Constant(I32, 0xFFF)), even), ir.Constant(I32, 13))
-    return b.trunc(b.or_(rounded, sign), I16)
+    normal = b.lshr(b.add(b.add(bits, ir.Constant(I32, 0xFFF - (112 << 23))), even), ir.Constant(I32, 13))
+    # Subnormal: a unit in the last place of one half is 2^-24, a subnormal half's unit, so that an addition rounds.
+    half = ir.Constant(F32, 0.5)
+    subnormal = b.sub(b.bitcast(b.fadd(magnitude, half), I32), b.bitcast(half, I32))
+    small = b.fcmp_ordered("<", magnitude, ir.Constant(F32, 2.0**-14))
+    return b.trunc(b.or_(b.select(small, subnormal, normal), sign), I16)
 
 
 def exp(b: Builder, x: Value) -> Value:
@@ -157,20 +190,11 @@ def exp(b: Builder, x: Value) -> Value:
 
 def reduce_add(b: Builder, value: Value) -> Value:
     """The sum of the eight float32 lanes, pairwise."""
-    return b.call(
-        _declared(b, "llvm.vector.reduce.fadd.v8f32", ir.FunctionType(F32, [F32, V8F32])),
-        [ir.Constant(F32, 0.0), value],
-        fastmath=("reassoc",),
-    )
+    return call(b, "llvm.vector.reduce.fadd.v8f32", F32, [ir.Constant(F32, 0.0), value], flags=("reassoc",))
 
 
 def reduce_max(b: Builder, value: Value) -> Value:
     return call(b, "llvm.vector.reduce.fmax.v8f32", F32, [value])
-
-
-def _declared(b: Builder, name: str, kind: Any) -> Value:
-    found = b.module.globals.get(name)
-    return ir.Function(b.module, kind, name) if found is None else found
 
 
 class Loop:
