@@ -13,10 +13,10 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from engine.process import FromEngine, StartFailed, main
+from engine.process import main
 from schemas.config import Settings
 from schemas.engine import (
-    Cancel, Drain, Event, Failed, Finished, ModelCard, Probe, Ready, Report, Started, Submit, ToEngine, Tokens,
+    Cancel, Drain, Event, Failed, Finished, ModelCard, Probe, Ready, Report, Started, StartFailed, Submit, ToEngine, Tokens,
 )  # fmt: skip
 
 RequestEvent = Started | Tokens | Finished | Failed
@@ -109,10 +109,10 @@ class EngineClient:
             pass  # the reader reports the end
 
     def _read(self, connection: Connection) -> None:
-        decoder = msgspec.msgpack.Decoder(list[FromEngine])
+        decoder = msgspec.msgpack.Decoder(list[Event])
         while True:
             try:
-                frame: list[FromEngine] | None = decoder.decode(connection.recv_bytes())
+                frame: list[Event] | None = decoder.decode(connection.recv_bytes())
             except (EOFError, OSError):
                 frame = None
             try:
@@ -122,14 +122,14 @@ class EngineClient:
             if frame is None:
                 return
 
-    def _dispatch(self, frame: list[FromEngine] | None) -> None:
+    def _dispatch(self, frame: list[Event] | None) -> None:
         if frame is None:
             self._end("the engine process has ended")
             return
         for event in frame:
             self._route(event)
 
-    def _route(self, event: Event | StartFailed) -> None:
+    def _route(self, event: Event) -> None:
         match event:
             case Ready():
                 if not self._ready.done():

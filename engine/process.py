@@ -15,19 +15,12 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from schemas.config import Settings
-from schemas.engine import Cancel, Drain, Event, Failed, Probe, Ready, Report, Submit, ToEngine
+from schemas.engine import Cancel, Drain, Event, Failed, Probe, Ready, Report, StartFailed, Submit, ToEngine
 
 GRAMMAR_TICK_S = 0.1
 """How often deadlines of grammar workers are looked at when nothing else happens."""
 
 
-class StartFailed(msgspec.Struct, tag="start_failed"):
-    """Instead of Ready: why the models cannot be served."""
-
-    message: str
-
-
-FromEngine = Event | StartFailed
 _encoder = msgspec.msgpack.Encoder()
 
 

@@ -157,7 +157,7 @@ class _History:
             place = self._places.setdefault(token, self.n)
             if place == self.n:
                 if self.n == len(self.ids):
-                    self.ids, self.counts = np.repeat([self.ids, self.counts], 2, axis=1)
+                    self.ids, self.counts = np.resize(self.ids, 2 * self.n), np.resize(self.counts, 2 * self.n)
                 self.ids[place], self.counts[place] = token, 0
                 self.n += 1
             self.counts[place] += 1

@@ -10,6 +10,7 @@ A request that waits for its constraint is not in the step loop, so nothing wait
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from engine.base import Runner
@@ -23,6 +24,8 @@ from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
 from schemas import config as settings
 from schemas.engine import Event, Failed, Finished, ModelCard, Report, Submit
+
+logger = logging.getLogger(__name__)
 
 Precision = str
 
@@ -43,7 +46,15 @@ class Service:
         vocabulary = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
         vocabulary += [None] * (runner.vocab_size - len(vocabulary))
         runtime = Runtime(TokenTable(vocabulary, tokenizer.eos_ids, tokenizer.special_ids))
-        self.card = ModelCard(model.name, model.path, context, runner.vocab_size, list(tokenizer.eos_ids), precision)
+        self.card = ModelCard(
+            name=model.name,
+            source=model.path,
+            context_length=context,
+            kv_tokens=runner.num_blocks * runner.block_size,
+            vocab_size=runner.vocab_size,
+            eos_ids=list(tokenizer.eos_ids),
+            precision=precision,
+        )
         self.limits = Limits(
             max_sequences=options.engine.max_sequences,
             max_batch_tokens=max(options.engine.max_batch_tokens, options.engine.max_sequences),
@@ -64,6 +75,7 @@ class Service:
         self._using: dict[str, tuple[int, int]] = {}
         """Request → (program, choices still running)."""
         self._events: list[Event] = []
+        self._broken_invariants = 0
 
     def close(self) -> None:
         self._programs.close()
@@ -117,6 +129,8 @@ class Service:
             self._programs.ask(missing)
         for event in events:
             self._settle(event)
+        if events and self.loop.idle:
+            self._check()
         return events
 
     def report(self, id: str) -> Report:
@@ -125,11 +139,20 @@ class Service:
         report.gauges["constraint_bytes"] = float(self._runtime.nbytes())
         report.gauges["mask_rows"] = float(self._runtime.pool.n_rows)
         report.gauges |= {f"{kind}_bytes": float(size) for kind, size in self.memory.items()}
+        report.counters["broken_invariants"] = float(self._broken_invariants)
         report.counters["mask_rows_warm"] = float(self._runtime.figures.warm)
         report.counters["mask_rows_cold"] = float(self._runtime.figures.cold)
         report.observations["compile_time"] = self._programs.compile_seconds
         self._programs.compile_seconds = []
         return report
+
+    def _check(self) -> None:
+        """Nothing runs: every block must be free or cached. A leak is a defect, told loudly, but no reason to stop serving."""
+        try:
+            self.loop.check()
+        except AssertionError:
+            logger.exception("the invariants of the block pool do not hold")
+            self._broken_invariants += 1
 
     def _admit(self, ready: Ready) -> None:
         for request in self._compiling.pop(ready.key, ()):

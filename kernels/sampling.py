@@ -4,8 +4,9 @@
 token for the same logits, bit for bit. For each row of logits x[V]:
 
     1. own distribution    log-probabilities reported to the caller: log softmax of x, before everything below
-    2. penalties           of every id in the row's history (prompt and answer): x > 0 ? x / repetition : x * repetition,
-                           then x -= frequency * count + presence * [count > 0], count = occurrences in the answer
+    2. penalties           of every id in the row's history (prompt and answer): x / repetition if x > 0, else
+                           x * repetition; then, if it occurs count > 0 times in the answer, x -= frequency * count and
+                           x -= presence
     3. bias                x += bias
     4. mask                x = -inf outside the row's allowed ids
     5. greedy              temperature < 1e-5: the largest x, the lowest id on ties; done
@@ -24,12 +25,12 @@ lets one cut tighten the other. Here each cut says what it says of the distribut
 vLLM's top-k keeps all ties at the k-th place; here it keeps k ids.
 
 Weights are multiples of 2^-34 of the largest, so that sums over up to 2^19 ids are exact in float64 in any order of
-summation: where top-p cuts depends neither on the device nor on the width of its vectors. What the rounding can hide is a
-tail of ids that are each 2^-35 as likely as the first.
+summation: where top-p cuts depends neither on the device nor on the width of its vectors. What the rounding can hide
+from top-p is a tail of ids that are each less than 2^-35 as likely as the first; no draw is rounded.
 
 The noise is -log(-log(1 - u)) of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011),
-u = (lane + 1/2) / 2^32 with key = seed, counter = (id // 4, position, choice, 0), lane = id % 4. It depends on no other row, so
-neither does the token. Drawing by the largest noisy logit (Gumbel-max) samples from w normalised over the ids left.
+u = (word + 1/2) / 2^32, word id % 4 of counter (id // 4, position, choice, 0) under the key seed. It depends on no
+other row, so neither does the token. The largest noisy logit is a sample of w normalised over the ids left (Gumbel-max).
 """
 
 from __future__ import annotations

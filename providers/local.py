@@ -69,7 +69,7 @@ class LocalProvider:
             id=request.id,
             model=request.model,
             prompt=prompt,
-            max_tokens=request.max_tokens or room,
+            max_tokens=request.max_tokens or max(1, min(room, model.card.kv_tokens - len(prompt))),
             n=request.n,
             sampling=request.sampling,
             constraint=request.constraint,

@@ -1,7 +1,7 @@
 """Messages between the HTTP side and the engine process: msgpack frames (4-byte little-endian length, then the body).
 
     HTTP → engine   Submit, Cancel, Probe, Drain
-    engine → HTTP   Ready (once), Started, Tokens, Finished, Failed, Report
+    engine → HTTP   Ready or StartFailed (once), Started, Tokens, Finished, Failed, Report
 
 A request lives: Submit → (Failed | Started → Tokens* → Finished per choice). `Failed` before `Started` is the caller's fault and
 becomes a 4xx; after it, an internal error. One frame from the engine carries a list of events (all of one step).
@@ -71,11 +71,13 @@ class Drain(msgspec.Struct, tag="drain"):
 
 
 class ModelCard(msgspec.Struct):
-    """What the HTTP side must know of a served model. ``source``: path its tokenizer and chat template are read from."""
+    """What the HTTP side must know of a served model. ``source``: path its tokenizer and chat template are read from.
+    ``kv_tokens``: tokens that all KV blocks hold together, which no single request can exceed."""
 
     name: str
     source: str
     context_length: int
+    kv_tokens: int
     vocab_size: int
     eos_ids: list[int]
     precision: str
@@ -83,6 +85,12 @@ class ModelCard(msgspec.Struct):
 
 class Ready(msgspec.Struct, tag="ready"):
     models: list[ModelCard]
+
+
+class StartFailed(msgspec.Struct, tag="start_failed"):
+    """Instead of Ready, the last message: why the models cannot be served."""
+
+    message: str
 
 
 class Started(msgspec.Struct, tag="started"):
@@ -143,4 +151,4 @@ class Report(msgspec.Struct, tag="report"):
 
 
 ToEngine = Submit | Cancel | Probe | Drain
-Event = Ready | Started | Tokens | Finished | Failed | Report
+Event = Ready | StartFailed | Started | Tokens | Finished | Failed | Report

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.model.errors import ModelFileError, UnsupportedModelError
-from engine.model.gguf import GgufFile
+from engine.model.gguf import CONTROL, GgufFile
 
 T = TypeVar("T")
 
@@ -131,9 +131,6 @@ _END_TOKENS = frozenset(
 )
 """Control tokens that end a generation whatever the file's single eos id says; llama.cpp stops at the same names."""
 
-CONTROL = 3
-"""`tokenizer.ggml.token_type` of a control token."""
-
 
 def config_from_gguf(file: GgufFile) -> ModelConfig:
     """ModelFileError: metadata is missing or wrong. UnsupportedModelError: not a plain Llama decoder."""
@@ -183,7 +180,7 @@ def config_from_gguf(file: GgufFile) -> ModelConfig:
 
 def gguf_eos_ids(file: GgufFile) -> tuple[int, ...]:
     """The ids that end a generation, ascending: those the file names, and control tokens that are known for it."""
-    named = {file.metadata[key] for key in _GGUF_END_KEYS if key in file.metadata}
+    named = {_required(file, key, int) for key in _GGUF_END_KEYS if key in file.metadata}
     tokens = file.metadata.get("tokenizer.ggml.tokens", [])
     types = file.metadata.get("tokenizer.ggml.token_type", [])
     for token_id, (token, kind) in enumerate(zip(tokens, types, strict=False)):

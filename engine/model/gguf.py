@@ -88,6 +88,9 @@ TENSOR_TYPES = {
 }
 """ggml type → name, elements a block, bytes a block."""
 
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+"""Values in the metadata array `tokenizer.ggml.token_type`."""
+
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -23,13 +24,12 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from engine.model.config import folder_eos_ids, gguf_eos_ids
 from engine.model.errors import ModelFileError, UnsupportedModelError
-from engine.model.gguf import GgufFile
-
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
-"""Values of `tokenizer.ggml.token_type`."""
+from engine.model.gguf import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, GgufFile
 
 SPACE = "\u2581"
 """SentencePiece's spelling of a space."""
+
+_BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _LLAMA3_SPLIT = (
@@ -112,9 +112,15 @@ class Tokenizer:
         """ModelFileError: metadata is missing or malformed. UnsupportedModelError: a tokenizer not known here."""
         kind = file.metadata.get("tokenizer.ggml.model")
         tokens = _strings(file, "tokenizer.ggml.tokens")
-        types = file.metadata.get("tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
-        if len(types) != len(tokens):
-            raise ModelFileError(f"{file.path}: {len(types)} token types for {len(tokens)} tokens")
+        types = file.metadata.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
+        if not isinstance(types, list) or len(types) != len(tokens):
+            raise ModelFileError(f"{file.path}: tokenizer.ggml.token_type is not one type a token")
+        for name in ("bos", "eos", "unknown"):
+            token_id = file.metadata.get(f"tokenizer.ggml.{name}_token_id", 0)
+            if not isinstance(token_id, int) or not 0 <= token_id < len(tokens):
+                raise ModelFileError(
+                    f"{file.path}: tokenizer.ggml.{name}_token_id is {token_id!r}, outside the {len(tokens)} tokens"
+                )
         if kind == "gpt2":
             backend = _byte_level(file, tokens)
         elif kind == "llama":
@@ -129,7 +135,10 @@ class Tokenizer:
         backend.add_tokens([AddedToken(token, normalized=False, special=False) for token in whole])
         _add_ends(file, backend, tokens, default_bos=kind == "llama")
         spell = _spell_byte_level if kind == "gpt2" else _spell_sentencepiece
-        vocabulary = [spell(token, type_) for token, type_ in zip(tokens, types, strict=True)]
+        try:
+            vocabulary = [spell(token, type_) for token, type_ in zip(tokens, types, strict=True)]
+        except ValueError as error:
+            raise ModelFileError(f"{file.path}: tokenizer.ggml.tokens: {error}") from error
         return cls(backend, vocabulary, gguf_eos_ids(file))
 
     @classmethod
@@ -271,9 +280,12 @@ def _spell_byte_level(token: str, kind: int) -> bytes | None:
 
 
 def _spell_sentencepiece(token: str, kind: int) -> bytes | None:
+    """ValueError: a byte token that is not spelled <0x00> to <0xFF>."""
     if kind in (CONTROL, UNKNOWN, UNUSED):
         return None
     if kind == BYTE:
+        if _BYTE_TOKEN.fullmatch(token) is None:
+            raise ValueError(f"byte token {token!r} is not spelled <0x00> to <0xFF>")
         return bytes((int(token[3:5], 16),))
     return token.replace(SPACE, " ").encode()
 
@@ -297,7 +309,7 @@ def _vocabulary(path: str, backend: tokenizers.Tokenizer, description: dict[str,
             kind = CONTROL if added[token_id].special else USER_DEFINED
         elif token == unknown:
             kind = UNKNOWN
-        elif spell is _spell_sentencepiece and len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        elif spell is _spell_sentencepiece and _BYTE_TOKEN.fullmatch(token):
             kind = BYTE
         else:
             kind = NORMAL

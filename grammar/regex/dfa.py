@@ -87,7 +87,8 @@ class LazyDfa:
                     break
         found = self._state_ids.get(items)
         if found is None:
-            self._fuel.spend()
+            # The work of expanding a state grows with its items.
+            self._fuel.spend(1 + len(items) // 16)
             found = self._state_ids[items] = len(self._states)
             self._states.append(items)
             self._edges.append(None)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from grammar.charset import ANY, EMPTY, CharSet
 from grammar.errors import ConstraintTooLarge
 
-MAX_DEPTH = 100
+MAX_DEPTH = 64
 """Nesting of groups in a pattern. The passes over the tree recurse."""
 
 

@@ -1,4 +1,4 @@
-"""The quantized CPU runner: against its own arithmetic in numpy, against full precision, and against other batchings."""
+"""The quantized CPU runner: against its own arithmetic in numpy, full precision, and itself in other batches."""
 
 from __future__ import annotations
 
@@ -177,8 +177,7 @@ def test_float_weights_become_blocks_of_eight_bits(tmp_path: Path) -> None:
     assert np.abs(found - full).mean() < 0.05 * full.std()
 
 
-# --------------------------------------------------------------------------------------------- one answer however it is
-# cut
+# ----------------------------------------------------------------------------------------- one answer however it is cut
 
 
 @settings(max_examples=25, deadline=None)
@@ -246,8 +245,7 @@ def test_a_copied_block_answers_as_its_source(files: ModelFiles) -> None:
     assert first.blocks[-1] != second.blocks[-1]
 
 
-# ----------------------------------------------------------------------------------------------------- memory, threads,
-# refusals
+# ------------------------------------------------------------------------------------------ memory, threads, refusals
 
 
 def test_memory_is_accounted(files: ModelFiles) -> None:

@@ -215,6 +215,16 @@ def test_any_mix_says_what_each_choice_says_alone(actions, num_blocks, limits, s
     )
 
 
+@pytest.mark.parametrize("prompt", [[3], [3, 3, 4]])
+def test_penalties_know_the_whole_text(prompt: list[int]) -> None:
+    driver = Driver()
+    sampling = Sampling(1.0, seed=2, presence_penalty=0.3, frequency_penalty=0.6, repetition_penalty=1.2)
+    request = ask("a", prompt, 50, n=2, sampling=sampling, ignore_eos=True)
+    (heard,) = driver.run((request, 0))
+    assert heard.answers == {choice: generate_alone(request, choice, None) for choice in range(2)}
+    assert len(set(heard.answers[0].ids)) > 16
+
+
 def test_preemption_and_sharing_are_exercised_by_such_mixes() -> None:
     """The memory of the property test is small enough that what it is to test happens."""
     driver = Driver(num_blocks=10, limits=Limits(8, 16))

@@ -18,8 +18,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers.integrations.gguf.gguf_tokenizer_mapping import convert_gguf_tokenizer
 
 from engine.model.errors import ModelFileError, UnsupportedModelError
-from engine.model.gguf import GgufFile
-from engine.model.tokenizer import BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, USER_DEFINED, Detokenizer, Tokenizer
+from engine.model.gguf import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, GgufFile
+from engine.model.tokenizer import SPACE, Detokenizer, Tokenizer
 from tests.engine.decoding import MODEL, PROMPTS, needs_model
 
 PROBES = [
@@ -337,6 +337,9 @@ def test_sentencepiece_ends_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(description))
     (tmp_path / "config.json").write_text(json.dumps(FOLDER_CONFIG | {"eos_token_id": 2}))
     assert Tokenizer.from_folder(tmp_path).vocabulary == ours.vocabulary
+    metadata["tokenizer.ggml.tokens"][3] = "<0xZZ>"
+    with pytest.raises(ModelFileError, match="byte token '<0xZZ>' is not spelled"):
+        Tokenizer.from_gguf(Metadata(metadata))
 
 
 # ---------------------------------------------------------------------------------------------------------- refusals
@@ -349,7 +352,8 @@ def test_sentencepiece_ends_and_bytes(tmp_path: Path) -> None:
         ({"tokenizer.ggml.pre": "tekken"}, UnsupportedModelError, "tokenizer.ggml.pre 'tekken' is not supported"),
         ({"tokenizer.ggml.tokens": None}, ModelFileError, "'tokenizer.ggml.tokens' is missing"),
         ({"tokenizer.ggml.merges": ["a zzz"]}, ModelFileError, "tokenizer.ggml.merges"),
-        ({"tokenizer.ggml.token_type": [1]}, ModelFileError, "1 token types for"),
+        ({"tokenizer.ggml.token_type": [1]}, ModelFileError, "token_type is not one type a token"),
+        ({"tokenizer.ggml.bos_token_id": 10**6}, ModelFileError, "bos_token_id is 1000000, outside the"),
         ({"tokenizer.ggml.model": "llama"}, ModelFileError, "tokenizer.ggml.scores is missing"),
     ],
 )

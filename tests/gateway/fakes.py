@@ -104,7 +104,7 @@ class FakeProvider:
 
     def models(self) -> list[ModelCard]:
         names = (MODEL, "org/other")
-        return [ModelCard(name, "", 2048, VOCAB, [0], "reference") for name in names]
+        return [ModelCard(name, "", 2048, 65536, VOCAB, [0], "reference") for name in names]
 
     async def start(self) -> None:
         self.ready = True

@@ -208,7 +208,7 @@ fields = st.dictionaries(
     ),
     max_size=4,
 )
-CARD = ModelCard(MODEL, "", 2048, VOCAB, [0], "reference")
+CARD = ModelCard(MODEL, "", 2048, 65536, VOCAB, [0], "reference")
 
 
 @pytest.mark.parametrize("endpoint", BOTH)
