@@ -11,8 +11,8 @@ Properties (categories, scripts) are in `grammar.regex.properties`.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 from itertools import islice
 
 MAX_CODE_POINT = 0x10FFFF
@@ -107,6 +107,7 @@ def _odd(points: list[int]) -> tuple[int, ...]:
     return tuple(kept)
 
 
+@lru_cache(maxsize=4096)
 def _merge(one: CharSet, two: CharSet, needed: int) -> CharSet:
     """The code points that at least ``needed`` of the two sets contain."""
     a, b = one.bounds, two.bounds
@@ -127,7 +128,8 @@ def _merge(one: CharSet, two: CharSet, needed: int) -> CharSet:
     return CharSet(tuple(out))
 
 
-def refine(sets: Sequence[CharSet]) -> list[tuple[CharSet, tuple[int, ...]]]:
+@lru_cache(maxsize=1024)
+def refine(sets: tuple[CharSet, ...]) -> list[tuple[CharSet, tuple[int, ...]]]:
     """Split the universe into cells that no set of ``sets`` divides: (cell, indices of the sets that contain it)."""
     events = sorted((point, i) for i, s in enumerate((ANY, *sets)) for point in s.bounds)
     inside = 0

@@ -220,7 +220,7 @@ class Conjunction:
         moves = [self._move(member, context) for member in self._denials[denial]]
         edges = [edge for move in moves for edge in move.edges]
         result = _Move(accepts=not any(move.accepts for move in moves))
-        for cell, holding in refine([members for members, _ in edges]):
+        for cell, holding in refine(tuple(members for members, _ in edges)):
             targets = {edges[i][1] for i in holding}
             members = cell & self._terms.alphabet
             if members and _TRUE not in targets:
@@ -268,7 +268,7 @@ class Conjunction:
             paths = [path for state in states for path in self._terms.paths(state)[0]]
             found = self._steps[states] = [
                 (cell, tuple(sorted({paths[i].next for i in holding})))
-                for cell, holding in refine([path.members for path in paths])
+                for cell, holding in refine(tuple(path.members for path in paths))
             ]
         return found
 
@@ -323,9 +323,12 @@ class Conjunction:
                     goals, _ = self._conjunctions[self._states[target][0]]
                     known[target] = self._terms.lengths(goals[0] if goals else TOP, cap)
                     pending.append(target)
+        steps = 0
         while pending:
             target = pending.pop()
-            self._fuel.spend(cap >> 12)
+            steps += 1
+            if steps % 16 == 0:
+                self._fuel.spend(1 + (cap >> 15))
             longer = lengths.saturate(known[target] << 1, cap)
             for source in sources.get(target, ()):
                 if longer & ~known[source]:
