@@ -30,7 +30,7 @@ from top-p is a tail of ids that are each less than 2^-35 as likely as the first
 
 The noise is -log(-log(1 - u)) of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011),
 u = (word + 1/2) / 2^32, word id % 4 of counter (id // 4, position, choice, 0) under the key seed. It depends on no
-other row, so neither does the token. The largest noisy logit is a sample of w normalised over the ids left (Gumbel-max).
+other row, so neither does the token. The largest noisy logit is a sample of the normalised w (Gumbel-max).
 """
 
 from __future__ import annotations

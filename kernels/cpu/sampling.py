@@ -313,7 +313,8 @@ def _sample(
                 if listed or 32 * m < n:  # where the noise of whole blocks is cheaper than that of single ids
                     token = _draw_listed(kept_values, kept_ids, m, top, temperature, position, choice, k0, k1)
                 else:
-                    values[:n] = -INFINITY
+                    for i in range(n):
+                        values[i] = -INFINITY
                     for j in range(m):
                         values[kept_ids[j]] = kept_values[j]
                     top, where = find_maxima(values, n, maxima)
