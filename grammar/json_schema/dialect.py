@@ -117,10 +117,3 @@ BY_URI: dict[str, Dialect] = {
 def by_uri(uri: str) -> Dialect | None:
     """The dialect that a `$schema` names, or None."""
     return BY_URI.get(uri.strip().removesuffix("#").removeprefix("https://").removeprefix("http://"))
-
-
-FORMATS = frozenset(
-    "date-time date time duration email idn-email hostname idn-hostname ipv4 ipv6 uri uri-reference iri iri-reference "
-    "uuid uri-template json-pointer relative-json-pointer regex".split()
-)
-"""Formats that the specifications define. Any other is an annotation, as they ask (2020-12 Validation §7.2.3)."""

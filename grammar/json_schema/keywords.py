@@ -22,8 +22,8 @@ from typing import Any, NoReturn, cast
 
 from grammar.errors import ConstraintError, UnsupportedConstraint
 from grammar.json_schema.conjunction import ANY_OBJECT, ANY_STRING, array_shape, number_shape, object_shape
-from grammar.json_schema.dialect import FORMATS
 from grammar.json_schema.document import Document, Location
+from grammar.json_schema.formats import FORMATS
 from grammar.json_schema.shapes import ANY, NEVER, BoolShape, Goal, NullShape, NumberShape, Shape, StringShape
 from grammar.json_schema.values import exact, is_number
 
@@ -97,6 +97,8 @@ class Reader:
         self._assert_formats = formats == "assert"
         self.required_order: dict[str, int] = {}
         """Names in `required` lists by the order met: that of properties which are declared nowhere."""
+        self.reasons: dict[str, None] = {}
+        """What valid values are left out, with the pointer of the keyword; in the order met."""
 
     def clause(self, place: Location) -> Clause:
         """Everything that the schema object at ``place`` asserts; never called where `$ref` hides its siblings."""
@@ -170,10 +172,6 @@ class Reader:
         return [self._goal(self._document.child(place, keyword, str(i))) for i in range(len(members))]
 
     def _string(self, place: Location, schema: dict[str, Any]) -> Shape | None:
-        if "format" in schema and self._assert_formats:
-            name = schema["format"]
-            if isinstance(name, str) and name in FORMATS:
-                raise UnsupportedConstraint(f"the format {name!r} is not enforced yet", f"{place.pointer}/format")
         low = _count(place, schema, "minLength") or 0
         high = _count(place, schema, "maxLength")
         patterns: tuple[str, ...] = ()
@@ -182,6 +180,14 @@ class Reader:
             if not isinstance(pattern, str):
                 _malformed(place, "pattern", pattern, "a regular expression")
             patterns = (pattern,)
+        name = schema.get("format")
+        if self._assert_formats and isinstance(name, str) and name in FORMATS:
+            form = FORMATS[name]
+            patterns += (form.pattern,)
+            if form.max_length is not None:
+                high = form.max_length if high is None else min(high, form.max_length)
+            if form.narrowed:
+                self.reasons[f"{place.pointer}/format: {name} is written without {form.narrowed}"] = None
         if high is not None and low > high:
             return None
         return StringShape(low, high, patterns) if low or patterns or high is not None else ANY_STRING

@@ -240,18 +240,16 @@ def compile_json_schema(
     for name, allowed in options.items():
         if getattr(constraint, name) not in allowed:
             raise UnsupportedConstraint(f"{name} must be one of {', '.join(allowed)}, not {getattr(constraint, name)!r}")
-    if constraint.registry:
-        raise UnsupportedConstraint("registry: documents for remote references are not supported yet")
     strings = Strings(spellable, fuel)
     normal = Normal(
-        constraint.schema, formats=constraint.formats, fuel=fuel,
+        constraint.schema, formats=constraint.formats, registry=constraint.registry, fuel=fuel,
         string_productive=strings.productive, matches=strings.matches,
     )  # fmt: skip
     machine = JsonMachine(
         normal, spellable, whitespace=constraint.whitespace, property_order=constraint.property_order,
         number=constraint.number, fuel=fuel,
     )  # fmt: skip
-    return machine, ()
+    return machine, normal.reasons
 
 
 def compile_json_object(constraint: JsonObject, spellable: Sequence[bool], fuel: int) -> JsonMachine:

@@ -76,7 +76,8 @@ class Normal:
     """One schema in normal form.
 
     ``schema``: decoded JSON that must not change any more, best by `document.load`, which keeps numbers exact.
-    ``formats``: "assert" refuses formats that the specifications define, "annotate" ignores them. ``fuel`` bounds the
+    ``formats``: "assert" enforces the formats that the specifications define, "annotate" ignores them. ``registry``:
+    decoded documents that references may name, by URI.``fuel`` bounds the
     work, deterministically. ``string_productive`` says whether a string shape with patterns has a value, and raises
     ConstraintError for a pattern that is no regular expression; ``matches`` searches a text for a pattern.
 
@@ -85,8 +86,6 @@ class Normal:
     """
 
     any_goal: Goal = ANY
-    reasons: tuple[str, ...] = ()
-    """Why the normal form admits less than the schema; it never does, what would need a reason is refused."""
     limits: Mapping[str, int] = MappingProxyType(LIMITS)
     """Caps on what is spelled of what it admits."""
 
@@ -128,6 +127,11 @@ class Normal:
         self.root: Goal = self._goal_at(self._document.root)
         if not self._prove(self.root):
             raise self._unsatisfiable(self.root)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the normal form admits less than the schema, each with its JSON pointer; () if it does not."""
+        return tuple(self._reader.reasons)
 
     def shapes(self, goal: Goal) -> tuple[Shape, ...]:
         """The disjuncts of a goal, distinct and productive in all their parts; () only for a goal that nothing
