@@ -1,4 +1,5 @@
-"""The device seam: what the step loop asks of whatever runs the model. `Runner` owns weights and KV tensors, nothing else.
+"""The device seam: what the step loop asks of whatever runs the model. `Runner` owns weights and KV tensors, nothing
+else.
 
 KV memory is paged: ``num_blocks`` blocks of ``block_size`` tokens a layer. A token's *slot* is
 block * block_size + offset. The scheduler hands out blocks; a runner reads and writes the slots it is told.
@@ -19,9 +20,8 @@ from fsm.rows import RowPool
 class StepBatch:
     """One forward pass over a ragged batch. Sequence i owns tokens ``query_start[i] : query_start[i + 1]``.
 
-    A decode sequence has one new token, a prefill chunk several; both may share a batch. Arrays are int32 and may be views of
-    persistent buffers: valid until the next step only.
-    """
+    A decode sequence has one new token, a prefill chunk several; both may share a batch. Arrays are int32 and may be
+    views of persistent buffers: valid until the next step only."""
 
     tokens: NDArray[np.int32]
     """[T] token ids of all new tokens, sequence after sequence."""
@@ -48,7 +48,8 @@ class Runner(Protocol):
     block_size: int
 
     def forward(self, batch: StepBatch) -> NDArray[np.float32]:
-        """Logits [R, vocab_size], float32, C-contiguous, valid until the next call. Writes the new tokens' keys and values."""
+        """Logits [R, vocab_size], float32, C-contiguous, valid until the next call. Writes the new tokens' keys and
+        values."""
         ...
 
     def copy_block(self, source: int, target: int) -> None:
@@ -65,8 +66,8 @@ OK, REFUSED, MISS = range(3)
 
 
 class Masks(Protocol):
-    """What the step loop asks of constraints, in batch form (`fsm.runtime.Runtime` implements it; `program` 0 is the null object
-    that allows everything and whose only state is 0, so the loop never branches on "has a constraint").
+    """What the step loop asks of constraints, in batch form (`fsm.runtime.Runtime` implements it; `program` 0 is the
+    null object that allows everything and whose only state is 0, so the loop never branches on "has a constraint").
 
     MISS means that a static state is not expanded yet: the sequence is parked until the grammar worker's delta
     arrives; asking again is then enough. All calls are nogil inside and allocate nothing per sequence.
@@ -86,7 +87,8 @@ class Masks(Protocol):
         out: NDArray[np.int32],
         status: NDArray[np.uint8],
     ) -> None:
-        """out[i] = state after tokens[i]; unchanged where status[i] is REFUSED or MISS. End-of-sequence ids are not advanced over."""
+        """out[i] = state after tokens[i]; unchanged where status[i] is REFUSED or MISS. End-of-sequence ids are not
+        advanced over."""
         ...
 
     def rows(

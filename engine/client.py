@@ -1,7 +1,8 @@
 """The HTTP side of the engine process: starts it, sends requests, routes events to whoever waits. Imports no torch.
 
-Frames are read by a thread and handed to the event loop, one call a frame (a frame holds all events of a step). Events of a request
-go to its queue; a queue is never bounded, because the engine itself bounds what a request can produce (max_tokens).
+Frames are read by a thread and handed to the event loop, one call a frame (a frame holds all events of a step). Events
+of a request go to its queue; a queue is never bounded, because the engine itself bounds what a request can produce
+(max_tokens).
 """
 
 from __future__ import annotations
@@ -16,7 +17,20 @@ import msgspec
 from engine.process import main
 from schemas.config import Settings
 from schemas.engine import (
-    Cancel, Drain, Event, Failed, Finished, ModelCard, Probe, Ready, Report, Started, StartFailed, Submit, ToEngine, Tokens,
+    Cancel,
+    Drain,
+    Event,
+    Failed,
+    Finished,
+    ModelCard,
+    Probe,
+    Ready,
+    Report,
+    Started,
+    StartFailed,
+    Submit,
+    ToEngine,
+    Tokens,
 )  # fmt: skip
 
 RequestEvent = Started | Tokens | Finished | Failed
@@ -56,21 +70,22 @@ class EngineClient:
         self._reader.start()
         self.models = await self._ready
 
-    async def aclose(self, timeout: float = 10.0) -> None:
-        """Let running requests finish for up to ``timeout`` seconds, then end the process."""
+    async def aclose(self, patience: float = 10.0) -> None:
+        """Let running requests finish for up to ``patience`` seconds, then end the process."""
         if self._gone is None:
             self._send(Drain())
         process = getattr(self, "_process", None)
         if process is None:
             return
-        await asyncio.to_thread(process.join, timeout)
+        await asyncio.to_thread(process.join, patience)
         if process.is_alive():
             process.kill()
             await asyncio.to_thread(process.join)
         self._connection.close()
 
     def submit(self, request: Submit) -> asyncio.Queue[RequestEvent | EngineGone]:
-        """Send a request; its events arrive in the returned queue. Call `forget` when done with it. Raises EngineGone."""
+        """Send a request; its events arrive in the returned queue. Call `forget` when done with it. Raises
+        EngineGone."""
         if self._gone is not None:
             raise self._gone
         events: asyncio.Queue[RequestEvent | EngineGone] = asyncio.Queue()

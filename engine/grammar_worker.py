@@ -1,9 +1,9 @@
 """The grammar worker: a process that turns constraints into byte machines and expands them on demand.
 
-It owns the machines (the only writers of their static tables) and answers with `Delta`s. Compiles run each in a thread of their
-own, expansions at once in the reader, so that a slow schema holds up nobody who waits for a state. Fuel bounds every compile; a
-compile that takes long has its thread's priority lowered so that it takes no core from the step loop; and the parent kills the whole
-process when a deadline passes (engine/programs.py).
+It owns the machines (the only writers of their static tables) and answers with `Delta`s. Compiles run each in a thread
+of their own, expansions at once in the reader, so that a slow schema holds up nobody who waits for a state. Fuel bounds
+every compile; a compile that takes long has its thread's priority lowered so that it takes no core from the step loop;
+and the parent kills the whole process when a deadline passes (engine/programs.py).
 
     parent → worker   Compile, Expand, Forget
     worker → parent   Compiled | Refused, Expanded | Refused
@@ -31,7 +31,8 @@ POLITE_AFTER_S = 0.05
 
 
 class Compile(msgspec.Struct, tag="compile"):
-    """``spellable``: 256 bytes, 1 where the vocabulary has that byte as a token. ``replay``: expansions to repeat, in order."""
+    """``spellable``: 256 bytes, 1 where the vocabulary has that byte as a token. ``replay``: expansions to repeat, in
+    order."""
 
     program: int
     constraint: ConstraintSpec
@@ -174,7 +175,8 @@ def _expand(compiled: Compiled, misses: list[tuple[int, int]]) -> None:
 
 
 def _refusal(program: int, error: Exception) -> Refused:
-    """The reply for a failed job: whatever goes wrong here is the answer to one request, never the end of the worker."""
+    """The reply for a failed job: whatever goes wrong here is the answer to one request, never the end of the
+    worker."""
     if isinstance(error, ConstraintError):
         return Refused(program, error.code, error.reason, error.pointer)
     if isinstance(error, (RecursionError, MemoryError)):

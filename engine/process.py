@@ -1,7 +1,7 @@
 """The engine process: models and their step loops behind one pipe (docs/architecture.md §1).
 
-One thread runs the models in turns; another only reads the pipe and decodes. The process ends when the parent closes the pipe, or
-drained after `Drain`.
+One thread runs the models in turns; another only reads the pipe and decodes. The process ends when the parent closes
+the pipe, or drained after `Drain`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(connection: Connection, settings_json: bytes) -> None:
     """Entry point of the spawned process. ``settings_json``: `schemas.config.Settings` with resolved model paths."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end: it drains first
     settings = msgspec.json.decode(settings_json, type=Settings)
-    inbox: queue.SimpleQueue[ToEngine | None | EOFError] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[ToEngine | EOFError | None] = queue.SimpleQueue()
     try:
         engine = _Engine(settings, connection, inbox)
     except Exception as error:
@@ -39,7 +39,7 @@ def main(connection: Connection, settings_json: bytes) -> None:
     engine.serve()
 
 
-def _read(connection: Connection, inbox: queue.SimpleQueue[ToEngine | None | EOFError]) -> None:
+def _read(connection: Connection, inbox: queue.SimpleQueue[ToEngine | EOFError | None]) -> None:
     decoder = msgspec.msgpack.Decoder(ToEngine)
     while True:
         try:
@@ -51,7 +51,7 @@ def _read(connection: Connection, inbox: queue.SimpleQueue[ToEngine | None | EOF
 
 class _Engine:
     def __init__(
-        self, settings: Settings, connection: Connection, inbox: queue.SimpleQueue[ToEngine | None | EOFError]
+        self, settings: Settings, connection: Connection, inbox: queue.SimpleQueue[ToEngine | EOFError | None]
     ) -> None:
         from engine.service import ModelTooLarge, Service
 
@@ -92,7 +92,7 @@ class _Engine:
         except queue.Empty:
             return
 
-    def _handle(self, message: ToEngine | None | EOFError) -> None:
+    def _handle(self, message: ToEngine | EOFError | None) -> None:
         match message:
             case Submit():
                 self._submit(message)

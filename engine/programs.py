@@ -4,10 +4,11 @@
                   └─▶ Compile to a worker  ──▶ poll(): Ready | Refusal, later
     misses of a step ─▶ Expand             ──▶ poll(): Grown
 
-Everything here runs on the step loop's thread except the readers, which only put decoded replies into a queue. Programs are shared by
-equal constraints (refusals too), counted by the sequences that use them, and evicted least recently used when unused programs hold more than
-``cache_bytes``. A worker that misses its deadline is killed: what it was compiling is refused as too large, and the other programs
-it owned are compiled again elsewhere, with their expansions replayed in the same order, before they are expanded further.
+Everything here runs on the step loop's thread except the readers, which only put decoded replies into a queue. Programs
+are shared by equal constraints (refusals too), counted by the sequences that use them, and evicted least recently used
+when unused programs hold more than ``cache_bytes``. A worker that misses its deadline is killed: what it was compiling
+is refused as too large, and the other programs it owned are compiled again elsewhere, with their expansions replayed in
+the same order, before they are expanded further.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from schemas.constraint import ConstraintSpec
 
 @dataclass(frozen=True)
 class Ready:
-    """A constraint is compiled: its program number, contract and reasons, and the compile's seconds (0.0 when it was known)."""
+    """A constraint is compiled: its program number, contract and reasons, and the compile's seconds (0.0 when it was
+    known)."""
 
     key: bytes
     program: int
@@ -89,7 +91,9 @@ class _Entry:
 class _Worker:
     """A worker process and the thread that reads its replies."""
 
-    def __init__(self, replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]], wake: Callable[[], None]
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=worker.run, args=(theirs,), name="sluice-grammar", daemon=True)

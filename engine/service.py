@@ -60,9 +60,7 @@ class Service:
             max_batch_tokens=max(options.engine.max_batch_tokens, options.engine.max_sequences),
             max_waiting=options.server.max_queue,
         )
-        self.loop = StepLoop(
-            runner, runtime, model=model.name, eos_ids=tokenizer.eos_ids, limits=self.limits
-        )
+        self.loop = StepLoop(runner, runtime, model=model.name, eos_ids=tokenizer.eos_ids, limits=self.limits)
         self._runtime = runtime
         self._programs = Programs(
             runtime,
@@ -147,7 +145,8 @@ class Service:
         return report
 
     def _check(self) -> None:
-        """Nothing runs: every block must be free or cached. A leak is a defect, told loudly, but no reason to stop serving."""
+        """Nothing runs: every block must be free or cached. A leak is a defect, told loudly, but no reason to stop
+        serving."""
         try:
             self.loop.check()
         except AssertionError:
@@ -172,7 +171,8 @@ class Service:
 
 
 def _runner(files: ModelFiles, model: settings.ModelSettings, options: settings.Engine) -> tuple[Runner, Precision]:
-    """The runner of a precision, and the name of that precision. "auto" takes quantized blocks where there are kernels for them."""
+    """The runner of a precision, and the name of that precision. "auto" takes quantized blocks where there are kernels
+    for them."""
     kv_bytes = options.kv_memory_mb << 20
     if model.precision != "reference":
         from engine import cpu_runner

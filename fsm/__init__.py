@@ -1,4 +1,4 @@
-"""Constraint program × vocabulary → token-level FSM. `compile_constraint` is the way in, `Matcher` the cursor of a sequence."""
+"""Constraint program × vocabulary → token-level FSM: `compile_constraint`, and `Matcher`, the cursor of a sequence."""
 
 from fsm.program import Matcher, Program, compile_constraint
 from fsm.tokens import TokenTable

@@ -37,7 +37,8 @@ _SECTIONS = (
 
 
 class Image:
-    """One program in one int32 heap (fsm/layout.py). ``start``: its first configuration; ``generation`` changes when `heap` moves."""
+    """One program in one int32 heap (fsm/layout.py). ``start``: its first configuration; ``generation`` changes when
+    `heap` moves."""
 
     def __init__(self, start_state: int, max_token_bytes: int) -> None:
         capacities = {_STATES: 64, _EDGES: 256, _REGISTERS: 8, _SETS: 16, _RETURNS: 16, _CELLS: 512 + at.SCRATCH}

@@ -1,7 +1,7 @@
 """The memory image of one program: where its tables lie in a single int32 heap.
 
-One program, one array, so that a kernel that serves a batch over many programs needs one address a program, and dropping a
-program frees everything it ever touched.
+One program, one array, so that a kernel that serves a batch over many programs needs one address a program, and
+dropping a program frees everything it ever touched.
 
     heap = [ header | ST | ED | RG | SS | RT |            static: copies of what the grammar room wrote
                     | CE | CH | CR | DS | DH ]            dynamic: written by the kernels of fsm/steps.py

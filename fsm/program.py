@@ -1,12 +1,12 @@
 """The public face of the core: `compile_constraint`, `Program`, `Matcher` (docs/architecture.md, DESIGN §2).
 
     table   = TokenTable.from_tokenizer(tokenizer)
-    program = compile_constraint(JsonSchema(schema), table)      # ConstraintError: JSON pointer (or line:column), reason
+    program = compile_constraint(JsonSchema(schema), table)      # ConstraintError: JSON pointer, reason
     m = program.matcher()                                        # one cursor per sequence
     m.mask(); m.advance(token); m.accepting; m.forced(); m.fork(); m.rollback(n)
 
-In one process the machine's owner is the caller: a miss is answered in place. The engine uses the same `Runtime` in batch form and lets a
-grammar worker answer (engine/programs.py).
+In one process the machine's owner is the caller: a miss is answered in place. The engine uses the same `Runtime` in
+batch form and lets a grammar worker answer (engine/programs.py).
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ class Program:
 class Matcher:
     """One sequence's place in a program: an immutable state id and the states before it.
 
-    Token ids outside the vocabulary, special tokens and padding are never allowed; end-of-sequence ids are allowed in `mask` exactly
-    when `accepting`, and are not advanced over.
-    """
+    Token ids outside the vocabulary, special tokens and padding are never allowed; end-of-sequence ids are allowed in
+    `mask` exactly when `accepting`, and are not advanced over."""
 
     __slots__ = ("_past", "_program", "_state")
 

@@ -5,10 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from fsm.cells import cell_slot, intern, mix
 from fsm.layout import (
-    CAP_CH, CAP_DH, CAP_RT, CE, CH, CONFIG, DH, DS, N_CE, N_DS, N_RT, NIL, ROOT_FRAME, RT,
+    CAP_CH,
+    CAP_DH,
+    CAP_RT,
+    CE,
+    CH,
+    CONFIG,
+    DH,
+    DS,
+    N_CE,
+    N_DS,
+    N_RT,
+    NIL,
+    ROOT_FRAME,
+    RT,
 )  # fmt: skip
-from fsm.steps import cell_slot, intern, mix
 
 
 @njit("int32(int32[::1], int32)", nogil=True, cache=True)

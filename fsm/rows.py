@@ -23,9 +23,9 @@ SPARSE_LIMIT = 1000
 class RowPool:
     """The rows of one vocabulary.
 
-    ``kind``: uint8[R]; ``start``: int32[R]; ``count``: int32[R] (tokens allowed); ``ids``: int32[N]; ``bits``: uint32[D, W],
-    with W = ceil(vocab_size / 32). Only the first ``n_rows``, ``n_ids`` and ``n_dense`` entries are valid.
-    """
+    ``kind``: uint8[R]; ``start``: int32[R]; ``count``: int32[R] (tokens allowed); ``ids``: int32[N]; ``bits``:
+    uint32[D, W], with W = ceil(vocab_size / 32). Only the first ``n_rows``, ``n_ids`` and ``n_dense`` entries are
+    valid."""
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size

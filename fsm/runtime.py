@@ -4,8 +4,8 @@
                        no: walk the token trie once, intern the mask in the row pool, remember the row under
                            (state, frames consulted), so that the same situation elsewhere is a look-up too
 
-Static states that are not expanded end in MISS and are queued in `take_misses` for whoever owns the machine (a grammar worker, or the
-caller itself in embedded use); `apply` brings its answer.
+Static states that are not expanded end in MISS and are queued in `take_misses` for whoever owns the machine (a grammar
+worker, or the caller itself in embedded use); `apply` brings its answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fsm import steps
+from fsm import masks, steps
 from fsm.image import Image
 from fsm.rows import RowPool
 from fsm.tokens import TokenTable
@@ -43,7 +43,8 @@ class _Slot:
 
 
 class Runtime:
-    """Programs over one `TokenTable`. Program 0 is the null program: everything allowed, always accepting, one state (0)."""
+    """Programs over one `TokenTable`. Program 0 is the null program: everything allowed, always accepting, one state
+    (0)."""
 
     def __init__(self, table: TokenTable, pool: RowPool | None = None) -> None:
         self.table = table
@@ -121,7 +122,8 @@ class Runtime:
         out: NDArray[np.int32],
         status: NDArray[np.uint8],
     ) -> None:
-        """out[i] = state after tokens[i]; states[i] where status[i] is REFUSED or MISS. ``out`` must not alias ``states``."""
+        """out[i] = state after tokens[i]; states[i] where status[i] is REFUSED or MISS. ``out`` must not alias
+        ``states``."""
         missing = self._room_for(len(programs))
         table = self.table
         while True:
@@ -138,7 +140,7 @@ class Runtime:
         self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.int32], status: NDArray[np.uint8]
     ) -> None:
         """out[i] = row of the tokens allowed in states[i]; status OK or MISS."""
-        steps.lookup(self._desc, programs, states, out, status)
+        masks.lookup(self._desc, programs, states, out, status)
         cold = np.flatnonzero(status == steps.COLD)
         self.figures.warm += len(programs) - len(cold)
         for i in cold:
@@ -159,7 +161,7 @@ class Runtime:
         out = np.empty(256, np.uint8)
         while True:
             image = self._slot(program).image
-            code = steps.allowed_bytes(image.heap, state, out, self._missing, self._info)
+            code = masks.allowed_bytes(image.heap, state, out, self._missing, self._info)
             if code != steps.FULL:
                 break
             self._make_room(program)
@@ -190,8 +192,17 @@ class Runtime:
         while True:
             heap = self._slot(program).image.heap
             self._mask[:] = 0
-            code = steps.walk(
-                heap, state, trie.byte, trie.depth, trie.skip, trie.first, trie.order, self._mask, self._missing, self._info
+            code = masks.walk(
+                heap,
+                state,
+                trie.byte,
+                trie.depth,
+                trie.skip,
+                trie.first,
+                trie.order,
+                self._mask,
+                self._missing,
+                self._info,
             )
             if code != steps.FULL:
                 break
@@ -208,7 +219,7 @@ class Runtime:
         self.figures.cold += 1
         row = self.pool.intern(self._mask)
         levels = max(levels, int(self._info[0]))
-        while steps.remember(self._slot(program).image.heap, state, levels, row) == steps.FULL:
+        while masks.remember(self._slot(program).image.heap, state, levels, row) == steps.FULL:
             self._make_room(program)
         return row
 

@@ -14,7 +14,8 @@ from grammar.regex.machine import RegexMachine
 from grammar.tables import Machine
 
 DEFAULT_FUEL = 100_000
-"""States, disjuncts and nodes that one constraint may create. Deterministic: the same schema succeeds or fails everywhere."""
+"""States, disjuncts and nodes that one constraint may create. Deterministic: the same schema succeeds or fails
+everywhere."""
 
 AHEAD = 2_000
 """States expanded before the first mask is asked for; most schemas have fewer and never miss afterwards."""
@@ -56,7 +57,8 @@ def compile_machine(
 
 
 def expand_ahead(machine: Machine, states: Iterable[int], budget: int = 64) -> None:
-    """Expand ``states``, then what they lead to, breadth first, until ``budget`` states are expanded or none is left."""
+    """Expand ``states``, then what they lead to, breadth first, until ``budget`` states are expanded or none is
+    left."""
     tables = machine.tables
     queue = deque(states)
     queued = set(queue)

@@ -1,8 +1,8 @@
 """What can be asked: constraints as values, before they meet a vocabulary.
 
-    JsonSchema(schema)    any JSON value that validates          Regex(pattern)    text that matches as a whole
-    JsonObject()          any JSON object                        Choice(options)   one of some strings
-    Lark(grammar)         a sentence of a Lark grammar
+JsonSchema(schema)    any JSON value that validates          Regex(pattern)    text that matches as a whole
+JsonObject()          any JSON object                        Choice(options)   one of some strings
+Lark(grammar)         a sentence of a Lark grammar
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ class Contract(Enum):
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """JSON values that validate against ``schema``: a decoded schema (dict or bool), or its JSON text, which keeps number spellings.
+    """JSON values that validate against ``schema``: a decoded schema (dict or bool), or its JSON text, which keeps
+    number spellings.
 
     property_order  "schema": declared order, additional properties last; "any": every order.
-    whitespace      "compact": none; "bounded": what models like to write, at most one space or one newline with indentation
-                    after brackets, commas and colons and before closing brackets; "flexible": all of RFC 8259.
+    whitespace      "compact": none; "bounded": what models like to write, at most one space or one newline and
+                    indentation after brackets, commas and colons and before closing brackets; "flexible": all of RFC
+                    8259.
     number          "canonical": integers without fraction or exponent; "free": 1.0 and 1e2 are integers too.
     formats         "assert" or "annotate": what `format` does.
     registry        documents that $ref may name, by URI.

@@ -5,7 +5,8 @@ ConstraintError                 the constraint cannot be enforced, and here is t
 ├── UnsatisfiableConstraint     nothing can ever match it
 └── ConstraintTooLarge          compiling it would exceed the fuel or the deadline
 
-Each carries ``pointer`` (RFC 6901 JSON pointer into the schema, or ``line:column`` for a regex or grammar) and ``reason``.
+Each carries ``pointer`` (RFC 6901 JSON pointer into the schema, or ``line:column`` for a regex or grammar) and
+``reason``.
 """
 
 from __future__ import annotations

@@ -4,13 +4,13 @@ A machine is a deterministic pushdown automaton over bytes, expanded lazily (doc
 border between the rooms: the operation codes, the append-only `Tables` a machine writes into, and the `Delta` that
 carries what was appended to another process.
 
-    state ──byte──▶ edge = (lo, hi, op, t, a, b, c)     bytes lo..hi take this edge; at most one edge a byte, sorted by lo
+    state ──byte──▶ edge = (lo, hi, op, t, a, b, c)     bytes lo..hi take it; at most one edge a byte, sorted
     frame = (ret, hi, lo, ext, seen, text, parent)      the registers of the innermost open value
 
     op        what it does to (state, frame)                                   the byte is refused when
     GOTO      state = t
     PUSH      push frame(ret=a, registers b); state = t
-    ENDING    as PUSH, where the innermost value could end                     frame.lo > 0, or a key of set c may still come
+    ENDING    as PUSH, where the innermost value could end                     as POP, or a key of set c may still come
     POP       pop; state = after(frame.ret, verdict a)                         frame.lo > 0
     REDO      as POP, then take the same byte again in the new state           frame.lo > 0
     COUNT     hi -= 1 unless unlimited, lo -= 1 unless 0; state = t            hi == 0
@@ -22,16 +22,17 @@ carries what was appended to another process.
               text = empty; hi, lo count down; state = t
     ADDED     an additional key ends: seen += text; ext = set b unless NONE;   hi == 0, the text was seen before,
               text = empty; hi, lo count down; state = t                       or an additional key may not come
-    CLOSE     an object ends: as POP with verdict a                            lo > 0, or a key of set b may still come
+    CLOSE     an object ends: as POP with verdict a                            as POP, or a key of set b may still come
 
-``hi`` counts down what may still come (code points, items, properties; NONE = unlimited), ``lo`` what must. ``ext`` is the set
-of declared keys that may still come; keys of one object are numbered in byte order of their spelled form, so that a prefix is
-an interval of numbers. An additional key may come when ext ∩ set c is empty (c = the required keys under declared order, NONE =
-always). ``seen`` holds the texts of additional keys. MAYKEY is XKEY without the text: it guards the comma or quote before a key.
+``hi`` counts down what may still come (code points, items, properties; NONE = unlimited), ``lo`` what must. ``ext`` is
+the set of declared keys that may still come; keys of one object are numbered in byte order of their spelled form, so
+that a prefix is an interval of numbers. An additional key may come when ext ∩ set c is empty (c = the required keys
+under declared order, NONE = always). ``seen`` holds the texts of additional keys. MAYKEY is XKEY without the text: it
+guards the comma or quote before a key.
 
-``after(ret, 0) = ret``; other verdicts are looked up in the table of returns and, if missing, asked of `Machine.resume`.
-At the end of the text a state with ``end == END_ACCEPT`` accepts if no frame but the root is open; ``end >= 0`` pops with that verdict
-(when frame.lo == 0) and asks again.
+``after(ret, 0) = ret``; other verdicts are looked up in the table of returns and, if missing, asked of
+`Machine.resume`. At the end of the text a state with ``end == END_ACCEPT`` accepts if no frame but the root is open;
+``end >= 0`` pops with that verdict (when frame.lo == 0) and asks again.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ import msgspec
 import numpy as np
 
 GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE = range(12)
-
 _LEAVING = (POP, REDO, CLOSE)
 
 NONE = -1
@@ -56,10 +56,10 @@ Edge = tuple[int, int, int, int, int, int, int]
 class Delta(msgspec.Struct, array_like=True, frozen=True):
     """What was appended to a machine's tables since the last delta. Arrays are raw little-endian int32/uint32 bytes.
 
-    ``defined``: rows (state, first edge, edge count, end). ``edges``: rows of 7 (lo, hi, op, t, a, b, c). ``registers``: rows
-    (hi, lo, ext). ``sets``: uint32 words; a set's id is the offset of its first word, the word before holds its length.
-    ``returns``: rows (ret, verdict, state). ``n_states``: states known after this delta, expanded or not.
-    """
+    ``defined``: rows (state, first edge, edge count, end). ``edges``: rows of 7 (lo, hi, op, t, a, b, c).
+    ``registers``: rows (hi, lo, ext). ``sets``: uint32 words; a set's id is the offset of its first word, the word
+    before holds its length. ``returns``: rows (ret, verdict, state). ``n_states``: states known after this delta,
+    expanded or not."""
 
     n_states: int
     defined: bytes
@@ -156,7 +156,8 @@ class Tables:
 
 
 class Machine(Protocol):
-    """A compiled constraint, seen by the room that runs it. Deterministic: equal calls in equal order, equal numbering."""
+    """A compiled constraint, seen by the room that runs it. Deterministic: equal calls in equal order, equal
+    numbering."""
 
     tables: Tables
     start: int

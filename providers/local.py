@@ -1,4 +1,6 @@
-"""The local engine as a provider: chat templates, tokens and text on this side of the pipe, the engine process on the other."""
+"""The local engine as a provider: chat templates, tokens and text on this side of the pipe, the engine process on the
+other.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,18 @@ from engine.model.chat_template import ChatTemplate, ChatTemplateError
 from engine.model.files import open_model
 from engine.model.tokenizer import Detokenizer, Tokenizer
 from providers.base import (
-    Admission, Candidate, Delta, Enforcement, ErrorKind, Finished, GenerateRequest, GenerationEvent, Message, ProviderError,
-    ScoredToken, Usage,
+    Admission,
+    Candidate,
+    Delta,
+    Enforcement,
+    ErrorKind,
+    Finished,
+    GenerateRequest,
+    GenerationEvent,
+    Message,
+    ProviderError,
+    ScoredToken,
+    Usage,
 )  # fmt: skip
 from providers.stops import StopFinder
 from schemas.config import Settings
@@ -62,8 +74,8 @@ class LocalProvider:
             asked = f" and {request.max_tokens} for the answer" if request.max_tokens else ""
             raise ProviderError(
                 "context_length",
-                f"The model's context holds {model.card.context_length} tokens; the request needs {len(prompt)} for the "
-                f"prompt{asked}.",
+                f"The model's context holds {model.card.context_length} tokens; the request needs {len(prompt)} for the"
+                f" prompt{asked}.",
             )
         submit = Submit(
             id=request.id,
@@ -236,7 +248,9 @@ def _prompt_tokens(model: _Model, prompt: tuple[Message, ...] | str | list[int])
         return model.tokenizer.encode(prompt, special=False, begin=True)
     if model.template is None:
         raise ProviderError(
-            "invalid_request", f"The model `{model.card.name}` has no chat template: use /v1/completions.", param="messages"
+            "invalid_request",
+            f"The model `{model.card.name}` has no chat template: use /v1/completions.",
+            param="messages",
         )
     turns = [
         {"role": turn.role, "content": turn.content} | ({"name": turn.name} if turn.name else {}) for turn in prompt

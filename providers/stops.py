@@ -8,9 +8,8 @@ from bisect import bisect_left
 class StopFinder:
     """Finds the first stop string in one choice's text. Text that could still become a stop string is held back.
 
-    Under a constraint a stop string acts only where the text before it is a complete sentence, so the places where it is are told
-    with `boundary`.
-    """
+    Under a constraint a stop string acts only where the text before it is a complete sentence, so the places where it
+    is are told with `boundary`."""
 
     def __init__(self, stops: tuple[str, ...], constrained: bool) -> None:
         self._stops = stops

@@ -6,7 +6,8 @@ import msgspec
 
 
 class JsonSchemaSpec(msgspec.Struct, tag="json_schema", frozen=True):
-    """``schema`` is the schema's JSON text (bytes as the client sent them decoded to str), so that key order survives."""
+    """``schema`` is the schema's JSON text (bytes as the client sent them decoded to str), so that key order
+    survives."""
 
     schema: str
     property_order: str = "schema"

@@ -3,9 +3,9 @@
     HTTP → engine   Submit, Cancel, Probe, Drain
     engine → HTTP   Ready or StartFailed (once), Started, Tokens, Finished, Failed, Report
 
-A request lives: Submit → (Failed | Started → Tokens* → Finished per choice). `Failed` before `Started` is the caller's fault and
-becomes a 4xx; after it, an internal error. One frame from the engine carries a list of events (all of one step).
-Token ids travel as lists of int; msgspec encodes them in one pass.
+A request lives: Submit → (Failed | Started → Tokens* → Finished per choice). `Failed` before `Started` is the caller's
+fault and becomes a 4xx; after it, an internal error. One frame from the engine carries a list of events (all of one
+step). Token ids travel as lists of int; msgspec encodes them in one pass.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Submit(msgspec.Struct, tag="submit", omit_defaults=True):
-    """A generation. ``prompt``: token ids. ``max_tokens``: per choice, already cut to the context. ``tenant`` salts the prefix cache.
-    ``track_complete``: `Tokens.complete` is wanted."""
+    """A generation. ``prompt``: token ids. ``max_tokens``: per choice, already cut to the context. ``tenant`` salts the
+    prefix cache. ``track_complete``: `Tokens.complete` is wanted."""
 
     id: str
     model: str
@@ -54,7 +54,8 @@ class Submit(msgspec.Struct, tag="submit", omit_defaults=True):
 
 
 class Cancel(msgspec.Struct, tag="cancel"):
-    """Stop a request (``choice`` None) or one of its choices, free its blocks within one step. Unknown ids are ignored."""
+    """Stop a request (``choice`` None) or one of its choices, free its blocks within one step. Unknown ids are
+    ignored."""
 
     id: str
     choice: int | None = None
@@ -94,7 +95,8 @@ class StartFailed(msgspec.Struct, tag="start_failed"):
 
 
 class Started(msgspec.Struct, tag="started"):
-    """The constraint is compiled and the request admitted to the queue. ``contract``: "exact", "sound_subset" or "" (no constraint)."""
+    """The constraint is compiled and the request admitted to the queue. ``contract``: "exact", "sound_subset" or "" (no
+    constraint)."""
 
     id: str
     contract: str = ""
@@ -110,8 +112,9 @@ class TokenLogprobs(msgspec.Struct, array_like=True):
 
 
 class Tokens(msgspec.Struct, tag="tokens", omit_defaults=True):
-    """New tokens of one choice (usually one). ``cached``: prompt tokens served from the prefix cache, on the first frame only.
-    ``complete``: for each token, whether the constrained text that ends with it is a complete sentence; if it was asked for."""
+    """New tokens of one choice (usually one). ``cached``: prompt tokens served from the prefix cache, on the first
+    frame only. ``complete``: for each token, whether the constrained text that ends with it is a complete sentence; if
+    it was asked for."""
 
     id: str
     choice: int
@@ -132,8 +135,9 @@ class Finished(msgspec.Struct, tag="finished"):
 
 
 class Failed(msgspec.Struct, tag="failed"):
-    """``kind``: "invalid_constraint", "unsupported_constraint", "unsatisfiable_constraint", "constraint_too_large", "invalid_request",
-    "overloaded" (queue full), "unknown_model" or "internal". ``pointer``: place inside the schema, regex or grammar."""
+    """``kind``: "invalid_constraint", "unsupported_constraint", "unsatisfiable_constraint", "constraint_too_large",
+    "invalid_request", "overloaded" (queue full), "unknown_model" or "internal". ``pointer``: place inside the schema,
+    regex or grammar."""
 
     id: str
     kind: str
@@ -142,7 +146,8 @@ class Failed(msgspec.Struct, tag="failed"):
 
 
 class Report(msgspec.Struct, tag="report"):
-    """Figures for /metrics and /ready: plain gauges and counters by name, histograms as lists of new observations (seconds)."""
+    """Figures for /metrics and /ready: plain gauges and counters by name, histograms as lists of new observations
+    (seconds)."""
 
     id: str
     gauges: dict[str, float]

@@ -41,7 +41,8 @@ class Server:
 
 @contextmanager
 def serve(log: Path, **environment: str) -> Iterator[Server]:
-    """A server on a free port, ready; ended as an operator ends it (SIGTERM), which must take no longer than its drain."""
+    """A server on a free port, ready; ended as an operator ends it (SIGTERM), which must take no longer than its
+    drain."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

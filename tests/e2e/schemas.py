@@ -71,7 +71,10 @@ OWN: dict[str, Any] = {
     },
     "nullable": {
         "type": "object",
-        "properties": {"title": {"type": ["string", "null"], "maxLength": 30}, "tags": {"type": "array", "items": {"type": "string", "maxLength": 12}, "minItems": 1, "maxItems": 4}},
+        "properties": {
+            "title": {"type": ["string", "null"], "maxLength": 30},
+            "tags": {"type": "array", "items": {"type": "string", "maxLength": 12}, "minItems": 1, "maxItems": 4},
+        },
         "required": ["title", "tags"],
         "additionalProperties": False,
     },
@@ -79,7 +82,8 @@ OWN: dict[str, Any] = {
 
 
 def real(count: int, seed: int = 2) -> dict[str, Any]:
-    """``count`` schemas of MaskBench that compile and are small enough for a small model to finish; empty without the data."""
+    """``count`` schemas of MaskBench that compile and are small enough for a small model to finish; empty without the
+    data."""
     if not MASKBENCH.exists():
         return {}
     with gzip.open(MASKBENCH, "rt") as file:

@@ -1,4 +1,6 @@
-"""What the project promises: every finished answer validates, whatever the model, the schema and the sampling parameters do."""
+"""What the project promises: every finished answer validates, whatever the model, the schema and the sampling
+parameters do.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def validator(schema: Any) -> Validator:
     return validators.validator_for(schema, default=default)(schema)
 
 
-async def _answers(server: Server, schemas: dict[str, Any], max_tokens: int, at_once: int) -> list[tuple[str, float, str, str]]:
+async def _answers(
+    server: Server, schemas: dict[str, Any], max_tokens: int, at_once: int
+) -> list[tuple[str, float, str, str]]:
     """(schema, temperature, finish reason, text) of every schema at every temperature."""
     gate = asyncio.Semaphore(at_once)
     async with server.async_client() as client:

@@ -1,4 +1,6 @@
-"""Many different requests at once against too little KV memory: all are answered rightly, and nothing is left behind."""
+"""Many different requests at once against too little KV memory: all are answered rightly, and nothing is left
+behind.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The oracle of `fsm.steps`: the byte machine of `grammar.tables`, run in plain Python from its description.
 
-A configuration is (state, stack); the stack is a tuple of `Frame`, innermost last. Nothing is hash-consed, saturated or cached.
+A configuration is (state, stack); the stack is a tuple of `Frame`, innermost last. Nothing is hash-consed, saturated or
+cached.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Finite languages for exact mask tests: every sentence of a schema, found with `jsonschema` and without the compiler under test.
+"""Finite languages for exact mask tests: every sentence of a schema, found with `jsonschema` and without the compiler
+under test.
 
-Candidates come from the schema's own parts (its items, its properties in every order, its branches, and some scalars); which of them are
-valid is the validator's word alone. A mask is right exactly when token t is allowed after text p <=> some sentence begins with p + t.
-The schemas of these tests are closed, so the candidates cover all their values.
+Candidates come from the schema's own parts (its items, its properties in every order, its branches, and some scalars);
+which of them are valid is the validator's word alone. A mask is right exactly when token t is allowed after text p <=>
+some sentence begins with p + t. The schemas of these tests are closed, so the candidates cover all their values.
 """
 
 from __future__ import annotations

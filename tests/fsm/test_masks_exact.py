@@ -1,4 +1,6 @@
-"""Masks equal brute force: over finite languages a token is allowed exactly when some sentence begins with the text and the token."""
+"""Masks equal brute force: over finite languages a token is allowed exactly when some sentence begins with the text and
+the token.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ NUMBERS = st.sampled_from(
         {"const": 7},
     ]
 )
-SCALARS = st.one_of(STRINGS, NUMBERS, st.sampled_from([{"type": "null"}, {"type": "boolean"}, {"enum": [None, True, "b"]}]))
+SCALARS = st.one_of(
+    STRINGS, NUMBERS, st.sampled_from([{"type": "null"}, {"type": "boolean"}, {"enum": [None, True, "b"]}])
+)
 # What a value two levels down may be: its universe is smaller.
 LEAVES = st.sampled_from([{"type": "null"}, {"enum": [1, 2]}, {"const": "a"}, {"enum": ["a", "ab", True]}])
 
@@ -61,8 +65,11 @@ def arrays(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 NESTED = st.one_of(LEAVES, objects(LEAVES), arrays(LEAVES))
 SINGLE = st.one_of(SCALARS, objects(LEAVES), arrays(LEAVES))
-# Alternatives only in free order: with declared order the oracle would need to know which alternative a value came from.
-UNIONS = st.lists(st.one_of(SCALARS, objects(LEAVES), arrays(LEAVES)), min_size=2, max_size=3).map(lambda b: {"anyOf": b})
+# Alternatives only in free order: with declared order the oracle would need to know which alternative a value came
+# from.
+UNIONS = st.lists(st.one_of(SCALARS, objects(LEAVES), arrays(LEAVES)), min_size=2, max_size=3).map(
+    lambda b: {"anyOf": b}
+)
 
 
 def vocabulary(sentences: set[bytes], cuts: list[tuple[int, int, int]]) -> TokenTable:

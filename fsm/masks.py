@@ -1,0 +1,195 @@
+"""Masks: which tokens may come next in a configuration, and where that is already known. Kernels beside those of
+fsm/steps.py.
+
+    lookup      rows of a batch of configurations, where known
+    walk        the mask of one configuration: a depth-first pass over the trie of all tokens
+    remember    its row, for every configuration that the walk could not have told apart
+
+A mask depends on the static state and on the frames that the walk consulted, no more. So a row is kept under (state,
+those frames with their counters saturated): the next item of an array, or the same object elsewhere, finds it without a
+walk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from fsm.cells import heap_at, intern
+from fsm.layout import (
+    CAP_CE,
+    CE,
+    CR,
+    EXT,
+    HI,
+    KEY_CONFIG,
+    KEY_FRAME,
+    KEY_TEXT,
+    LO,
+    MAX_TOKEN_BYTES,
+    NIL,
+    PARENT,
+    RET,
+    SATURATE,
+    SEEN_KEYS,
+)  # fmt: skip
+from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, step
+
+
+@njit
+def _saturated(counter, limit):
+    return limit if counter < 0 or counter > limit else counter
+
+
+@njit
+def _row_key(H, state, top, levels, insert):
+    """The KEY_CONFIG cell of (state, the ``levels`` topmost frames); -1 when absent (or no room)."""
+    chain = np.empty(64, np.int32)
+    n = 0
+    while n < levels and top != NIL:
+        chain[n] = top
+        n += 1
+        top = H[H[CE] + 8 * top + PARENT]
+    below = np.int32(NIL)
+    limit = H[SATURATE]
+    for i in range(n - 1, -1, -1):
+        f = H[CE] + 8 * chain[i]
+        below = intern(
+            H, KEY_FRAME, H[f + RET], _saturated(H[f + HI], limit), min(H[f + LO], limit), H[f + EXT], H[f + SEEN_KEYS],
+            H[f + KEY_TEXT], below, insert,
+        )  # fmt: skip
+        if below < 0:
+            return np.int32(-1)
+    return intern(H, KEY_CONFIG, state, below, levels, 0, 0, 0, 0, insert)
+
+
+@njit("void(int64[:,::1], int32[::1], int32[::1], int32[::1], uint8[::1])", nogil=True, cache=True)
+def lookup(desc, programs, states, out, status):
+    """out[i] = row of states[i] if known (status OK), by configuration or by the frames its state is known to consult;
+    else COLD."""
+    for i in range(len(programs)):
+        status[i] = OK
+        if programs[i] == 0:
+            out[i] = 0
+            continue
+        H = heap_at(desc[programs[i], 0], desc[programs[i], 1])
+        config = states[i]
+        row = H[H[CR] + config]
+        if row < 0:
+            c = H[CE] + 8 * config
+            hint = intern(H, KEY_CONFIG, H[c + 1], -1, -1, 0, 0, 0, 0, False)
+            if hint >= 0:
+                key = _row_key(H, H[c + 1], H[c + 2], H[H[CR] + hint], False)
+                if key >= 0:
+                    row = H[H[CR] + key]
+                    H[H[CR] + config] = row
+        out[i] = row
+        if row < 0:
+            status[i] = COLD
+
+
+@njit("int32(int32[::1], int32, int32, int32)", nogil=True, cache=True)
+def remember(H, config, levels, row):
+    """Record that ``config`` has ``row``, found by consulting ``levels`` frames. FULL when there is no room, else
+    OK."""
+    c = H[CE] + 8 * config
+    state = H[c + 1]
+    if levels <= 64:
+        hint = intern(H, KEY_CONFIG, state, -1, -1, 0, 0, 0, 0, True)
+        if hint < 0:
+            return FULL
+        H[H[CR] + hint] = max(H[H[CR] + hint], levels)
+        key = _row_key(H, state, H[c + 2], H[H[CR] + hint], True)
+        if key < 0:
+            return FULL
+        H[H[CR] + key] = row
+    H[H[CR] + config] = row
+    return OK
+
+
+@njit(
+    "int32(int32[::1], int32, uint8[::1], uint16[::1], int32[::1], int32[::1], int32[::1], uint32[::1], int32[:,::1],"
+    " int64[::1])",
+    nogil=True, cache=True,
+)  # fmt: skip
+def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
+    """The mask of a configuration: one depth-first pass over the trie of all tokens.
+
+    Trie arrays as in fsm/trie.py. ``bits``: uint32[W], cleared by the caller; bit i set <=> token i keeps a valid
+    completion reachable. ``missing``: rows (state, 0) or (ret, verdict) that the pass could not enter, their number in
+    info[1]; with any, the status is MISS and the mask is not usable. info: [levels of frames consulted, missing, nodes
+    visited]."""
+    c = H[CE] + 8 * config
+    states = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
+    tops = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
+    sps = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
+    path = np.empty(MAX_TOKEN_BYTES, np.uint8)
+    base_at = np.empty(MAX_TOKEN_BYTES, np.int32)
+    states[0] = H[c + 1]
+    tops[0] = H[c + 2]
+    sps[0] = H[CAP_CE]
+    height = H[H[CE] + 8 * tops[0]]
+    minh = np.int32(1 << 30)
+    misses = 0
+    visited = 0
+    n = len(byte)
+    i = 0
+    while i < n:
+        d = np.int32(depth[i])
+        b = byte[i]
+        visited += 1
+        if d >= MAX_TOKEN_BYTES:
+            i = skip[i]
+            continue
+        code, state, top, sp, minh = step(H, states[d], tops[d], sps[d], np.int32(b), minh, WALK, path, d, base_at)
+        if code == OK:
+            states[d + 1] = state
+            tops[d + 1] = top
+            sps[d + 1] = sp
+            path[d] = b
+            for k in range(first[i], first[i + 1]):
+                token = order[k]
+                bits[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+            i += 1
+            continue
+        if code == FULL:
+            return FULL
+        if code != REFUSED:
+            verdict = top if code == MISS_RETURN else np.int32(0)
+            known = False
+            for k in range(misses):
+                if missing[k, 0] == state and missing[k, 1] == verdict:
+                    known = True
+                    break
+            if not known and misses < len(missing):
+                missing[misses, 0] = state
+                missing[misses, 1] = verdict
+                misses += 1
+        i = skip[i]
+    info[0] = max(0, height - minh + 1)
+    info[1] = misses
+    info[2] = visited
+    return MISS if misses else OK
+
+
+@njit("int32(int32[::1], int32, uint8[::1], int32[:,::1], int64[::1])", nogil=True, cache=True)
+def allowed_bytes(H, config, out, missing, info):
+    """out[b] = 1 where byte b may come next (uint8[256]); ``missing`` and info[1] as in `walk`."""
+    c = H[CE] + 8 * config
+    path = np.empty(1, np.uint8)
+    base_at = np.empty(1, np.int32)
+    misses = 0
+    for b in range(256):
+        code, state, top, _, _ = step(
+            H, H[c + 1], H[c + 2], H[CAP_CE], np.int32(b), np.int32(1 << 30), WALK, path, 0, base_at
+        )
+        out[b] = 1 if code == OK else 0
+        if code == FULL:
+            return FULL
+        if code == MISS or code == MISS_RETURN:
+            if misses < len(missing):
+                missing[misses, 0] = state
+                missing[misses, 1] = top if code == MISS_RETURN else 0
+                misses += 1
+    info[1] = misses
+    return MISS if misses else OK
