@@ -22,7 +22,7 @@ from engine.model.files import ModelFiles
 from engine.model.weights import GgufWeights, SafetensorsWeights
 from kernels.cpu.attention import KEYS
 from kernels.cpu.blocks import PackedMatrix, pack, quantize
-from kernels.cpu.decoder import Model, Step, scratch_words, take_part
+from kernels.cpu.decoder import Model, Step, phases, scratch_words, take_part
 from kernels.cpu.dot import ACTIVATION, BLOCK, ROWS
 from kernels.cpu.team import Team
 
@@ -107,7 +107,7 @@ class CpuRunner:
             keys=np.zeros(cache, np.uint16),
             values=np.zeros(cache, np.uint16),
         )
-        self._team = Team(threads or len(os.sched_getaffinity(0)))
+        self._team = Team(threads or len(os.sched_getaffinity(0)), phases(config.layers))
         self._step = self._buffers(tokens=8, sequences=8, blocks=8, rows=8)
         self._team.start(self._serve())
         weakref.finalize(self, _retire, self._team, self._packed)

@@ -1,19 +1,20 @@
 """A whole Llama forward pass as one native call, run by all threads of a team together.
 
 Replaces a dispatch per operator: at batch 1 a layer of a small model takes tens of microseconds, which is what one
-torch operator costs. Between two barriers every thread does its share of one phase:
+torch operator costs. The phases of a step, and the items that threads take of each (`kernels.cpu.team`):
 
-    embed       tokens → x                                        a share of the tokens
+    embed       tokens → x                                        a few tokens
     per layer
-      norm      x → normed, quantized                             a share of the tokens
-      qkv       normed → qkv                                      a share of the output rows
-      rotate    qkv: rotary positions; keys and values → cache    a share of the tokens
-      attend    queries × cache → mixed, quantized                (tile of tokens, KV head), first come first served
-      output    x += mixed · Wo                                   a share of the output rows
-      norm      x → normed, quantized
-      gate      silu(normed · Wg) · (normed · Wu) → gated         a share of the 32-row units, quantized where it is
-      made down      x += gated · Wd                                   a share of the output rows
-    head        the rows asked for: x → normed, quantized → logits
+      norm      x → normed, quantized                             a few tokens
+      qkv       normed → qkv                                      some output rows
+      rotate    qkv: rotary positions; keys and values → cache    a few tokens
+      attend    queries × cache → mixed, quantized                a tile of tokens and a KV head
+      output    x += mixed · Wo                                   some output rows
+      norm      x → normed, quantized                             a few tokens
+      gate      silu(normed · Wg) · (normed · Wu) → gated         some units of 32 rows, quantized on the spot
+      down      x += gated · Wd                                   some output rows
+    norm        the rows asked for: x → normed, quantized         a few rows
+    head        normed → logits                                   some output rows
 
 Rows of a batch never mix outside attention, and every sum runs in an order fixed by the row alone: logits are
 bit-equal for any batch, chunking of the prompt or number of threads.
@@ -34,6 +35,17 @@ from kernels.cpu.embedding import decode_row
 
 QUERY, KEY, VALUE, OUTPUT, GATE, UP, DOWN = range(7)
 """Matrices of a layer."""
+
+
+NORM, QKV, ROTATE, ATTEND, MIX, MLP_NORM, GATED, SUM, EMBED, LAST_NORM, HEAD = range(11)
+"""Kinds of phases; the first eight make a layer, in this order."""
+LAYER_PHASES = 8
+
+FEW = 4
+"""Tokens an item of the phases that go by tokens."""
+SLICES = 4
+"""Items a thread of the phases that go by output rows, if there are several threads: what one that comes late leaves
+to the others is a quarter of its share."""
 
 
 class Model(NamedTuple):
@@ -176,10 +188,9 @@ def _normalize(model, step, source, target, norm):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, inline="always")
-def _qkv(model, step, matrices, me, threads):  # type: ignore[no-untyped-def]
-    """One thread's share of the rows of q, k and v taken together."""
+def _qkv(model, step, matrices, first, last):  # type: ignore[no-untyped-def]
+    """Groups [first, last) of the rows of q, k and v taken together."""
     queries, keys = model.heads * model.head_dim // ROWS, model.kv_heads * model.head_dim // ROWS
-    first, last = team.share(queries + 2 * keys, me, threads)
     start = 0
     for part, groups in ((QUERY, queries), (KEY, keys), (VALUE, keys)):
         low, high = max(first - start, 0), min(last - start, groups)
@@ -254,9 +265,8 @@ def _attend(model, step, layer, tile, head, memory):  # type: ignore[no-untyped-
 
 
 @njit(nogil=True, inline="always")
-def _gate(model, step, matrices, memory, me, threads):  # type: ignore[no-untyped-def]
-    """One thread's share of gated, a unit of 32 rows and a few tokens at a time so that both products stay in cache."""
-    first, last = team.share(model.ffn // BLOCK, me, threads)
+def _gate(model, step, matrices, memory, first, last):  # type: ignore[no-untyped-def]
+    """Units [first, last) of gated, one and a few tokens at a time so that both products stay in cache."""
     groups = BLOCK // ROWS
     products = memory[: 2 * CACHED_COLUMNS * BLOCK].reshape(2, CACHED_COLUMNS, BLOCK)
     for start in range(0, step.counts[0], CACHED_COLUMNS):
@@ -275,69 +285,103 @@ def _gate(model, step, matrices, memory, me, threads):  # type: ignore[no-untype
 
 
 @njit(nogil=True, inline="always")
-def forward(me: int, threads: int, control: int, model: Model, step: Step) -> None:
-    """Thread ``me``'s part of one step; returns when the whole team is done. ``control``: address of the team's
-    words."""
+def _items(kind, threads, model, tokens, rows, tiles):  # type: ignore[no-untyped-def]
+    """Items of a phase; for the phases by output rows, also how many rows, groups or units there are."""
+    slices = 1 if threads == 1 else threads * SLICES
+    size = 0
+    if kind == QKV:
+        size = (model.heads + 2 * model.kv_heads) * model.head_dim // ROWS
+    elif kind == MIX or kind == SUM:
+        size = model.hidden // ROWS
+    elif kind == GATED:
+        size = model.ffn // BLOCK
+    elif kind == HEAD:
+        size = model.head_groups if rows > 0 else 0
+    elif kind == ATTEND:
+        return tiles * model.kv_heads, size
+    elif kind == LAST_NORM:
+        return (rows + FEW - 1) // FEW, size
+    else:
+        return (tokens + FEW - 1) // FEW, size
+    return min(slices, size), size
+
+
+@njit(nogil=True, inline="always")
+def _work(kind, item, items, size, layer, model, step, memory):  # type: ignore[no-untyped-def]
+    """Do one item of a phase."""
     tokens, rows = step.counts[0], step.counts[2]
-    first, last = team.share(tokens, me, threads)
-    low, high = team.share(model.hidden // ROWS, me, threads)
-    memory = step.scratch[me]
-    _embed(model, step, first, last)
-    if me == 0:
-        _tile(step)
-    for layer in range(model.layers):
-        matrices = model.matrices[layer]
+    matrices = model.matrices[layer]
+    low, high = team.share(size, item, items)
+    first, last = item * FEW, min(item * FEW + FEW, tokens)
+    if kind == NORM or kind == MLP_NORM:
         for t in range(first, last):
-            _normalize(model, step, t, t, 2 * layer)
-        team.meet(control, threads)
-        _qkv(model, step, matrices, me, threads)
-        if me == 0:
-            team.write(control + 8 * team.TICKET, 0)
-        team.meet(control, threads)
+            _normalize(model, step, t, t, 2 * layer + (kind == MLP_NORM))
+    elif kind == QKV:
+        _qkv(model, step, matrices, low, high)
+    elif kind == ROTATE:
         _rotate(model, step, layer, first, last)
-        team.meet(control, threads)
-        items = step.counts[3] * model.kv_heads
-        item = team.fetch_add(control + 8 * team.TICKET, 1)
-        while item < items:
-            # The last tiles of a prompt have the longest contexts: begin with them, so that none is left over at the
-            # end.
-            tile, head = divmod(items - 1 - item, model.kv_heads)
-            _attend(model, step, layer, tile, head, memory)
-            item = team.fetch_add(control + 8 * team.TICKET, 1)
-        team.meet(control, threads)
+    elif kind == ATTEND:
+        # The last tiles of a prompt have the longest contexts: begin with them, so that none is left over at the end.
+        tile, head = divmod(items - 1 - item, model.kv_heads)
+        _attend(model, step, layer, tile, head, memory)
+    elif kind == MIX:
         width = model.heads * model.head_dim
         _project(matrices[OUTPUT], low, high, step.mixed, tokens, width, step.x, 0, True)
-        team.meet(control, threads)
-        for t in range(first, last):
-            _normalize(model, step, t, t, 2 * layer + 1)
-        team.meet(control, threads)
-        _gate(model, step, matrices, memory, me, threads)
-        team.meet(control, threads)
+    elif kind == GATED:
+        _gate(model, step, matrices, memory, low, high)
+    elif kind == SUM:
         _project(matrices[DOWN], low, high, step.gated, tokens, model.ffn, step.x, 0, True)
-        team.meet(control, threads)
-    first, last = team.share(rows, me, threads)
-    for row in range(first, last):
-        _normalize(model, step, step.logit_rows[row], row, 2 * model.layers)
-    team.meet(control, threads)
-    low, high = team.share(model.head_groups, me, threads)
-    _project(model.head, low, high, step.normed, rows, model.hidden, step.logits, 0, False)
-    team.meet(control, threads)
+    elif kind == EMBED:
+        _embed(model, step, first, last)
+    elif kind == LAST_NORM:
+        for row in range(first, min(item * FEW + FEW, rows)):
+            _normalize(model, step, step.logit_rows[row], row, 2 * model.layers)
+    else:
+        _project(model.head, low, high, step.normed, rows, model.hidden, step.logits, 0, False)
+
+
+@njit(nogil=True, inline="always")
+def forward(me: int, threads: int, control: int, number: int, model: Model, step: Step) -> None:
+    """Thread ``me``'s part of step ``number``. ``control``: address of the team's words."""
+    tokens, rows, tiles = step.counts[0], step.counts[2], step.counts[3]
+    if team.ended(control, number):
+        return
+    memory = step.scratch[me]
+    for phase in range(phases(model.layers)):
+        layer, kind = divmod(phase - 1, LAYER_PHASES)
+        if phase == 0:
+            layer, kind = 0, EMBED
+        elif layer == model.layers:
+            layer, kind = 0, kind + LAST_NORM
+        items, size = _items(kind, threads, model, tokens, rows, tiles)
+        item = team.take(control, number, phase, items)
+        while item >= 0:
+            _work(kind, item, items, size, layer, model, step, memory)
+            team.done(control, number, phase, items)
+            item = team.take(control, number, phase, items)
+        team.finish(control, number, phase, items)
+
+
+@njit("int64(int64)", nogil=True, cache=True)
+def phases(layers: int) -> int:
+    """Phases of a step: embed, the layers', the last norm, the head."""
+    return LAYER_PHASES * layers + 3
 
 
 @njit(types.void(types.int64, types.int64, types.Array(types.int64, 1, "C"), _model, _step), nogil=True, cache=True)
 def take_part(me: int, threads: int, control: np.ndarray, model: Model, step: Step) -> None:
-    """Thread 0: run one step with the team. Any other: serve every step until the team is dismissed."""
+    """Thread 0: lead the team through one step. Any other: follow until the team is dismissed."""
     words = control.ctypes.data
-    # No step ends without this thread, so the one that follows ``seen`` is the only one that can have begun.
-    seen = control[team.JOINED]
+    number = control[team.ENDED]
     while True:
         if me == 0:
-            team.change(words, team.STEP)
+            _tile(step)
+            number = team.begin(words)
         else:
-            team.wait(words, team.STEP, seen)
-            if control[team.STOP] == 1:
+            number = team.follow(words, number)
+            if number < 0:
                 return
-            seen += 1
-        forward(me, threads, words, model, step)
+        forward(me, threads, words, number, model, step)
         if me == 0:
+            team.end(words, number)
             return

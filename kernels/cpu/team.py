@@ -1,20 +1,22 @@
-"""Threads that run one kernel together: atomics, a barrier, and sleep without Python's lock.
+"""Threads that run one kernel together: work by ticket, phases without a barrier, and sleep without Python's lock.
 
-Replaces OpenMP and a Python thread pool. All threads of a team run the same function over the same memory and meet at a
-barrier between its phases. Who waits, there or for the next step, spins for some microseconds and then sleeps on a
-POSIX condition variable: on a busy machine the core that falls idle so takes over the thread that is being waited for,
-where a spinning or yielding one would keep it out for a whole time slice. Python's lock is not involved; a step begins
-even if another Python thread is computing.
+Replaces OpenMP and a Python thread pool. A step is a row of phases, a phase a number of items; every thread goes
+through all phases, takes items while there are any, and goes on when all are *done*. That is weaker than a barrier,
+where all threads must *arrive*: a thread that was put to sleep or out of its core while it waited holds up nobody, and
+when it comes back it runs through the phases it missed, finding nothing to do. On a busy machine a team so degrades to
+the speed of the threads that do run.
 
     control words (int64), a cache line each
     STEP      number of the current step; a new one begins it
+    ENDED     number of the last step that is complete
     STOP      1: the threads return instead
-    ARRIVED   threads waiting at the barrier
-    PHASE     barriers passed; a new one lets them go
-    TICKET    next item of work of the phase
-    JOINED    the last step before the threads were started
     ASLEEP    threads that sleep or are about to
     MUTEX, CONDITION   POSIX objects, opaque
+    PHASES    a line a phase: items taken, items done, each as step · 2^32 + count
+
+The counts begin anew with each step without anyone resetting them: what an earlier step left is smaller than the new
+step's zero. Who waits spins for some microseconds and then sleeps on a POSIX condition variable; Python's lock is not
+involved, so a step begins even if another Python thread is computing.
 """
 
 from __future__ import annotations
@@ -28,12 +30,11 @@ from numpy.typing import NDArray
 
 from kernels.cpu import vector as v
 
-STEP, STOP, ARRIVED, PHASE, TICKET, JOINED, ASLEEP, MUTEX, CONDITION = (8 * i for i in (0, 1, 2, 3, 4, 5, 6, 7, 9))
-WORDS = 8 * 11
+STEP, ENDED, STOP, ASLEEP, MUTEX, CONDITION, PHASES = (8 * i for i in (0, 1, 2, 3, 4, 6, 8))
 """The POSIX objects are at most 64 and 48 bytes, each with a line to spare."""
 
 SPINS = 2000
-"""Pauses (15 to 40 ns each) before a waiting thread sleeps: longer than a phase of a decode step is uneven."""
+"""Pauses (15 to 40 ns each) before a waiting thread sleeps: longer than a phase of a decode step takes."""
 
 _lock = types.ExternalFunction("pthread_mutex_lock", types.int32(types.intp))
 _unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(types.intp))
@@ -61,6 +62,13 @@ def write(b: v.Builder, address: v.Value, value: v.Value) -> None:
     b.store_atomic(value, v.pointer(b, address, v.I64), "seq_cst", 8)
 
 
+@v.native(types.boolean(types.int64, types.int64, types.int64))
+def exchange(b: v.Builder, address: v.Value, held: v.Value, new: v.Value) -> v.Value:
+    """Atomically set the int64 at an address to ``new`` if it is ``held``; whether it was."""
+    result = b.cmpxchg(v.pointer(b, address, v.I64), held, new, "seq_cst")
+    return b.extract_value(result, 1)
+
+
 @v.native(types.void())
 def pause(b: v.Builder) -> None:
     """Tell the core that this is a spin loop, where there is an instruction for it."""
@@ -69,28 +77,26 @@ def pause(b: v.Builder) -> None:
 
 
 @njit(nogil=True)
-def wait(control: int, word: int, old: int) -> None:
-    """Return when a control word no longer holds ``old``: spin first, then sleep until `change` wakes."""
+def wait(control: int, address: int, least: int) -> None:
+    """Return when the int64 at an address is at least ``least``: spin first, then sleep until `wake`."""
     for _ in range(SPINS):
-        if read(control + 8 * word) != old:
+        if read(address) >= least:
             return
         pause()
     _lock(control + 8 * MUTEX)
     fetch_add(control + 8 * ASLEEP, 1)
-    while read(control + 8 * word) == old:
+    while read(address) < least:
         _sleep(control + 8 * CONDITION, control + 8 * MUTEX)
     fetch_add(control + 8 * ASLEEP, -1)
     _unlock(control + 8 * MUTEX)
 
 
 @njit(nogil=True)
-def change(control: int, word: int) -> None:
-    """Add one to a control word and wake who waits for it.
+def wake(control: int) -> None:
+    """Have sleepers look again, after a change.
 
-    No wake-up is lost: a sleeper counts itself before it looks at the word a last time, and is looked for after the
-    change.
+    No wake-up is lost: a sleeper counts itself before it looks a last time, and is looked for after the change.
     """
-    fetch_add(control + 8 * word, 1)
     if read(control + 8 * ASLEEP) > 0:
         _lock(control + 8 * MUTEX)
         _wake(control + 8 * CONDITION)
@@ -98,20 +104,70 @@ def change(control: int, word: int) -> None:
 
 
 @njit(nogil=True)
-def meet(control: int, threads: int) -> None:
-    """Wait until all ``threads`` are here; what each wrote before is then seen by all. ``control``: address of the
-    words."""
-    phase = read(control + 8 * PHASE)
-    if fetch_add(control + 8 * ARRIVED, 1) == threads - 1:
-        write(control + 8 * ARRIVED, 0)
-        change(control, PHASE)
-    else:
-        wait(control, PHASE, phase)
+def take(control: int, step: int, phase: int, items: int) -> int:
+    """Number of an item of a phase that nobody has taken, now the caller's; -1 when none is left."""
+    address = control + 8 * (PHASES + 8 * phase)
+    zero = step << 32
+    while True:
+        held = read(address)
+        taken = max(held, zero)
+        if taken >= zero + items:
+            return -1
+        if exchange(address, held, taken + 1):
+            return taken - zero
+
+
+@njit(nogil=True)
+def done(control: int, step: int, phase: int, items: int) -> None:
+    """An item that was taken is done; the last one lets the others go on."""
+    address = control + 8 * (PHASES + 8 * phase + 1)
+    zero = step << 32
+    while True:
+        held = read(address)
+        new = max(held, zero) + 1
+        if exchange(address, held, new):
+            break
+    if new == zero + items:
+        wake(control)
+
+
+@njit(nogil=True)
+def finish(control: int, step: int, phase: int, items: int) -> None:
+    """Wait until all items of a phase are done; what was written for them is then seen by the caller."""
+    if items > 0:
+        wait(control, control + 8 * (PHASES + 8 * phase + 1), (step << 32) + items)
+
+
+@njit(nogil=True)
+def begin(control: int) -> int:
+    """The leader begins the next step; its number."""
+    step = fetch_add(control + 8 * STEP, 1) + 1
+    wake(control)
+    return step
+
+
+@njit(nogil=True)
+def end(control: int, step: int) -> None:
+    """The leader ends a step. From here on its inputs may change."""
+    write(control + 8 * ENDED, step)
+
+
+@njit(nogil=True)
+def follow(control: int, step: int) -> int:
+    """Any other thread waits for a step after ``step``; its number, or -1 when the team is dismissed."""
+    wait(control, control + 8 * STEP, step + 1)
+    return -1 if read(control + 8 * STOP) == 1 else read(control + 8 * STEP)
+
+
+@njit(nogil=True)
+def ended(control: int, step: int) -> bool:
+    """Whether a step is over. What a thread read of its inputs before it asked is of this step only if not."""
+    return read(control + 8 * ENDED) >= step
 
 
 @njit("void(int64[::1])", nogil=True, cache=True)
 def prepare(control: NDArray[np.int64]) -> None:
-    """Initialise the POSIX objects in fresh control words [WORDS], all zero."""
+    """Initialise the POSIX objects in fresh control words, all zero."""
     _new_mutex(control.ctypes.data + 8 * MUTEX, 0)
     _new_condition(control.ctypes.data + 8 * CONDITION, 0)
 
@@ -120,36 +176,39 @@ def prepare(control: NDArray[np.int64]) -> None:
 def dismiss(control: NDArray[np.int64]) -> None:
     """Make every sleeper return."""
     write(control.ctypes.data + 8 * STOP, 1)
-    change(control.ctypes.data, STEP)
+    begin(control.ctypes.data)
 
 
 class Team:
-    """The threads of a runner but the caller's own, which is number 0. ``control``: int64 [WORDS], shared by all."""
+    """The threads of a runner but the caller's own, which leads and is number 0.
 
-    def __init__(self, threads: int) -> None:
+    ``control``: int64 words for ``phases`` phases a step, shared by all.
+    """
+
+    def __init__(self, threads: int, phases: int) -> None:
         self.threads = threads
-        self.control = np.zeros(WORDS, np.int64)
-        self._sleepers: list[threading.Thread] = []
+        self.control = np.zeros(PHASES + 8 * phases, np.int64)
+        self._followers: list[threading.Thread] = []
         prepare(self.control)
 
     def start(self, serve: Callable[[int], None]) -> None:
         """Run ``serve(me)`` in threads 1 .. threads - 1; it returns when `stop` dismisses the team."""
         self.control[STOP] = 0
-        self.control[JOINED] = self.control[STEP]
-        self._sleepers = [
+        self.control[ENDED] = self.control[STEP]
+        self._followers = [
             threading.Thread(target=serve, args=(me,), name=f"cpu-kernel-{me}", daemon=True)
             for me in range(1, self.threads)
         ]
-        for thread in self._sleepers:
+        for thread in self._followers:
             thread.start()
 
     def stop(self) -> None:
         """Dismiss the threads and wait for them. Nothing to do when none run."""
-        if self._sleepers:
+        if self._followers:
             dismiss(self.control)
-            for thread in self._sleepers:
+            for thread in self._followers:
                 thread.join()
-            self._sleepers = []
+            self._followers = []
 
 
 @njit(nogil=True)
