@@ -47,8 +47,10 @@ from grammar.tables import (
     DECLARED,
     END_ACCEPT,
     ENDING,
+    FEWKEY,
     GOTO,
     KEY,
+    MAYFEW,
     MAYKEY,
     NONE,
     POP,
@@ -107,6 +109,21 @@ def _text_of(H, text, base_at, path, depth, insert):
         if node < 0:
             return np.int32(-1)
     return node
+
+
+@njit
+def _seen_below(H, seen, text):
+    """How many seen texts begin with ``text``."""
+    count = 0
+    while seen != NIL:
+        s = H[CE] + 8 * seen
+        longer = H[s + 1]
+        while longer != text and longer != NIL:
+            longer = H[H[CE] + 8 * longer + 1]
+        if longer == text:
+            count += 1
+        seen = H[s + 2]
+    return count
 
 
 @njit
@@ -188,12 +205,22 @@ def step(H, state, top, sp, byte, minh, mode, path, depth, base_at):
                 return REFUSED, state, top, sp, minh
             return OK, target, top, sp, minh
         c = H[e + 6]
-        if op == XKEY or op == MAYKEY:
-            if not any_in(H, ext, a, b) and meet(H, ext, c):
+        if op == MAYFEW:
+            if not meet(H, ext, a) and (meet(H, ext, c) or _seen_below(H, H[f + SEEN_KEYS], NIL) >= b):
+                return REFUSED, state, top, sp, minh
+            return OK, target, top, sp, minh
+        if op == XKEY or op == MAYKEY or op == FEWKEY:
+            declared = meet(H, ext, a) if op == FEWKEY else any_in(H, ext, a, b)
+            if not declared and meet(H, ext, c):
                 return REFUSED, state, top, sp, minh
             if op == MAYKEY:
                 return OK, target, top, sp, minh
             text = H[f + KEY_TEXT]
+            if op == FEWKEY and text >= 0 and not declared:
+                # A text that is not interned begins no key that was seen.
+                known = intern(H, TEXT, text, byte, 0, 0, 0, 0, 0, False)
+                if known >= 0 and _seen_below(H, H[f + SEEN_KEYS], known) >= b:
+                    return REFUSED, state, top, sp, minh
             if text >= 0:
                 longer = intern(H, TEXT, text, byte, 0, 0, 0, 0, 0, mode == ADVANCE)
                 if longer < 0:

@@ -18,6 +18,9 @@ carries what was appended to another process.
     XKEY      text = text + byte; state = t                                    hi == 0, or neither a key of [a, b)
                                                                                nor an additional key (below) may come
     MAYKEY    state = t                                                        as XKEY
+    FEWKEY    as XKEY, where b texts of additional keys begin with             hi == 0, or neither a key of set a nor an
+              text + byte                                                      additional key may come that was not seen
+    MAYFEW    state = t, where there are b additional keys                     as FEWKEY
     DECLARED  declared key a ends: ext = set b, or ext - {a} when b is NONE;   hi == 0, or key a may not come
               text = empty; hi, lo count down; state = t
     ADDED     an additional key ends: seen += text; ext = set b unless NONE;   hi == 0, the text was seen before,
@@ -42,7 +45,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE = range(12)
+GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE, FEWKEY, MAYFEW = range(14)
 _LEAVING = (POP, REDO, CLOSE)
 
 NONE = -1

@@ -1,24 +1,29 @@
 """Several array or object shapes alive at once (anyOf): tracked in the static state until the text tells them apart.
 
-A *thread* is one shape and how far the text has come in it. All threads share the text and so the stack; a location holds the threads
-that are still alive, and drops those that the next byte, key or finished value rules out. Each thread is productive by itself, so
-what any of them allows leads to a valid end. A value inside is asked of all threads at once: the union of the shapes they want there, and
-the verdict says which threads go on (docs/architecture.md §3).
+A *thread* is one shape and how far the text has come in it. All threads share the text and so the stack; a location
+holds the threads that are still alive, and drops those that the next byte, key or finished value rules out. Each thread
+can be completed by itself, so what any of them allows leads to a valid end. A value inside is asked of all threads at
+once: the union of the shapes they want there, and the verdict says which threads go on (docs/architecture.md §3).
 
-With one thread left nothing is tracked that the registers of `objects.py` and `arrays.py` would not track better, but the
-frame was opened for many: it stays here until it closes. The texts of all keys are kept as seen keys.
+A thread may also split: a property that could satisfy one of its shape's ``some`` is asked both ways.
+
+With one thread left nothing is tracked that the registers of `objects.py` and `arrays.py` would not track better, but
+the frame was opened for many: it stays here until it closes. The texts of all keys are kept as seen keys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grammar.json_schema.arrays import CloseArray, item_goal, open_array
-from grammar.json_schema.objects import QUOTE, CloseObject, gaps, open_object
+from grammar.json_schema.objects import QUOTE, CloseObject, counted_in_registers, gaps, open_object
+from grammar.json_schema.members import Members
 from grammar.json_schema.shapes import ArrayShape, Goal, ObjectShape, Shape
+from grammar.json_schema.strings import UNLIMITED, TextAutomaton, together
 from grammar.literals import LiteralTrie, Node
-from grammar.tables import ADDED, END_REJECT, GOTO, NONE, PUSH, XKEY, Edge
+from grammar.tables import ADDED, END_REJECT, FEWKEY, GOTO, MAYFEW, NONE, PUSH, XKEY, Edge
 
 if TYPE_CHECKING:
     from grammar.json_schema.machine import Edges, JsonMachine, Location
@@ -122,52 +127,25 @@ class ItemsDecided:
 
 @dataclass(frozen=True, slots=True)
 class ObjectThread:
-    """One object shape. ``used``: bit i set <=> its i-th declared property has come or, under declared order, been passed.
-    ``closed``: under declared order, an additional property has come, so no declared one may."""
+    """How far one object shape has come, and the bit of its verdict."""
 
-    shape: ObjectShape
+    members: Members
     bit: int
-    used: int = 0
-    closed: bool = False
-
-    def complete(self) -> bool:
-        return all(self.used >> i & 1 or name not in self.shape.required for i, (name, _) in enumerate(self.shape.properties))
-
-    def may_add(self, declared_order: bool) -> bool:
-        """Whether an additional property may come next."""
-        return self.shape.additional is not None and (not declared_order or self.complete())
-
-    def next_names(self, declared_order: bool) -> list[tuple[int, str]]:
-        """(index, name) of the declared properties that may come next."""
-        names: list[tuple[int, str]] = []
-        for i, (name, _) in enumerate(self.shape.properties):
-            if self.closed or self.used >> i & 1:
-                continue
-            names.append((i, name))
-            if declared_order and name in self.shape.required:
-                break
-        return names
-
-    def after_declared(self, index: int, declared_order: bool) -> ObjectThread:
-        used = (1 << (index + 1)) - 1 if declared_order else self.used | 1 << index
-        return ObjectThread(self.shape, self.bit, used, self.closed)
-
-    def after_added(self, declared_order: bool) -> ObjectThread:
-        return ObjectThread(self.shape, self.bit, self.used, self.closed or declared_order)
-
-    def knows(self, name: str) -> bool:
-        """Whether ``name`` is no additional property of this shape."""
-        return name in self.shape.forbidden or any(name == known for known, _ in self.shape.properties)
 
 
 ObjectThreads = tuple[ObjectThread, ...]
+ClassThread = tuple[tuple[int, int], Hashable]
+"""((index of an object thread, index of one of its classes), state of that class's automaton)"""
 
 
 def open_objects(m: JsonMachine, shapes: tuple[tuple[ObjectShape, int], ...], ret: int) -> Edge:
     """The edge on the opening brace of one of several objects."""
     if len(shapes) == 1:
-        return open_object(m, shapes[0][0], m.verdict(shapes[0][1]), ret)
-    threads = tuple(ObjectThread(shape, bit) for shape, bit in shapes)
+        ((shape, bit),) = shapes
+        unlimited = any(m.strings.unlimited(names) for names, _ in shape.additional)
+        if counted_in_registers(shape, m.declared_order, unlimited):
+            return open_object(m, shape, m.verdict(bit), ret)
+    threads = tuple(ObjectThread(m.members_plan(shape).start, bit) for shape, bit in shapes)
     return ord("{"), ord("{"), PUSH, m.spaced(Properties(threads, True)), ret, m.tables.registers(), 0
 
 
@@ -180,20 +158,17 @@ class Properties:
 
     def edges(self, m: JsonMachine) -> Edges:
         edges: list[Edge] = []
-        satisfied = [t.bit for t in self.threads if t.complete()]
+        satisfied = [t.bit for t in self.threads if t.members.complete()]
         if satisfied:
             close = CloseObject(m.verdict(_union(satisfied)), NONE)
             edges += close.edges(m)[0]
             if not self.first:
                 edges += m.before_close(close, NONE)
-        order = m.declared_order
-        going = tuple(t for t in self.threads if t.may_add(order) or t.next_names(order))
-        if going:
-            start = m.state(Name.start(m, going))
-            if self.first:
-                edges.append((QUOTE, QUOTE, GOTO, start, 0, 0, 0))
-            else:
-                edges.append((ord(","), ord(","), GOTO, m.spaced(NameQuote(start)), 0, 0, 0))
+        name = Name.start(m, self.threads)
+        if name.live or name.classes:
+            few = MAYFEW if not name.live and name.unseen(m) < UNLIMITED else GOTO
+            byte, target = (QUOTE, m.state(name)) if self.first else (ord(","), m.spaced(NameQuote(m.state(name))))
+            edges.append((byte, byte, few, target, NONE, name.unseen(m), NONE))
         return edges, END_REJECT
 
 
@@ -209,68 +184,123 @@ class NameQuote:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Inside a key. ``names``: every name that some thread knows, spelled and sorted, with ``texts`` unspelled; ``node`` of their trie,
-    None where the text has left them. ``live``: the names that some thread can take now. ``at``: as in `objects.Key`."""
+    """Inside a key. ``names``: every name that some thread knows, spelled and sorted, with ``texts`` unspelled; ``node``
+    of their trie, None where the text has left them. ``live``: the names that some thread has declared and that may come
+    now. ``classes``: the classes of additional keys that the text may still be of."""
 
     threads: ObjectThreads
     names: tuple[bytes, ...]
     texts: tuple[str, ...]
     live: int
     node: Node | None
-    at: int
+    classes: tuple[ClassThread, ...]
 
     @staticmethod
     def start(m: JsonMachine, threads: ObjectThreads) -> Name:
-        order = m.declared_order
-        known = {name for t in threads for name, _ in t.shape.properties} | {n for t in threads for n in t.shape.forbidden}
-        spelled = sorted((m.strings.spell(name), name) for name in known)
-        wanted = {name for t in threads for _, name in t.next_names(order)}
-        # A name that one thread knows may be additional for another.
-        wanted |= {name for name in known for t in threads if t.may_add(order) and not t.knows(name)}
+        spelled = sorted((m.strings.spell(name), name) for name in {n for t in threads for n in t.members.plan.known})
+        wanted = {name for t in threads for name, _ in t.members.next_declared()}
         live = sum(1 << i for i, (_, name) in enumerate(spelled) if name in wanted)
+        classes = tuple(
+            ((i, k), automaton.start)
+            for i, t in enumerate(threads)
+            if t.members.after_added() is not None
+            for k, automaton in enumerate(t.members.plan.automata)
+        )
         keys, texts = tuple(k for k, _ in spelled), tuple(t for _, t in spelled)
-        return Name(threads, keys, texts, live, LiteralTrie(keys).root if keys else None, m.strings.key.start)
+        start = Name(threads, keys, texts, live, LiteralTrie(keys).root if keys else None, classes)
+        return start.without_exhausted(m)
 
     def edges(self, m: JsonMachine) -> Edges:
-        order, any_key = m.declared_order, m.strings.key
-        adding = tuple(t for t in self.threads if t.may_add(order))
         trie = LiteralTrie(self.names)
-        branches = trie.children(self.node) if self.node else []
+        branches = dict(trie.children(self.node)) if self.node else {}
         terminal = trie.terminal(self.node) if self.node else -1
+        moves = together([(which, self._automaton(which), at) for which, at in self.classes]) if self.classes else []
         edges: list[Edge] = []
-        for byte, node in branches:
-            lo, hi, _ = node
-            if adding or self.live >> lo & ((1 << (hi - lo)) - 1):
-                below = Name(self.threads, self.names, self.texts, self.live, node, any_key.after(self.at, byte))
-                edges.append((byte, byte, XKEY, m.state(below), 0, 0, NONE))
-        if adding:
-            for lo, hi, at in any_key.edges(self.at):
-                free = m.state(Name(adding, (), (), 0, None, at))
-                for first, last in gaps(lo, hi, {byte for byte, _ in branches}):
-                    edges.append((first, last, XKEY, free, 0, 0, NONE))
-        if terminal >= 0 or (adding and any_key.accepting(self.at)):
-            colon = self._colon(m, self.texts[terminal] if terminal >= 0 else None)
-            if colon is not None:
-                edges.append((QUOTE, QUOTE, ADDED, m.flexible(colon), 0, NONE, NONE))
+        for byte, node in branches.items():
+            classes = next((after for lo, hi, after in moves if lo <= byte <= hi), ())
+            live = self.live & ((1 << node[1]) - (1 << node[0]))
+            below = Name(self.threads, self.names, self.texts, live, node, classes).without_exhausted(m)
+            if below.live or below.classes:
+                edges.append(below.entered(m, byte, byte))
+        for lo, hi, classes in moves:
+            free = Name(self.threads, (), (), 0, None, classes).without_idle_threads()
+            edges += [free.entered(m, first, last) for first, last in gaps(lo, hi, branches.keys())]
+        colon = self._colon(m, self.texts[terminal] if terminal >= 0 else None)
+        if colon is not None:
+            edges.append((QUOTE, QUOTE, ADDED, m.flexible(colon), 0, NONE, NONE))
         return edges, END_REJECT
+
+    def entered(self, m: JsonMachine, first: int, last: int) -> Edge:
+        """The edge on the bytes that lead here."""
+        unseen = UNLIMITED if self.live else self.unseen(m)
+        if unseen == UNLIMITED:
+            return first, last, XKEY, m.state(self), 0, 0, NONE
+        return first, last, FEWKEY, m.state(self), NONE, unseen, NONE
+
+    def unseen(self, m: JsonMachine) -> int:
+        """How many seen keys that begin so leave no additional key to any thread."""
+        return max((self._names_of(m, i) for i in {i for (i, _), _ in self.classes}), default=0)
+
+    def without_exhausted(self, m: JsonMachine) -> Name:
+        """Without the threads whose classes have no text here beside the known ones."""
+        ended = {i for i in {i for (i, _), _ in self.classes} if self._additional_of(m, i) <= 0}
+        classes = tuple(c for c in self.classes if c[0][0] not in ended)
+        return Name(self.threads, self.names, self.texts, self.live, self.node, classes)
+
+    def without_idle_threads(self) -> Name:
+        """Only the threads that the text is still of, where it has left all known names."""
+        alive = sorted({i for (i, _), _ in self.classes})
+        renumbered = {i: new for new, i in enumerate(alive)}
+        classes = tuple(((renumbered[i], k), at) for (i, k), at in self.classes)
+        return Name(tuple(self.threads[i] for i in alive), (), (), 0, None, classes)
+
+    def _automaton(self, which: tuple[int, int]) -> TextAutomaton:
+        return self.threads[which[0]].members.plan.automata[which[1]]
+
+    def _below(self, known: Iterable[str]) -> list[int]:
+        """Which of the names below the node are ``known``."""
+        if self.node is None:
+            return []
+        return [i for i in range(self.node[0], self.node[1]) if self.texts[i] in known]
+
+    def _additional_of(self, m: JsonMachine, thread: int) -> int:
+        """How many additional names a thread has below."""
+        plan = self.threads[thread].members.plan
+        total = 0
+        for (i, k), at in self.classes:
+            if i != thread or k >= len(plan.shape.additional):
+                continue
+            names = plan.classes[k][0]
+            remaining = m.strings.remaining(names, at)
+            if remaining == UNLIMITED:
+                return UNLIMITED
+            total += remaining - sum(m.strings.has(names, self.names[n]) for n in self._below(plan.known))
+        return total
+
+    def _names_of(self, m: JsonMachine, thread: int) -> int:
+        """As `_additional_of`, with the declared names that have come: what the seen keys below are of."""
+        members = self.threads[thread].members
+        additional = self._additional_of(m, thread)
+        came = {name for i, name in enumerate(members.plan.names) if members.came >> i & 1}
+        return UNLIMITED if additional == UNLIMITED else additional + len(self._below(came))
 
     def _colon(self, m: JsonMachine, name: str | None) -> ThreadsColon | None:
         """After this key, None if no thread takes it; ``name`` None: a name that no thread knows."""
-        order = m.declared_order
         alive: list[ObjectThread] = []
         goals: list[Goal] = []
-        for t in self.threads:
-            own = [i for i, known in t.next_names(order) if known == name]
-            if own:
-                alive.append(t.after_declared(own[0], order))
-                goals.append(t.shape.properties[own[0]][1])
-            elif t.may_add(order) and (name is None or not t.knows(name)):
-                assert t.shape.additional is not None
-                alive.append(t.after_added(order))
-                goals.append(t.shape.additional)
-        if not alive:
-            return None
-        return ThreadsColon(tuple(alive), want(m, goals))
+        for i, thread in enumerate(self.threads):
+            members = thread.members
+            if name is not None and name in members.plan.known:
+                for declared, after in members.next_declared():
+                    if declared == name:
+                        alive.append(ObjectThread(after, thread.bit))
+                        goals.append(members.plan.goals[name])
+                continue
+            accepted = [k for (t, k), at in self.classes if t == i and self._automaton((t, k)).accepting(at)]
+            for after, goal in members.added(m, accepted):
+                alive.append(ObjectThread(after, thread.bit))
+                goals.append(goal)
+        return ThreadsColon(tuple(alive), want(m, goals)) if alive else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +326,8 @@ class PropertyDecided:
         return [], END_REJECT  # never entered: every value before it returns a verdict
 
     def decided(self, m: JsonMachine, satisfied: int) -> Location:
-        alive = tuple(t for t, bits in zip(self.threads, self.wanted, strict=True) if bits & satisfied)
-        return m.with_flexible_space(Properties(alive, False))
+        alive = dict.fromkeys(t for t, bits in zip(self.threads, self.wanted, strict=True) if bits & satisfied)
+        return m.with_flexible_space(Properties(tuple(alive), False))
 
 
 def _union(bits: list[int]) -> int:

@@ -3,13 +3,14 @@
 The conjunction of two shapes of one JSON type is again one shape or nothing; of different types it is nothing. That
 is what makes a disjunctive normal form of schemas small: types split every union into parts that never meet.
 
-Shapes here are *raw*: goals of their parts may turn out empty, and an object's ``required`` may name what
-``properties`` does not declare (then its goal is ``additional``). `Normal` proves parts and completes them.
+Shapes here are *raw*: goals of their parts may turn out empty, and so may classes of names; an object's ``required``
+may name what ``properties`` does not declare (then its goal is that of its class), and ``some`` may be about any
+property. `Normal` proves parts and completes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from math import ceil, floor, lcm
 from typing import cast
@@ -19,7 +20,9 @@ from grammar.json_schema.shapes import (
     NEVER,
     ArrayShape,
     BoolShape,
+    Contains,
     Goal,
+    KeyClass,
     NullShape,
     NumberEnum,
     NumberShape,
@@ -33,7 +36,7 @@ from grammar.json_schema.values import Matches, number_satisfies, string_satisfi
 ANY_NUMBER = NumberShape()
 ANY_STRING = StringShape()
 ANY_ARRAY = ArrayShape((), ANY)
-ANY_OBJECT = ObjectShape((), frozenset(), ANY)
+ANY_OBJECT = ObjectShape((), frozenset(), ((ANY_STRING, ANY),))
 ANY_SHAPES: tuple[Shape, ...] = (
     NullShape(),
     BoolShape((False, True)),
@@ -103,9 +106,20 @@ def common_multiple(shape: NumberShape) -> Fraction:
     return step
 
 
-def array_shape(prefix: Iterable[Goal], rest: Goal | None, min_items: int, max_items: int | None) -> ArrayShape | None:
+def array_shape(
+    prefix: Iterable[Goal],
+    rest: Goal | None,
+    min_items: int,
+    max_items: int | None,
+    contains: Iterable[Contains] = (),
+) -> ArrayShape | None:
     """The canonical shape; goals that are NEVER cut it. None when too few items are left."""
     goals = list(prefix)
+    contains = tuple(dict.fromkeys(c for c in contains if c.least or c.most is not None))
+    for asked in contains:
+        if asked.goal == NEVER and asked.least or asked.most is not None and asked.most < asked.least:
+            return None
+        min_items = max(min_items, asked.least)
     if max_items is not None and max_items <= len(goals):
         del goals[max_items:]
         rest = None
@@ -119,16 +133,44 @@ def array_shape(prefix: Iterable[Goal], rest: Goal | None, min_items: int, max_i
             goals.pop()
     if max_items is not None and max_items < min_items:
         return None
-    return ArrayShape(tuple(goals), rest, min_items, max_items)
+    return ArrayShape(tuple(goals), rest, min_items, max_items, contains)
 
 
-def member_goal(shape: ObjectShape, goals: dict[str, Goal], name: str) -> Goal:
-    """What a property must satisfy; ``goals`` is ``dict(shape.properties)``."""
-    if name in goals:
-        return goals[name]
-    if shape.additional is None or name in shape.forbidden:
-        return NEVER
-    return shape.additional
+def object_shape(
+    properties: Mapping[str, Goal],
+    required: frozenset[str],
+    additional: Iterable[tuple[KeyClass, Goal]],
+    forbidden: Iterable[str] = (),
+    min_properties: int = 0,
+    max_properties: int | None = None,
+    some: Iterable[tuple[KeyClass, Goal]] = (),
+) -> ObjectShape | None:
+    """The canonical raw shape; names and classes whose goal is NEVER may not occur. None when a required name may not,
+    or the counts of properties contradict each other."""
+    classes = tuple((names, goal) for names, goal in additional if goal != NEVER)
+    some = tuple(dict.fromkeys(some))
+    banned = {*forbidden, *(name for name, goal in properties.items() if goal == NEVER)}
+    declared = tuple((name, goal) for name, goal in properties.items() if name not in banned)
+    if not required.isdisjoint(banned) or (not classes and not required <= properties.keys()):
+        return None
+    if max_properties is not None:
+        if max_properties < max(len(required), min_properties):
+            return None
+        if max_properties == len(required) and not some:
+            declared = tuple((name, goal) for name, goal in declared if name in required)
+            if len(declared) == len(required):
+                classes = ()
+    if not classes:
+        banned.clear()
+        if len(declared) < min_properties or some:
+            return None
+        if len(declared) == min_properties:
+            required = frozenset(name for name, _ in declared)
+        if max_properties is not None and max_properties >= len(declared):
+            max_properties = None
+    if min_properties <= len(required):
+        min_properties = 0
+    return ObjectShape(declared, required, classes, frozenset(banned), min_properties, max_properties, some)
 
 
 def union(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
@@ -176,7 +218,7 @@ class Conjunction:
             case NumberShape() | NumberEnum():
                 return _numbers(a, b) if isinstance(b, NumberShape | NumberEnum) else None
             case StringShape() | StringEnum():
-                return self._strings(a, b) if isinstance(b, StringShape | StringEnum) else None
+                return self.strings(a, b) if isinstance(b, StringShape | StringEnum) else None
             case ArrayShape():
                 return self._arrays(a, b) if isinstance(b, ArrayShape) else None
             case ObjectShape():
@@ -187,18 +229,22 @@ class Conjunction:
             case NullShape():
                 return None  # equal shapes were handled above
 
-    def _strings(self, a: StringShape | StringEnum, b: StringShape | StringEnum) -> Shape | None:
+    def strings(self, a: KeyClass, b: KeyClass) -> KeyClass | None:
+        """The strings of both; the conjunction of patterns may be empty."""
+        if a == ANY_STRING or b == ANY_STRING:
+            return b if a == ANY_STRING else a
         if isinstance(a, StringShape) and isinstance(b, StringShape):
             limits = [limit for limit in (a.max_length, b.max_length) if limit is not None]
             low, high = max(a.min_length, b.min_length), min(limits, default=None)
             if high is not None and low > high:
                 return None
-            return StringShape(low, high, tuple(dict.fromkeys(a.patterns + b.patterns)))
+            patterns, excluded = dict.fromkeys(a.patterns + b.patterns), dict.fromkeys(a.excluded + b.excluded)
+            if not patterns.keys().isdisjoint(excluded):
+                return None
+            return StringShape(low, high, tuple(patterns), tuple(excluded))
         if isinstance(a, StringShape):
             a, b = cast("StringEnum", b), a
-        values = a.values
-        if b != ANY_STRING:
-            values = tuple(text for text in values if string_satisfies(b, text, self._matches))
+        values = tuple(text for text in a.values if string_satisfies(b, text, self._matches))
         return StringEnum(values) if values else None
 
     def _arrays(self, a: ArrayShape, b: ArrayShape) -> Shape | None:
@@ -207,37 +253,37 @@ class Conjunction:
         length = max(len(a.prefix), len(b.prefix))
         prefix = [self._goals(_item_goal(a, i), _item_goal(b, i)) for i in range(length)]
         rest = None if a.rest is None or b.rest is None else self._goals(a.rest, b.rest)
-        return array_shape(prefix, rest, max(a.min_items, b.min_items), most)
+        return array_shape(prefix, rest, max(a.min_items, b.min_items), most, a.contains + b.contains)
+
+    def member_goal(self, shape: ObjectShape, goals: Mapping[str, Goal], name: str) -> Goal:
+        """What a property must satisfy; ``goals`` is ``dict(shape.properties)``."""
+        if name in goals:
+            return goals[name]
+        if name in shape.forbidden:
+            return NEVER
+        for names, goal in shape.additional:
+            if names == ANY_STRING or string_satisfies(names, name, self._matches):
+                return goal
+        return NEVER
 
     def _objects(self, a: ObjectShape, b: ObjectShape) -> Shape | None:
         if b == ANY_OBJECT or a == ANY_OBJECT:
             return a if b == ANY_OBJECT else b
-        required = a.required | b.required
         mine, theirs = dict(a.properties), dict(b.properties)
         properties: dict[str, Goal] = {}
-        forbidden = a.forbidden | b.forbidden
-        dropped: set[str] = set()
         for name in (*mine, *(name for name in theirs if name not in mine)):
-            goal = self._goals(member_goal(a, mine, name), member_goal(b, theirs, name))
-            if goal == NEVER:
-                dropped.add(name)
-            else:
-                properties[name] = goal
-        additional = None
-        if a.additional is not None and b.additional is not None:
-            additional = self._goals(a.additional, b.additional)
-        if additional is None or additional == NEVER:
-            return object_shape(properties, required, None, frozenset())
-        return object_shape(properties, required, additional, (forbidden | dropped).difference(properties))
-
-
-def object_shape(
-    properties: dict[str, Goal], required: frozenset[str], additional: Goal | None, forbidden: frozenset[str]
-) -> ObjectShape | None:
-    """A raw shape without NEVER among its goals; None when a required name cannot occur."""
-    if not required.isdisjoint(forbidden) or (additional is None and not required <= properties.keys()):
-        return None
-    return ObjectShape(tuple(properties.items()), required, additional, forbidden)
+            properties[name] = self._goals(self.member_goal(a, mine, name), self.member_goal(b, theirs, name))
+        additional: list[tuple[KeyClass, Goal]] = []
+        for left, left_goal in a.additional:
+            for right, right_goal in b.additional:
+                names = self.strings(left, right)
+                if names is not None:
+                    additional.append((names, self._goals(left_goal, right_goal)))
+        limits = [limit for limit in (a.max_properties, b.max_properties) if limit is not None]
+        return object_shape(
+            properties, a.required | b.required, additional, (a.forbidden | b.forbidden).difference(properties),
+            max(a.min_properties, b.min_properties), min(limits, default=None), a.some + b.some,
+        )  # fmt: skip
 
 
 def _item_goal(shape: ArrayShape, i: int) -> Goal:

@@ -18,14 +18,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from grammar.errors import ConstraintError, UnsupportedConstraint
-from grammar.json_schema.conjunction import ANY_OBJECT, ANY_STRING, array_shape, number_shape, object_shape
-from grammar.json_schema.document import Document, Location
+from grammar.json_schema.conjunction import ANY_STRING, array_shape, number_shape, object_shape
+from grammar.json_schema.document import Document, Location, escape
 from grammar.json_schema.formats import FORMATS
-from grammar.json_schema.shapes import ANY, NEVER, BoolShape, Goal, NullShape, NumberShape, Shape, StringShape
-from grammar.json_schema.values import exact, is_number
+from grammar.json_schema.shapes import (
+    ANY,
+    BoolShape,
+    Goal,
+    KeyClass,
+    NullShape,
+    NumberShape,
+    Shape,
+    StringShape,
+)
+from grammar.json_schema.values import Matches, exact, is_number
 
 NULL, BOOLEAN, NUMBER, STRING, ARRAY, OBJECT = 1, 2, 4, 8, 16, 32
 EVERY_TYPE = 63
@@ -60,10 +69,6 @@ UNSUPPORTED: dict[str, tuple[int, Callable[[Any], bool]]] = {
     "$recursiveRef": (EVERY_TYPE, _never),
     "not": (EVERY_TYPE, lambda value: value is False),
     "if": (EVERY_TYPE, _never),
-    "patternProperties": (OBJECT, _trivial),
-    "propertyNames": (OBJECT, _trivial),
-    "minProperties": (OBJECT, lambda value: is_number(value) and value == 0),
-    "maxProperties": (OBJECT, _never),
     "dependencies": (OBJECT, _trivial),
     "dependentRequired": (OBJECT, _trivial),
     "dependentSchemas": (OBJECT, _trivial),
@@ -83,17 +88,36 @@ class Clause:
     all_of: list[Goal] = field(default_factory=list[Goal])
     any_of: list[list[Goal]] = field(default_factory=list[list[Goal]])
     one_of: list[Goal] | None = None
+    names: Goal = ANY
+    """What `propertyNames` asks of names."""
     values: list[list[Any]] = field(default_factory=list[list[Any]])
     clash: str = ""
     """Why a type that the schema allows has no shape all the same; "" if that did not happen."""
 
 
-class Reader:
-    """Reads the schema objects of a document. ``goal`` names the goal of a sub-schema's location."""
+class Algebra(Protocol):
+    """What reading needs of `Normal`."""
 
-    def __init__(self, document: Document, goal: Callable[[Location], Goal], formats: str) -> None:
+    matches: Matches
+
+    def goal_at(self, place: Location) -> Goal: ...
+
+    def conjoin(self, a: Goal, b: Goal) -> Goal: ...
+
+    def has_text(self, shape: StringShape, place: Location, step: str) -> bool:
+        """Whether any string satisfies the shape; a broken pattern is named as the one ``step`` below ``place``."""
+        ...
+
+
+class Reader:
+    """Reads the schema objects of a document."""
+
+    def __init__(self, document: Document, algebra: Algebra, formats: str) -> None:
         self._document = document
-        self._goal = goal
+        self._goal = algebra.goal_at
+        self._conjoin = algebra.conjoin
+        self._has_text = algebra.has_text
+        self._matches = algebra.matches
         self._assert_formats = formats == "assert"
         self.required_order: dict[str, int] = {}
         """Names in `required` lists by the order met: that of properties which are declared nowhere."""
@@ -120,7 +144,13 @@ class Reader:
         if types & ARRAY:
             _add(clause, self._array(place, schema), "there cannot be as many items as minItems asks for")
         if types & OBJECT:
-            _add(clause, self._object(place, schema), "a required property is forbidden")
+            _add(
+                clause,
+                self._object(place, schema),
+                "its required properties cannot all come, or not as many properties as it asks for",
+            )
+            if "propertyNames" in schema and "propertyNames" in keywords:
+                clause.names = self._child(place, "propertyNames")
         if "enum" in schema:
             clause.values.append(_list(place, "enum", schema["enum"]))
         if "const" in schema and "const" in keywords:
@@ -155,8 +185,6 @@ class Reader:
         if not types & relevant or neutral(value):
             return
         if keyword == "if" and "then" not in schema and "else" not in schema:
-            return
-        if keyword == "minProperties" and is_number(value) and value <= len(set(_names(place, schema))):
             return
         if keyword == "uniqueItems" and schema.get("maxItems") in (0, 1):
             return
@@ -210,27 +238,44 @@ class Reader:
         return array_shape(prefix, rest, _count(place, schema, "minItems") or 0, _count(place, schema, "maxItems"))
 
     def _object(self, place: Location, schema: dict[str, Any]) -> Shape | None:
-        properties = schema.get("properties")
         names = _names(place, schema)
-        if properties is None and not names and "additionalProperties" not in schema:
-            return ANY_OBJECT
         for name in names:
             self.required_order.setdefault(name, len(self.required_order))
         goals: dict[str, Goal] = {}
-        forbidden: set[str] = set()
-        if properties is not None:
-            if not isinstance(properties, dict):
-                _malformed(place, "properties", properties, "an object of schemas")
-            for name in cast("dict[str, Any]", properties):
-                goal = self._child(place, "properties", name)
-                if goal == NEVER:
-                    forbidden.add(name)
-                else:
-                    goals[name] = goal
+        if "properties" in schema:
+            for name in _members(place, "properties", schema):
+                goals[name] = self._child(place, "properties", name)
         additional = self._child(place, "additionalProperties") if "additionalProperties" in schema else ANY
-        if additional == NEVER:
-            return object_shape(goals, frozenset(names), None, frozenset())
-        return object_shape(goals, frozenset(names), additional, frozenset(forbidden))
+        classes: list[tuple[KeyClass, Goal]] = [(ANY_STRING, additional)]
+        if schema.get("patternProperties"):
+            classes = self._pattern_cells(place, schema, goals, additional)
+        least, most = _count(place, schema, "minProperties") or 0, _count(place, schema, "maxProperties")
+        return object_shape(goals, frozenset(names), classes, (), least, most)
+
+    def _pattern_cells(
+        self, place: Location, schema: dict[str, Any], goals: dict[str, Goal], additional: Goal
+    ) -> list[tuple[KeyClass, Goal]]:
+        """The cells that the patterns of `patternProperties` cut the names into, with what each asks; the goals of
+        declared names are conjoined with those of the patterns that they match."""
+        cells: list[tuple[StringShape, Goal]] = [(ANY_STRING, ANY)]
+        for pattern in _members(place, "patternProperties", schema):
+            goal, step = self._child(place, "patternProperties", pattern), f"/patternProperties/{escape(pattern)}"
+            cut: list[tuple[StringShape, Goal]] = []
+            for cell, asked in cells:
+                inside = StringShape(patterns=(*cell.patterns, pattern), excluded=cell.excluded)
+                outside = StringShape(patterns=cell.patterns, excluded=(*cell.excluded, pattern))
+                if self._has_text(inside, place, step):
+                    cut.append((inside, self._conjoin(asked, goal)))
+                if self._has_text(outside, place, step):
+                    cut.append((outside, asked))
+            cells = cut
+            for name in goals:
+                if self._matches(pattern, name):
+                    goals[name] = self._conjoin(goals[name], goal)
+        classes: list[tuple[KeyClass, Goal]] = [
+            (names, goal if names.patterns else additional) for names, goal in cells
+        ]
+        return classes if len({goal for _, goal in classes}) > 1 else [(ANY_STRING, classes[0][1])]
 
     def _child(self, place: Location, *steps: str) -> Goal:
         return self._goal(self._document.child(place, *steps))
@@ -252,6 +297,13 @@ def _types(place: Location, value: Any) -> tuple[int, bool]:
             _malformed(place, "type", name, "one of " + ", ".join(TYPES))
         types |= TYPES[name]
     return types, "integer" in names and "number" not in names
+
+
+def _members(place: Location, keyword: str, schema: dict[str, Any]) -> dict[str, Any]:
+    value = schema[keyword]
+    if not isinstance(value, dict):
+        _malformed(place, keyword, value, "an object of schemas")
+    return cast("dict[str, Any]", value)
 
 
 def _names(place: Location, schema: dict[str, Any]) -> list[str]:

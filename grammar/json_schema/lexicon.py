@@ -91,7 +91,9 @@ class Lexicon:
         self.table = {
             state: sorted(r for r in ranges if r[2] in alive) for state, ranges in cut.items() if state in alive
         }
-        self._after = {(state, b): to for state, ranges in self.table.items() for lo, hi, to in ranges for b in range(lo, hi + 1)}
+        self._after = {
+            (state, b): to for state, ranges in self.table.items() for lo, hi, to in ranges for b in range(lo, hi + 1)
+        }
 
     def edges(self, state: int) -> list[Range]:
         return self.table[state]

@@ -9,6 +9,7 @@ can say its edges. The files, in reading order:
     numerals.py       number values
     arrays.py         one array shape: positions in the prefix, counters in registers
     objects.py        one object shape: a trie of declared keys, the keys still to come in a register
+    members.py        one object shape where registers cannot tell what must still come
     alternatives.py   several array or object shapes alive at once, tracked in the state until the text tells them apart
 
 A value whose alternatives matter to its parent returns a verdict: the set of alternatives it satisfied, as an interned bit mask.
@@ -26,6 +27,7 @@ from typing import Protocol, cast
 
 from grammar.constraint import JsonObject, JsonSchema
 from grammar.errors import ConstraintTooLarge, UnsupportedConstraint
+from grammar.json_schema.members import MembersPlan
 from grammar.json_schema.normal import Normal
 from grammar.json_schema.numbers import NumberAutomaton
 from grammar.json_schema.objects import ObjectPlan
@@ -63,6 +65,7 @@ class JsonMachine:
         self._states: dict[Location, int] = {}
         self._locations: list[Location] = []
         self._plans: dict[tuple[ObjectShape, int], ObjectPlan] = {}
+        self._members_plans: dict[ObjectShape, MembersPlan] = {}
         self._numbers: dict[tuple[NumberShape | NumberEnum, ...], NumberAutomaton] = {}
         self._verdicts: list[int] = [0]
         self._verdict_ids: dict[int, int] = {0: 0}
@@ -146,6 +149,13 @@ class JsonMachine:
             plan = self._plans[shape, verdict] = ObjectPlan(self, shape, verdict)
         return plan
 
+    def members_plan(self, shape: ObjectShape) -> MembersPlan:
+        """The one plan of the threads of an object shape."""
+        plan = self._members_plans.get(shape)
+        if plan is None:
+            plan = self._members_plans[shape] = MembersPlan(self, shape)
+        return plan
+
     def numbers(self, shapes: tuple[NumberShape | NumberEnum, ...]) -> NumberAutomaton:
         """The one automaton of some number shapes."""
         automaton = self._numbers.get(shapes)
@@ -157,10 +167,7 @@ class JsonMachine:
     @property
     def limits(self) -> dict[str, int | str]:
         """The caps that an EXACT contract is exact up to."""
-        limits: dict[str, int | str] = {"whitespace": self.whitespace}
-        for automaton in self._numbers.values():
-            for name, cap in automaton.limits.items():
-                limits[name] = max(cap, int(limits.get(name, 0)))
+        limits: dict[str, int | str] = {"whitespace": self.whitespace, **self.normal.limits}
         if self.whitespace == "bounded":
             limits["indent"] = MAX_INDENT
         return limits
@@ -186,9 +193,9 @@ class Done:
 class Spaced:
     """Whitespace may come, then ``location``.
 
-        bounded                  flexible
-        Spaced ── " " ──▶ L      Spaced ◀─┐ [ \\t\\n\\r]
-        Spaced ── "\\n" ─▶ Indent ──▶ L    └──┘  ──▶ L
+    bounded                  flexible
+    Spaced ── " " ──▶ L      Spaced ◀─┐ [ \\t\\n\\r]
+    Spaced ── "\\n" ─▶ Indent ──▶ L    └──┘  ──▶ L
     """
 
     location: Location
@@ -239,11 +246,13 @@ def compile_json_schema(
     }
     for name, allowed in options.items():
         if getattr(constraint, name) not in allowed:
-            raise UnsupportedConstraint(f"{name} must be one of {', '.join(allowed)}, not {getattr(constraint, name)!r}")
+            raise UnsupportedConstraint(
+                f"{name} must be one of {', '.join(allowed)}, not {getattr(constraint, name)!r}"
+            )
     strings = Strings(spellable, fuel)
     normal = Normal(
         constraint.schema, formats=constraint.formats, registry=constraint.registry, fuel=fuel,
-        string_productive=strings.productive, matches=strings.matches,
+        string_productive=strings.productive, matches=strings.matches, few=strings.few,
     )  # fmt: skip
     machine = JsonMachine(
         normal, spellable, whitespace=constraint.whitespace, property_order=constraint.property_order,

@@ -17,14 +17,15 @@ and productivity stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any, cast
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
-from grammar.json_schema.conjunction import ANY_SHAPES, Conjunction, array_shape, member_goal, union
+from grammar.json_schema.conjunction import ANY_SHAPES, ANY_STRING, Conjunction, array_shape, object_shape, union
+from grammar.json_schema.complement import outside
 from grammar.json_schema.document import Document, Location
 from grammar.json_schema.keywords import Reader
 from grammar.json_schema.numbers import LIMITS
@@ -35,6 +36,7 @@ from grammar.json_schema.shapes import (
     ArrayShape,
     BoolShape,
     Goal,
+    KeyClass,
     NullShape,
     NumberEnum,
     ObjectShape,
@@ -68,6 +70,17 @@ def lengths_allow(shape: StringShape) -> bool:
     return shape.max_length is None or shape.min_length <= shape.max_length
 
 
+Few = Callable[[KeyClass, int], "Sequence[str] | None"]
+"""(class, n) → its strings if there are at most n, else None."""
+
+
+def few_texts(names: KeyClass, most: int) -> Sequence[str] | None:
+    """The strings of a class without a regex engine: right for classes without patterns."""
+    if isinstance(names, StringEnum):
+        return names.values if len(names.values) <= most else None
+    return ("",) if names.max_length == 0 and most else None
+
+
 def _no_matcher(pattern: str, text: str) -> bool:
     raise UnsupportedConstraint(f"whether {text!r} matches the pattern {pattern!r} needs a regex engine")
 
@@ -79,7 +92,8 @@ class Normal:
     ``formats``: "assert" enforces the formats that the specifications define, "annotate" ignores them. ``registry``:
     decoded documents that references may name, by URI.``fuel`` bounds the
     work, deterministically. ``string_productive`` says whether a string shape with patterns has a value, and raises
-    ConstraintError for a pattern that is no regular expression; ``matches`` searches a text for a pattern.
+    ConstraintError for a pattern that is no regular expression; ``matches`` searches a text for a pattern; ``few``
+    lists the strings of a class where there are not more than a number of them.
 
     Construction proves the whole schema: ConstraintError (malformed), UnsupportedConstraint, UnsatisfiableConstraint or
     ConstraintTooLarge name the JSON pointer. Equal schemas give equal goal numbers.
@@ -98,14 +112,16 @@ class Normal:
         fuel: int = DEFAULT_FUEL,
         string_productive: Callable[[StringShape], bool] = lengths_allow,
         matches: Matches = _no_matcher,
+        few: Few = few_texts,
     ) -> None:
         if formats not in ("assert", "annotate"):
             raise ConstraintError(f"formats must be 'assert' or 'annotate', not {formats!r}")
         self.matches = matches
         self._string_productive = string_productive
+        self._few = few
         self._fuel = fuel
         self._document = Document(schema, registry)
-        self._reader = Reader(self._document, self._goal_at, formats)
+        self._reader = Reader(self._document, self, formats)
         self._conjunction = Conjunction(self.conjoin, matches)
         self._atoms: list[_Place] = []
         self._members: list[tuple[int, ...]] = [(), ()]
@@ -123,8 +139,9 @@ class Normal:
         """Goals without raw shapes: (pointer, why)."""
         self._exclusive: list[tuple[Location, list[Goal]]] = []
         self._final: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
-        self.productivity = Productivity(self._raw, self._fits)
-        self.root: Goal = self._goal_at(self._document.root)
+        self._prepared_shapes: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
+        self.productivity = Productivity(self._prepared, self._fits, self._enough)
+        self.root: Goal = self.goal_at(self._document.root)
         if not self._prove(self.root):
             raise self._unsatisfiable(self.root)
 
@@ -139,13 +156,13 @@ class Normal:
         found = self._final.get(goal)
         if found is None:
             self._prove(goal)
-            shapes = [self._complete(shape) for shape in self._raw(goal) if self._productive(shape, goal)]
+            shapes = [self._complete(shape) for shape in self._prepared(goal) if self._productive(shape, goal)]
             found = self._final[goal] = union(shapes)
         return found
 
     # --- goals -------------------------------------------------------------------------------------------------------
 
-    def _goal_at(self, place: Location) -> Goal:
+    def goal_at(self, place: Location) -> Goal:
         """The goal of a sub-schema. Schemas that say nothing are ANY, and those that only refer are what they refer
         to."""
         found = self._located.get(place)
@@ -174,7 +191,7 @@ class Normal:
                 raise ConstraintTooLarge(f"more than {MAX_CHAIN} $ref lead to one another", followed[0].pointer)
             followed.append(place)
         if len(followed) > 1:
-            return self._goal_at(place)
+            return self.goal_at(place)
         if len(active) == 1 and isinstance(schema.get("type"), str):
             known = self._bare.get(schema["type"])
             if known is None:
@@ -256,12 +273,14 @@ class Normal:
     def _at_location(self, goal: Goal, place: Location) -> tuple[Shape, ...]:
         clause = self._reader.clause(place)
         self._spend(1 + len(place.schema), place)
-        shapes = tuple(shape for shape in clause.shapes if self._string_has_value(shape, place, "/pattern"))
+        shapes = tuple(shape for shape in clause.shapes if self.has_text(shape, place, "/pattern"))
         if not shapes:
             why = (
                 "no string of its length matches its pattern" if clause.shapes else clause.clash or "it allows no type"
             )
             self._empty[goal] = (place.pointer, why)
+        if clause.names != ANY:
+            shapes = self._narrow(goal, shapes, self._named(clause.names), "no name that propertyNames allows")
         for values in clause.values:
             shapes = self._narrow(goal, shapes, self._candidates(values, place), "none of the values of enum or const")
         for part in clause.all_of:
@@ -273,6 +292,26 @@ class Normal:
                 self._exclusive.append((place, clause.one_of))
             shapes = self._narrow(goal, shapes, self._either(clause.one_of), "no branch of oneOf")
         return shapes
+
+    def _named(self, goal: Goal) -> tuple[Shape, ...]:
+        """Everything, but objects only with names that satisfy a goal."""
+        classes: list[KeyClass] = []
+        for shape in self._raw(goal):
+            if isinstance(shape, StringShape | StringEnum):
+                cells: list[KeyClass] = [shape]
+                for other in classes:
+                    cells = [both for cell in cells for both in self._without(cell, other)]
+                classes += cells
+        named = object_shape({}, frozenset(), [(names, ANY) for names in classes])
+        assert named is not None, "an object may be empty"
+        return (*(shape for shape in ANY_SHAPES if not isinstance(shape, ObjectShape)), named)
+
+    def _without(self, names: KeyClass, other: KeyClass) -> Iterator[KeyClass]:
+        """Disjoint classes that make up what is in the one and not in the other."""
+        for cell in outside(other):
+            both = self._conjunction.strings(names, cell)
+            if both is not None:
+                yield both
 
     def _narrow(self, goal: Goal, shapes: tuple[Shape, ...], others: tuple[Shape, ...], what: str) -> tuple[Shape, ...]:
         place = self._place(goal)
@@ -322,13 +361,53 @@ class Normal:
             elif isinstance(value, dict):
                 members = cast("dict[str, Any]", value)
                 properties = tuple((name, self._constant(member, place)) for name, member in members.items())
-                shapes.append(ObjectShape(properties, frozenset(members), None))
+                shapes.append(ObjectShape(properties, frozenset(members), ()))
         return union(shapes)
 
     def _spend(self, units: int, place: _Place) -> None:
         self._fuel -= units
         if self._fuel < 0:
             raise ConstraintTooLarge("the schema takes more work to normalise than is allowed", place.pointer)
+
+    # --- prepared shapes ---------------------------------------------------------------------------------------------
+
+    def _prepared(self, goal: Goal) -> tuple[Shape, ...]:
+        """Raw shapes whose required names are declared, whose classes have names, and whose ``some`` are spread out."""
+        found = self._prepared_shapes.get(goal)
+        if found is None:
+            shapes: list[Shape] = []
+            for shape in self._raw(goal):
+                shapes += self._prepare(shape, goal) if isinstance(shape, ObjectShape) else [shape]
+            found = self._prepared_shapes[goal] = tuple(dict.fromkeys(shapes))
+        return found
+
+    def _prepare(self, shape: ObjectShape, goal: Goal) -> list[Shape]:
+        declared = dict(shape.properties)
+        for name in sorted(shape.required.difference(declared), key=self._reader.required_order.__getitem__):
+            declared[name] = self._conjunction.member_goal(shape, declared, name)
+        additional = [(names, part) for names, part in shape.additional if self._has_other_names(shape, names, goal)]
+        whole = object_shape(
+            declared, shape.required, additional, shape.forbidden, shape.min_properties, shape.max_properties
+        )
+        return [] if whole is None else [whole]
+
+    def _has_other_names(self, shape: ObjectShape, names: KeyClass, goal: Goal) -> bool:
+        """Whether a class has names beside the declared and forbidden ones."""
+        if names == ANY_STRING:
+            return True
+        if not self.has_text(names, self._place(goal)):
+            return False
+        others = self._undeclared(shape, names, 0)
+        return others is None or len(others) > 0
+
+    def _undeclared(self, shape: ObjectShape, names: KeyClass, most: int) -> Sequence[str] | None:
+        """The names of a class that are neither declared nor forbidden; None when there are more than ``most``."""
+        known = {*shape.forbidden, *(name for name, _ in shape.properties)}
+        texts = self._few(names, most + len(known))
+        if texts is None:
+            return None
+        others = [text for text in texts if text not in known]
+        return others if len(others) <= most else None
 
     # --- productivity ------------------------------------------------------------------------------------------------
 
@@ -341,7 +420,7 @@ class Normal:
 
     def _prove_exclusive(self, place: Location, branches: list[Goal]) -> None:
         """Refuse a `oneOf` unless no value satisfies two of its branches."""
-        here = self._goal_at(place)
+        here = self.goal_at(place)
         for i, j in combinations(range(len(branches)), 2):
             self._spend(1, place)
             both = self.conjoin(branches[i], branches[j])
@@ -350,10 +429,10 @@ class Normal:
                 raise UnsupportedConstraint(reason, f"{place.pointer}/oneOf")
 
     def _fits(self, shape: Shape, goal: Goal) -> bool:
-        return not isinstance(shape, StringShape) or self._string_has_value(shape, self._place(goal))
+        return not isinstance(shape, StringShape) or self.has_text(shape, self._place(goal))
 
-    def _string_has_value(self, shape: Shape, place: _Place, step: str = "") -> bool:
-        if not isinstance(shape, StringShape) or not shape.patterns:
+    def has_text(self, shape: Shape | KeyClass, place: _Place, step: str = "") -> bool:
+        if not isinstance(shape, StringShape) or not (shape.patterns or shape.excluded):
             return True
         found = self._string_fits.get(shape)
         if found is None:
@@ -365,39 +444,45 @@ class Normal:
         return found
 
     def _productive(self, shape: Shape, goal: Goal) -> bool:
-        return self._fits(shape, goal) and all(need in self.productivity.proofs for need in needs(shape))
+        proofs = self.productivity.proofs
+        return self._fits(shape, goal) and all(need in proofs for need in needs(shape)) and self._enough(shape, proofs)
+
+    def _enough(self, shape: Shape, proofs: Collection[Goal]) -> bool:
+        """Whether an object can have as many properties as it must."""
+        if not isinstance(shape, ObjectShape) or not shape.min_properties:
+            return True
+        available = sum(goal in proofs for _, goal in shape.properties)
+        for names, goal in shape.additional:
+            if available < shape.min_properties and goal in proofs:
+                others = self._undeclared(shape, names, shape.min_properties)
+                available += shape.min_properties if others is None else len(others)
+        return available >= shape.min_properties
 
     def _complete(self, shape: Shape) -> Shape:
-        """A productive raw shape without the parts that are not productive, and with all required names declared."""
+        """A productive prepared shape without the parts that are not productive."""
         proofs = self.productivity.proofs
+        if not isinstance(shape, ArrayShape | ObjectShape) or all(part in proofs for part in parts(shape)):
+            return shape
         if isinstance(shape, ArrayShape):
-            if all(part in proofs for part in parts(shape)):
-                return shape
             prefix = [goal if goal in proofs else NEVER for goal in shape.prefix]
             rest = shape.rest if shape.rest in proofs else None
             return array_shape(prefix, rest, shape.min_items, shape.max_items) or shape
-        if isinstance(shape, ObjectShape):
-            declared = dict(shape.properties)
-            undeclared = shape.required.difference(declared)
-            if not undeclared and all(part in proofs for part in parts(shape)):
-                return shape
-            for name in sorted(undeclared, key=self._reader.required_order.__getitem__):
-                declared[name] = member_goal(shape, declared, name)
-            properties = tuple((name, goal) for name, goal in declared.items() if goal in proofs)
-            if shape.additional not in proofs:
-                return ObjectShape(properties, shape.required, None)
-            dropped = {name for name, goal in declared.items() if goal not in proofs}
-            return ObjectShape(properties, shape.required, shape.additional, shape.forbidden | dropped)
-        return shape
+        complete = object_shape(
+            {name: goal if goal in proofs else NEVER for name, goal in shape.properties}, shape.required,
+            [(names, goal) for names, goal in shape.additional if goal in proofs], shape.forbidden,
+            shape.min_properties, shape.max_properties, shape.some,
+        )  # fmt: skip
+        assert complete is not None, "a productive shape has a value"
+        return complete
 
     def _unsatisfiable(self, goal: Goal) -> UnsatisfiableConstraint:
         """Why nothing satisfies a goal: follow one missing part after another to a contradiction, or into a circle."""
         met: set[Goal] = set()
         while goal not in met:
             met.add(goal)
-            shapes = self._raw(goal)
+            shapes = self._prepared(goal)
             if not shapes:
-                pointer, why = self._empty[goal]
+                pointer, why = self._empty.get(goal) or (self._place(goal).pointer, "no property can have such a name")
                 return UnsatisfiableConstraint(f"nothing can ever satisfy this schema: {why}", pointer)
             fitting = [shape for shape in shapes if self._fits(shape, goal)]
             if not fitting:
@@ -405,7 +490,13 @@ class Normal:
                 return UnsatisfiableConstraint(
                     f"nothing can ever satisfy this schema: {why}", self._place(goal).pointer
                 )
-            goal = min(need for need in needs(fitting[0]) if need not in self.productivity.proofs)
+            missing = [need for need in needs(fitting[0]) if need not in self.productivity.proofs]
+            if not missing:
+                why = "there cannot be as many properties as minProperties asks for"
+                return UnsatisfiableConstraint(
+                    f"nothing can ever satisfy this schema: {why}", self._place(goal).pointer
+                )
+            goal = min(missing)
         reason = "nothing can ever satisfy this schema: each value must contain another one like it, without end"
         return UnsatisfiableConstraint(reason, self._place(goal).pointer)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ class Digits:
     """Inside a number, in one state of its automaton."""
 
     shapes: Numbers
-    at: Hashable
+    at: str
 
     def edges(self, m: JsonMachine) -> Edges:
         automaton: NumberAutomaton = m.numbers(tuple(shape for shape, _ in self.shapes))

@@ -4,27 +4,43 @@
                                                       └─ '"' ▶ Key ... ─ '"' DECLARED / ADDED ▶ Colon ─ ":" ▶ value
                                    Next ◀─ "," ─ Behind ◀──────────────────────────────────────────────────────┘
 
-Declared keys are numbered by their spelled form, so that a trie node is an interval of numbers. What differs between the two orders
-is only which keys remain after one: under "any" the set less that key, under "schema" the later keys up to the next required one (so that
-none is skipped); additional keys then come when no required key remains, and end the declared ones.
+Declared keys are numbered by their spelled form, so that a trie node is an interval of numbers. What differs between
+the two orders is only which keys remain after one: under "any" the set less that key, under "schema" the later keys up
+to the next required one (so that none is skipped); additional keys then come when no required key remains, and end the
+declared ones.
+
+Additional keys are read by the automata of their classes, which go on where the text leaves the declared keys. Where a
+class has few texts that begin so, those seen are counted (FEWKEY): a key that could only repeat another is never begun.
 
 Keys have one spelling each, which makes equal keys equal bytes: no duplicates, ever.
+
+The registers count properties too, but not which of them are needed: `counted_in_registers` says for which shapes that
+is enough. The others are tracked in the static state, by `alternatives.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from grammar.json_schema.conjunction import ANY_STRING
 from grammar.json_schema.shapes import Goal, ObjectShape
+from grammar.json_schema.strings import UNLIMITED, together
 from grammar.literals import LiteralTrie, Node
-from grammar.tables import ADDED, CLOSE, DECLARED, END_REJECT, GOTO, KEY, MAYKEY, NONE, PUSH, XKEY, Edge
+from grammar.tables import (
+    ADDED, CLOSE, DECLARED, END_REJECT, FEWKEY, GOTO, KEY, MAYFEW, MAYKEY, NONE, PUSH, XKEY, Edge,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from grammar.json_schema.machine import Edges, JsonMachine
 
 QUOTE = ord('"')
+
+
+ClassThreads = tuple[tuple[int, Hashable], ...]
+"""(index of a class, state of its automaton)"""
 
 
 class ObjectPlan:
@@ -34,6 +50,7 @@ class ObjectPlan:
         self.shape = shape
         self.verdict = verdict
         self.tables = m.tables
+        self.strings = m.strings
         self.declared_order = m.declared_order
         spelled = {m.strings.spell(name): name for name, _ in shape.properties}
         spelled |= {m.strings.spell(name): name for name in shape.forbidden}
@@ -45,6 +62,27 @@ class ObjectPlan:
         self.position = {k: i for i, k in enumerate(self.order)}
         self.goals: dict[int, Goal] = {number[name]: goal for name, goal in shape.properties}
         self._required = sum(1 << number[name] for name in shape.required)
+        self.classes = [m.strings.automaton(names) for names, _ in shape.additional]
+        self._shadowed = [
+            0 if names == ANY_STRING else sum(1 << k for k, key in enumerate(self.keys) if m.strings.has(names, key))
+            for names, _ in shape.additional
+        ]
+        """By class, the declared and forbidden keys that are texts of it; of no use where there is no end of texts."""
+
+    @property
+    def start(self) -> ClassThreads:
+        return tuple((i, automaton.start) for i, automaton in enumerate(self.classes))
+
+    def remaining(self, threads: ClassThreads, lo: int, hi: int) -> int:
+        """How many additional keys go on from here, keys [lo, hi) being those that do so too."""
+        interval = (1 << hi) - (1 << lo)
+        total = 0
+        for i, state in threads:
+            total += self.strings.remaining(self.shape.additional[i][0], state)
+            if total >= UNLIMITED:
+                return UNLIMITED
+            total -= (self._shadowed[i] & interval).bit_count()
+        return total
 
     @cached_property
     def may_come(self) -> list[int]:
@@ -85,15 +123,40 @@ class ObjectPlan:
 
     def guard(self, byte: int, target: int) -> Edge:
         """The edge on a byte after which a key must follow."""
-        if self.shape.additional is None:
-            return byte, byte, KEY, target, 0, len(self.keys), 0
-        return byte, byte, MAYKEY, target, 0, len(self.keys), self.before_added
+        return self.towards(byte, byte, target, self.start, 0, len(self.keys), (MAYKEY, MAYFEW))
+
+    def towards(
+        self, first: int, last: int, target: int, threads: ClassThreads, lo: int, hi: int, ops: tuple[int, int]
+    ) -> Edge:
+        """The edge on bytes after which one of the declared keys [lo, hi) or a key of the classes' threads must
+        follow. ``ops``: how it is guarded where additional keys are unlimited, and where they are few."""
+        count = self.remaining(threads, lo, hi)
+        if count <= 0:
+            return first, last, KEY, target, lo, hi, 0
+        if count == UNLIMITED:
+            return first, last, ops[0], target, lo, hi, self.before_added
+        declared = self.tables.key_set((1 << hi) - (1 << lo), len(self.keys)) if lo < hi else NONE
+        return first, last, ops[1], target, declared, count, self.before_added
+
+
+def counted_in_registers(shape: ObjectShape, declared_order: bool, unlimited: bool) -> bool:
+    """Whether every count that the registers allow can be completed. ``unlimited``: a class has no end of names.
+
+    With a limit, an optional key must not take the place of a required one: there is none of either kind, or the
+    required ones come first. With a minimum, later keys must suffice, so that none that counts is passed by.
+    """
+    if shape.some:
+        return False
+    only_required = len(shape.properties) == len(shape.required)
+    room = shape.max_properties is None or not shape.required or (declared_order and only_required)
+    return room and (not shape.min_properties or unlimited or not declared_order)
 
 
 def open_object(m: JsonMachine, shape: ObjectShape, verdict: int, ret: int) -> Edge:
     """The edge on the opening brace."""
     plan = m.object_plan(shape, verdict)
-    registers = m.tables.registers(ext=plan.first)
+    hi = NONE if shape.max_properties is None else shape.max_properties
+    registers = m.tables.registers(hi, shape.min_properties, plan.first)
     return ord("{"), ord("{"), PUSH, m.spaced(Open(plan)), ret, registers, 0
 
 
@@ -116,7 +179,7 @@ class Open:
 
     def edges(self, m: JsonMachine) -> Edges:
         edges = CloseObject(self.plan.verdict, self.plan.required).edges(m)[0]
-        if self.plan.order or self.plan.shape.additional is not None:
+        if self.plan.order or self.plan.classes:
             edges.append(self.plan.guard(QUOTE, m.state(key_start(m, self.plan))))
         return edges, END_REJECT
 
@@ -144,44 +207,43 @@ class Next:
 
 
 def key_start(m: JsonMachine, plan: ObjectPlan) -> Key:
-    return Key(plan, plan.trie.root if plan.keys else None, m.strings.key.start)
+    return Key(plan, plan.trie.root if plan.keys else None, plan.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Inside a key, at a node of the declared keys' trie, or None where the text has left them.
-
-    ``at``: state of the automaton of all spelled keys, which goes on where the text leaves the declared ones.
-    """
+    """Inside a key, at a node of the declared keys' trie, or None where the text has left them. ``threads``: the
+    classes of additional keys that the text may still be of."""
 
     plan: ObjectPlan
     node: Node | None
-    at: int
+    threads: ClassThreads
 
     def edges(self, m: JsonMachine) -> Edges:
-        plan, any_key = self.plan, m.strings.key
-        more = plan.shape.additional is not None
-        branches = plan.trie.children(self.node) if self.node else []
+        plan = self.plan
+        branches = dict(plan.trie.children(self.node)) if self.node else {}
         terminal = plan.trie.terminal(self.node) if self.node else -1
+        moves = together([(i, plan.classes[i], at) for i, at in self.threads]) if self.threads else []
         edges: list[Edge] = []
-        for byte, node in branches:
-            below = m.state(Key(plan, node, any_key.after(self.at, byte)))
-            op, c = (XKEY, plan.before_added) if more else (KEY, 0)
-            edges.append((byte, byte, op, below, node[0], node[1], c))
-        if more:
-            taken = {byte for byte, _ in branches}
-            for lo, hi, at in any_key.edges(self.at):
-                target = m.state(Key(plan, None, at))
-                for first, last in gaps(lo, hi, taken):
-                    edges.append((first, last, XKEY, target, 0, 0, plan.before_added))
+        for byte, node in branches.items():
+            threads = next((after for lo, hi, after in moves if lo <= byte <= hi), ())
+            if plan.remaining(threads, node[0], node[1]) <= 0:
+                threads = ()
+            below = m.state(Key(plan, node, threads))
+            edges.append(plan.towards(byte, byte, below, threads, node[0], node[1], (XKEY, FEWKEY)))
+        for lo, hi, threads in moves:
+            target = m.state(Key(plan, None, threads))
+            for first, last in gaps(lo, hi, branches.keys()):
+                edges.append(plan.towards(first, last, target, threads, 0, 0, (XKEY, FEWKEY)))
         if terminal >= 0:
             if terminal in plan.goals:
                 colon = m.flexible(Colon(plan.goals[terminal], plan))
                 edges.append((QUOTE, QUOTE, DECLARED, colon, terminal, plan.after_declared(terminal), 0))
-        elif more and any_key.accepting(self.at):
-            assert plan.shape.additional is not None
-            colon = m.flexible(Colon(plan.shape.additional, plan))
-            edges.append((QUOTE, QUOTE, ADDED, colon, 0, plan.after_added, plan.before_added))
+            return edges, END_REJECT
+        for i, at in self.threads:
+            if plan.classes[i].accepting(at):
+                colon = m.flexible(Colon(plan.shape.additional[i][1], plan))
+                edges.append((QUOTE, QUOTE, ADDED, colon, 0, plan.after_added, plan.before_added))
         return edges, END_REJECT
 
 
@@ -197,7 +259,7 @@ class Colon:
         return [(ord(":"), ord(":"), GOTO, value, 0, 0, 0)], END_REJECT
 
 
-def gaps(lo: int, hi: int, taken: set[int]) -> list[tuple[int, int]]:
+def gaps(lo: int, hi: int, taken: Collection[int]) -> list[tuple[int, int]]:
     """[lo, hi] without ``taken``, as ranges."""
     gaps: list[tuple[int, int]] = []
     start = lo

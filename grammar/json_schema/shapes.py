@@ -7,7 +7,7 @@ conjunction of everything that must hold for values of its type, with goals in p
     shape ──parts──▶ goal of each item or property  ... and each part is valid under the part's goal
 
 This is the canonical form of Attouche et al., "Witness Generation for JSON Schema" (PVLDB 15(13), 2022), after DNF and
-object and array preparation, restricted to what has no negative parts.
+object and array preparation.
 
 Shapes that `Normal.shapes` returns are *productive*: a finite value satisfies each, and each part that they allow. So a
 machine that follows them runs into no dead end. Shapes are plain, immutable and compared by value.
@@ -71,12 +71,26 @@ class StringEnum:
 
 @dataclass(frozen=True, slots=True)
 class StringShape:
-    """A string of min_length to max_length code points (None: no limit) in which every pattern is found (ECMA-262
-    search)."""
+    """A string of min_length to max_length code points (None: no limit) in which every one of ``patterns`` is found
+    (ECMA-262 search), and none of ``excluded``."""
 
     min_length: int = 0
     max_length: int | None = None
     patterns: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+KeyClass = StringShape | StringEnum
+"""Some property names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """From ``least`` to ``most`` (None: all) of the items satisfy ``goal``."""
+
+    goal: Goal
+    least: int
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +99,35 @@ class ArrayShape:
     limit.
 
     ``max_items`` is never None when ``rest`` is, and exceeds ``len(prefix)`` only when ``rest`` is not None.
+    ``contains``: of how many items what must hold.
     """
 
     prefix: tuple[Goal, ...]
     rest: Goal | None
     min_items: int = 0
     max_items: int | None = None
+    contains: tuple[Contains, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectShape:
-    """Named properties in declared order, those that must occur, and what any other property must satisfy (None:
-    there is none).
+    """Named properties in declared order, those that must occur, and what the properties of other names must satisfy,
+    a class of names at a time. Classes share no name; a name in no class may not occur.
 
     ``required`` names properties only: a required name without a declaration is appended to ``properties``.
-    ``forbidden`` names may not occur although they are no properties and ``additional`` would allow them (empty when
-    ``additional`` is None).
+    ``forbidden`` names may not occur although they are no properties and a class has them (empty without classes).
+    ``min_properties`` is 0 or exceeds ``len(required)``, and ``max_properties`` (None: no limit) does too.
+    ``some``: for each, some property of the class satisfies the goal; in a productive shape one that is in one of the
+    classes of ``additional``, and the goal is conjoined with that class's.
     """
 
     properties: tuple[tuple[str, Goal], ...]
     required: frozenset[str]
-    additional: Goal | None
+    additional: tuple[tuple[KeyClass, Goal], ...]
     forbidden: frozenset[str] = frozenset()
+    min_properties: int = 0
+    max_properties: int | None = None
+    some: tuple[tuple[KeyClass, Goal], ...] = ()
 
 
 Shape = NullShape | BoolShape | NumberShape | NumberEnum | StringShape | StringEnum | ArrayShape | ObjectShape

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from grammar.errors import UnsatisfiableConstraint
+from grammar.json_schema.conjunction import ANY_STRING
 from grammar.json_schema.lexicon import BETWEEN, Lexicon, key_strings, plain_strings, spell
-from grammar.json_schema.shapes import StringEnum, StringShape
+from grammar.json_schema.shapes import KeyClass, StringEnum, StringShape
 from grammar.literals import LiteralTrie, Node
 from grammar.regex.dfa import LazyDfa
 from grammar.regex.language import Pattern, text_dfa
@@ -21,9 +24,24 @@ if TYPE_CHECKING:
     from grammar.json_schema.machine import Edges, JsonMachine
 
 QUOTE = ord('"')
+UNLIMITED = 2**31 - 1
+"""A count of strings that no document can use up."""
 
 Strings_ = tuple[tuple[StringShape | StringEnum, int], ...]
 """(shape, bit of its verdict; 0 where nobody asks)"""
+
+
+class TextAutomaton(Protocol):
+    """A deterministic byte automaton over spelled texts; no state of it is a dead end."""
+
+    @property
+    def start(self) -> Any: ...
+
+    def edges(self, state: Any) -> Sequence[tuple[int, int, Any]]:
+        """Disjoint byte ranges, ascending, with the state each leads to."""
+        ...
+
+    def accepting(self, state: Any) -> bool: ...
 
 
 class Strings:
@@ -34,6 +52,7 @@ class Strings:
         self.plain, self.key = _lexicons(self.spellable)
         self._fuel = fuel
         self._patterned: dict[StringShape, LazyDfa] = {}
+        self._remaining: dict[KeyClass, dict[Hashable, int]] = {}
         self._listed: dict[StringEnum, LiteralTrie] = {}
 
     def spell(self, text: str) -> bytes:
@@ -50,6 +69,7 @@ class Strings:
                 Fuel(self._fuel),
                 min_length=shape.min_length,
                 max_length=shape.max_length,
+                excluded=[Pattern(pattern, "ecma", "search") for pattern in shape.excluded],
             )
         return found
 
@@ -60,19 +80,17 @@ class Strings:
             found = self._listed[shape] = LiteralTrie(sorted(map(self.spell, shape.values)))
         return found
 
-    def automaton(self, shape: StringShape | StringEnum) -> Lexicon | LazyDfa | ListedAutomaton:
+    def automaton(self, shape: StringShape | StringEnum) -> TextAutomaton:
         """Any string shape as an automaton over its canonical spellings."""
         if isinstance(shape, StringEnum):
             return ListedAutomaton(self.listed(shape))
-        if shape.patterns or shape.min_length or shape.max_length is not None:
-            return self.patterned(shape)
-        return self.key
+        return self.key if shape == ANY_STRING else self.patterned(shape)
 
     def productive(self, shape: StringShape) -> bool:
         """Whether any string satisfies the shape (the hook of `Normal`)."""
         if shape.max_length is not None and shape.min_length > shape.max_length:
             return False
-        if not shape.patterns:
+        if not shape.patterns and not shape.excluded:
             return True
         try:
             self.patterned(shape)
@@ -82,7 +100,76 @@ class Strings:
 
     def matches(self, pattern: str, text: str) -> bool:
         """Whether a pattern is found in a text (the hook of `Normal`)."""
-        return self.patterned(StringShape(patterns=(pattern,))).accepts(self.spell(text))
+        return self.has(StringShape(patterns=(pattern,)), self.spell(text))
+
+    def has(self, names: KeyClass, spelled: bytes) -> bool:
+        """Whether a class has the string with this spelling."""
+        automaton = self.automaton(names)
+        state = automaton.start
+        for byte in spelled:
+            state = next((to for lo, hi, to in automaton.edges(state) if lo <= byte <= hi), None)
+            if state is None:
+                return False
+        return automaton.accepting(state)
+
+    def few(self, names: KeyClass, most: int) -> Sequence[str] | None:
+        """The strings of a class if there are at most ``most``, else None (the hook of `Normal`)."""
+        if isinstance(names, StringEnum):
+            return names.values if len(names.values) <= most else None
+        automaton = self.automaton(names)
+        if self.remaining(names, automaton.start) > most:
+            return None
+        texts: list[str] = []
+        stack: list[tuple[Any, bytes]] = [(automaton.start, b"")]
+        while stack:
+            state, text = stack.pop()
+            if automaton.accepting(state):
+                texts.append(json.loads(b'"' + text + b'"'))
+            for lo, hi, to in automaton.edges(state):
+                stack += [(to, text + bytes([byte])) for byte in range(lo, hi + 1)]
+        return sorted(texts)
+
+    def remaining(self, names: KeyClass, state: Hashable) -> int:
+        """How many strings of a class go on from ``state`` of its automaton; `UNLIMITED` where there are more than any
+        text can hold."""
+        if names == ANY_STRING:
+            return UNLIMITED
+        counts = self._remaining.setdefault(names, {})
+        if state not in counts:
+            count_ends(self.automaton(names), state, counts, Fuel(self._fuel))
+        return counts[state]
+
+    def unlimited(self, names: KeyClass) -> bool:
+        """Whether the class has no end of strings."""
+        return self.remaining(names, self.automaton(names).start) == UNLIMITED
+
+    def can_run_out(self, names: KeyClass) -> bool:
+        """Whether some beginning has a limited number of strings of the class."""
+        start = self.automaton(names).start
+        return names != ANY_STRING and (
+            self.remaining(names, start) < UNLIMITED or min(self._remaining[names].values()) < UNLIMITED
+        )
+
+
+def count_ends(automaton: TextAutomaton, start: Hashable, counts: dict[Hashable, int], fuel: Fuel) -> None:
+    """Count the texts that lead from ``start``, and from every state below it, to an accepting state. A state that can
+    come back to itself has unlimited ones, since it is no dead end."""
+    open_states: set[Hashable] = set()
+    stack: list[tuple[Hashable, bool]] = [(start, False)]
+    while stack:
+        state, below_done = stack.pop()
+        if below_done:
+            total = int(automaton.accepting(state))
+            for lo, hi, to in automaton.edges(state):
+                # A state that is still open leads here: a circle.
+                total += (hi - lo + 1) * (UNLIMITED if to in open_states else counts[to])
+            counts[state] = min(total, UNLIMITED)
+            open_states.discard(state)
+        elif state not in counts and state not in open_states:
+            fuel.spend(1)
+            open_states.add(state)
+            stack.append((state, True))
+            stack += [(to, False) for _, _, to in automaton.edges(state) if to not in counts and to not in open_states]
 
 
 class ListedAutomaton:
@@ -166,14 +253,10 @@ class Several:
 
     def edges(self, m: JsonMachine) -> Edges:
         automata = _automata(m, self.shapes)
-        moves = [(i, automata[i].edges(at)) for i, at in self.threads]
-        # Between two neighbouring cuts all bytes take the same edges.
-        cuts = sorted({lo for _, ranges in moves for lo, _, _ in ranges} | {hi + 1 for _, ranges in moves for _, hi, _ in ranges})
-        edges: list[Edge] = []
-        for lo, end in zip(cuts, cuts[1:], strict=False):
-            threads = tuple((i, to) for i, ranges in moves for first, last, to in ranges if first <= lo <= last)
-            if threads:
-                edges.append((lo, end - 1, GOTO, m.state(Several(self.shapes, threads)), 0, 0, 0))
+        edges: list[Edge] = [
+            (lo, hi, GOTO, m.state(Several(self.shapes, threads)), 0, 0, 0)
+            for lo, hi, threads in together([(i, automata[i], at) for i, at in self.threads])
+        ]
         satisfied = [self.shapes[i][1] for i, at in self.threads if automata[i].accepting(at)]
         if satisfied:
             bits = 0
@@ -183,5 +266,27 @@ class Several:
         return edges, END_REJECT
 
 
-def _automata(m: JsonMachine, shapes: Strings_) -> list[Lexicon | LazyDfa | ListedAutomaton]:
+_Thread = TypeVar("_Thread")
+
+
+def together(
+    threads: Sequence[tuple[_Thread, TextAutomaton, Hashable]],
+) -> list[tuple[int, int, tuple[tuple[_Thread, Hashable], ...]]]:
+    """Disjoint byte ranges with the threads that take them: (lo, hi, (thread, its next state)...). ``threads``: (name,
+    automaton, state)."""
+    moves = [(name, automaton.edges(at)) for name, automaton, at in threads]
+    if len(moves) == 1:
+        ((name, ranges),) = moves
+        return [(lo, hi, ((name, to),)) for lo, hi, to in ranges]
+    # Between two neighbouring cuts all bytes take the same edges.
+    cuts = sorted({cut for _, ranges in moves for lo, hi, _ in ranges for cut in (lo, hi + 1)})
+    found: list[tuple[int, int, tuple[tuple[_Thread, Hashable], ...]]] = []
+    for lo, end in pairwise(cuts):
+        alive = tuple((name, to) for name, ranges in moves for first, last, to in ranges if first <= lo <= last)
+        if alive:
+            found.append((lo, end - 1, alive))
+    return found
+
+
+def _automata(m: JsonMachine, shapes: Strings_) -> list[TextAutomaton]:
     return [m.strings.automaton(shape) for shape, _ in shapes]

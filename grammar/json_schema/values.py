@@ -19,6 +19,7 @@ from grammar.json_schema.shapes import (
     ArrayShape,
     BoolShape,
     Goal,
+    KeyClass,
     NullShape,
     NumberEnum,
     NumberShape,
@@ -120,6 +121,8 @@ def string_satisfies(shape: StringShape | StringEnum, text: str, matches: Matche
         return text in shape.values
     if len(text) < shape.min_length or (shape.max_length is not None and len(text) > shape.max_length):
         return False
+    if any(matches(pattern, text) for pattern in shape.excluded):
+        return False
     return all(matches(pattern, text) for pattern in shape.patterns)
 
 
@@ -130,15 +133,30 @@ def _array_satisfies(normal: Shapes, shape: ArrayShape, items: list[Any], depth:
         goal = shape.prefix[i] if i < len(shape.prefix) else shape.rest
         if goal is None or not accepts(normal, goal, item, depth):
             return False
+    for asked in shape.contains:
+        count = sum(accepts(normal, asked.goal, item, depth) for item in items)
+        if count < asked.least or (asked.most is not None and count > asked.most):
+            return False
     return True
 
 
 def _object_satisfies(normal: Shapes, shape: ObjectShape, members: dict[str, Any], depth: int) -> bool:
     if not shape.required <= members.keys() or not shape.forbidden.isdisjoint(members):
         return False
+    if len(members) < shape.min_properties or (
+        shape.max_properties is not None and len(members) > shape.max_properties
+    ):
+        return False
     goals = dict(shape.properties)
+
+    def in_class(names: KeyClass, name: str) -> bool:
+        return name not in goals and string_satisfies(names, name, normal.matches)
+
     for name, member in members.items():
-        goal = goals.get(name, shape.additional)
+        goal = goals[name] if name in goals else next((g for k, g in shape.additional if in_class(k, name)), None)
         if goal is None or not accepts(normal, goal, member, depth):
             return False
-    return True
+    return all(
+        any(in_class(names, name) and accepts(normal, goal, member, depth) for name, member in members.items())
+        for names, goal in shape.some
+    )

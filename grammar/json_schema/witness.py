@@ -17,6 +17,7 @@ from grammar.json_schema.shapes import (
     ArrayShape,
     BoolShape,
     Goal,
+    KeyClass,
     NullShape,
     NumberEnum,
     NumberShape,
@@ -26,35 +27,62 @@ from grammar.json_schema.shapes import (
     StringShape,
 )
 
-Example = Callable[[StringShape], str]
-"""A text that satisfies a productive string shape."""
+Examples = Callable[[KeyClass, int], Sequence[str]]
+"""(a productive string shape, n) → n different texts that satisfy it, or all where there are fewer."""
 
 
-def shortest_text(shape: StringShape) -> str:
-    """The example of a shape without patterns."""
-    assert not shape.patterns, "a regex engine finds texts for patterns"
-    return "a" * shape.min_length
+def plain_texts(shape: KeyClass, n: int) -> Sequence[str]:
+    """The examples of a shape without patterns."""
+    if isinstance(shape, StringEnum):
+        return shape.values[:n]
+    assert not shape.patterns and not shape.excluded, "a regex engine finds texts for patterns"
+    return [f"{'a' * max(shape.min_length - len(str(i)), 0)}{i or ''}" for i in range(n)]
 
 
-def witness(normal: Normal, goal: Goal, example: Example = shortest_text) -> Any:
+def witness(normal: Normal, goal: Goal, examples: Examples = plain_texts) -> Any:
     """A value of a productive goal, numbers as int or `Decimal`. Equal parts may be one object: copy before changing
     them."""
     proofs = normal.productivity.proofs
+    earlier = {proved: i for i, proved in enumerate(proofs)}
+    members: dict[Goal, list[tuple[str, Goal]]] = {}
     wanted: set[Goal] = set()
     stack = [goal]
     while stack:
         current = stack.pop()
         if current not in wanted:
             wanted.add(current)
-            stack += needs(proofs[current])
+            shape = proofs[current]
+            if isinstance(shape, ObjectShape):
+                members[current] = _members(shape, {g for g, i in earlier.items() if i < earlier[current]}, examples)
+                stack += [part for _, part in members[current]]
+            else:
+                stack += needs(shape)
     values: dict[Goal, Any] = {}
     for current, shape in proofs.items():
-        if current in wanted:
-            values[current] = _value(shape, needs(shape), values, example)
+        if current in members:
+            values[current] = {name: values[part] for name, part in members[current]}
+        elif current in wanted:
+            values[current] = _value(shape, needs(shape), values, examples)
     return values[goal]
 
 
-def _value(shape: Shape, parts: Sequence[Goal], values: dict[Goal, Any], example: Example) -> Any:
+def _members(shape: ObjectShape, proved: set[Goal], examples: Examples) -> list[tuple[str, Goal]]:
+    """Names and goals of as few properties as the shape can do with."""
+    chosen = [(name, goal) for name, goal in shape.properties if name in shape.required]
+    known = {*shape.forbidden, *(name for name, _ in shape.properties)}
+    for names, goal in shape.some:
+        others = [text for text in examples(names, len(known) + 1) if text not in known]
+        known.add(others[0])
+        chosen.append((others[0], goal))
+    optional = [(n, goal) for n, goal in shape.properties if n not in shape.required and goal in proved]
+    for names, goal in shape.additional:
+        if goal in proved and len(chosen) + len(optional) < shape.min_properties:
+            texts = examples(names, len(known) + shape.min_properties)
+            optional += [(text, goal) for text in texts if text not in known]
+    return chosen + optional[: max(shape.min_properties - len(chosen), 0)]
+
+
+def _value(shape: Shape, parts: Sequence[Goal], values: dict[Goal, Any], examples: Examples) -> Any:
     match shape:
         case NullShape():
             return None
@@ -64,10 +92,10 @@ def _value(shape: Shape, parts: Sequence[Goal], values: dict[Goal, Any], example
             number = simplest(shape)
             return int(number) if number.denominator == 1 else Decimal(spell(number))
         case StringShape():
-            return example(shape)
+            return examples(shape, 1)[0]
         case ArrayShape():
             return [values[part] for part in parts] + [values[part] for part in parts[-1:]] * (
                 shape.min_items - len(parts)
             )
         case ObjectShape():
-            return {name: values[part] for name, part in zip(shape.required, parts, strict=True)}
+            raise AssertionError("objects are made of their members")

@@ -98,7 +98,7 @@ class Interpreter:
             if top.hi == 0:
                 return None
             counted = replace(top, hi=top.hi - 1 if top.hi > 0 else top.hi, lo=max(top.lo - 1, 0))
-            may_add = not top.ext & self._set(c)
+            may_add = op in (t.XKEY, t.MAYKEY, t.ADDED) and not top.ext & self._set(c)
             declared = any(a <= key < b for key in top.ext)
             if op == t.COUNT:
                 return target, (*below, counted)
@@ -109,6 +109,12 @@ class Interpreter:
             if op == t.XKEY:
                 extended = replace(top, text=top.text + bytes([byte]))
                 return (target, (*below, extended)) if declared or may_add else None
+            if op in (t.FEWKEY, t.MAYFEW):
+                text = top.text + bytes([byte]) if op == t.FEWKEY else b""
+                unseen = sum(seen.startswith(text) for seen in top.seen) < b
+                if not top.ext & self._set(a) and not (may_add and unseen):
+                    return None
+                return target, (*below, replace(top, text=text))
             if op == t.DECLARED:
                 if a not in top.ext:
                     return None

@@ -9,6 +9,7 @@ some sentence begins with p + t. The schemas of these tests are closed, so the c
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import combinations, permutations, product
 from typing import Any
@@ -18,7 +19,12 @@ from jsonschema import Draft202012Validator
 SCALARS: list[Any] = [None, True, False, *range(-2, 13), "", "a", "b", "aa", "ab", "ba", "bb", 'q"', "é"]
 
 
+NAMES = ["a", "b", "ab", "ba", "aa", "bb"]
+
+
 def _candidates(schema: Any) -> Iterator[Any]:
+    if schema is False:
+        return
     yield from SCALARS
     for branch in schema.get("anyOf", ()):
         yield from values(branch)
@@ -27,7 +33,10 @@ def _candidates(schema: Any) -> Iterator[Any]:
         for n in range(schema["maxItems"] + 1):
             yield from map(list, product(items, repeat=n))
     properties = {name: values(part) for name, part in schema.get("properties", {}).items()}
-    for n in range(len(properties) + 1):
+    for pattern, part in schema.get("patternProperties", {}).items():
+        for name in filter(re.compile(pattern).search, NAMES):
+            properties[name] = properties.get(name, []) + values(part)
+    for n in range(min(len(properties), schema.get("maxProperties", 9)) + 1):
         for names in combinations(properties, n):
             for parts in product(*(properties[name] for name in names)):
                 for order in permutations(zip(names, parts, strict=True)):
@@ -57,8 +66,9 @@ def in_declared_order(value: Any, schema: Any) -> bool:
     if not isinstance(value, dict):
         return True
     declared = list(schema["properties"])
-    places = [declared.index(key) for key in value]
-    return places == sorted(places) and all(in_declared_order(v, schema["properties"][k]) for k, v in value.items())
+    places = [declared.index(key) if key in declared else len(declared) for key in value]
+    parts = schema["properties"]
+    return places == sorted(places) and all(k not in parts or in_declared_order(v, parts[k]) for k, v in value.items())
 
 
 def viable(sentences: set[bytes]) -> set[bytes]:

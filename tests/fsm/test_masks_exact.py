@@ -4,6 +4,7 @@ the token.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from fsm.program import Program, compile_constraint
 from fsm.tokens import TokenTable
 from grammar.constraint import JsonSchema
 from grammar.errors import UnsatisfiableConstraint
-from tests.fsm.languages import language, viable
+from tests.fsm.languages import NAMES, language, viable
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 ALPHABET = bytes(range(0x20, 0x7F)) + "é".encode()
@@ -123,6 +124,45 @@ def test_masks_of_single_shapes(schema: Any, order: str, cuts: list[tuple[int, i
 @given(schema=UNIONS, cuts=CUTS)
 def test_masks_of_unions(schema: Any, cuts: list[tuple[int, int, int]]) -> None:
     _compare(schema, "any", cuts)
+
+
+@st.composite
+def classed(draw: st.DrawFn) -> Any:
+    """Objects whose names are told by patterns with few texts, and counted."""
+    patterns = st.sampled_from(["^[ab]$", "^a", "b$", "^(a|b)b?$", "^a?b$", "^b?a$"])
+    names = st.lists(st.sampled_from(["a", "b", "ab"]), unique=True, max_size=2)
+    tiny = st.sampled_from([{"type": "null"}, {"const": 1}, {"enum": [1, "a"]}, False])
+    properties = {name: draw(tiny) for name in draw(names)}
+    known = st.sampled_from(sorted(properties)) if properties else st.nothing()
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": properties,
+        "patternProperties": draw(st.dictionaries(patterns, tiny, max_size=2)),
+        "propertyNames": {"pattern": "^[ab]{1,2}$"},
+        "required": draw(st.lists(known, unique=True)),
+        "additionalProperties": False,
+    }
+    schema |= draw(
+        st.fixed_dictionaries({}, optional={"minProperties": st.integers(0, 3), "maxProperties": st.integers(0, 3)})
+    )
+    several = [
+        name for name in NAMES if name in properties or any(re.search(p, name) for p in schema["patternProperties"])
+    ]
+    if len(several) > 3:  # the oracle enumerates all orders
+        schema.setdefault("maxProperties", 3)
+    return schema
+
+
+@settings(max_examples=80, deadline=None, phases=PHASES)
+@given(schema=classed(), order=st.sampled_from(["schema", "any"]), cuts=CUTS)
+def test_masks_of_names_in_classes(schema: Any, order: str, cuts: list[tuple[int, int, int]]) -> None:
+    _compare(schema, order, cuts)
+
+
+@settings(max_examples=30, deadline=None, phases=PHASES)
+@given(branches=st.lists(classed(), min_size=2, max_size=2), cuts=CUTS)
+def test_masks_of_unions_of_classes(branches: list[Any], cuts: list[tuple[int, int, int]]) -> None:
+    _compare({"anyOf": branches}, "any", cuts)
 
 
 @settings(max_examples=30, deadline=None, phases=PHASES)

@@ -1,5 +1,6 @@
 """Schemas and values for the tests of this folder, drawn small so that they meet: few names, few numbers, few
-strings."""
+strings.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from grammar.json_schema.normal import Normal
 NAMES = st.sampled_from(["a", "b", "c"])
 TEXTS = st.sampled_from(["", "a", "b", "ab", "aab", "ééé"])
 NUMBERS = st.sampled_from([-2, -1, 0, 1, 2, 3, 0.5, 1.0, 2.5, -0.5])
+PATTERNS = st.sampled_from(["^a", "b$", "a", "^$"])
 TYPES = st.sampled_from(["null", "boolean", "integer", "number", "string", "array", "object"])
 
 values = st.recursive(
@@ -31,7 +33,10 @@ _CHAPTERS: dict[str, st.SearchStrategy[Any]] = {
     "maxLength": st.integers(0, 3),
     "minItems": st.integers(0, 3),
     "maxItems": st.integers(0, 3),
-    "pattern": st.sampled_from(["^a", "b$", "a", "^$"]),
+    "pattern": PATTERNS,
+    "minProperties": st.integers(0, 3),
+    "maxProperties": st.integers(0, 3),
+    "propertyNames": st.fixed_dictionaries({"pattern": PATTERNS}) | st.fixed_dictionaries({"maxLength": st.just(1)}),
     "required": st.lists(NAMES, max_size=2, unique=True),
     "enum": st.lists(values, min_size=1, max_size=4),
     "const": values,
@@ -43,6 +48,7 @@ _CHAPTERS: dict[str, st.SearchStrategy[Any]] = {
 def _objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     nested: dict[str, st.SearchStrategy[Any]] = {
         "properties": st.dictionaries(NAMES, inner, max_size=3),
+        "patternProperties": st.dictionaries(PATTERNS, inner, max_size=2),
         "additionalProperties": inner,
         "items": inner,
         "prefixItems": st.lists(inner, min_size=1, max_size=2),

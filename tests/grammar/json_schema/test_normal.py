@@ -26,6 +26,7 @@ from grammar.json_schema.shapes import (
     NEVER,
     ArrayShape,
     Goal,
+    KeyClass,
     NullShape,
     NumberEnum,
     NumberShape,
@@ -38,7 +39,7 @@ from grammar.json_schema.values import accepts, string_satisfies
 from grammar.json_schema.witness import witness
 from tests.grammar.json_schema.schemas import normal, schemas, values
 
-TEXTS = ["a" * n + "b" * m for n in range(4) for m in range(4)] + ["ééé"]
+TEXTS = ["a" * n + "b" * m for n in range(4) for m in range(4)] + ["ééé", "c", "cc", "ccc", "cd", "dd"]
 
 
 def shapes_of(schema: Any, **options: Any) -> tuple[Shape, ...]:
@@ -58,17 +59,13 @@ def reachable(form: Normal) -> dict[Goal, tuple[Shape, ...]]:
     return found
 
 
-def example(shape: StringShape) -> str:
-    return next(t for t in TEXTS if string_satisfies(shape, t, lambda p, x: re.search(p, x) is not None))
+def examples(shape: KeyClass, n: int) -> list[str]:
+    """Texts at hand, in place of a regex engine."""
+    return [t for t in TEXTS if string_satisfies(shape, t, lambda p, x: re.search(p, x) is not None)][:n]
 
 
 def has_example(shape: StringShape) -> bool:
-    """Productivity over the texts at hand, in place of a regex engine."""
-    try:
-        example(shape)
-    except StopIteration:
-        return False
-    return True
+    return bool(examples(shape, 1))
 
 
 @settings(max_examples=250, deadline=None)
@@ -90,7 +87,7 @@ def test_verdicts_equal_those_of_jsonschema(schema: Any, instances: list[Any]) -
         return
     for instance in instances:
         assert accepts(form, form.root, instance) == valid(oracle, instance), instance
-    found = json.loads(json.dumps(witness(form, form.root, example), default=float))
+    found = json.loads(json.dumps(witness(form, form.root, examples), default=float))
     assert valid(oracle, found), f"the witness {found!r} is invalid"
 
 
@@ -119,7 +116,7 @@ def test_no_shape_leads_to_a_dead_end(schema: Any) -> None:
                 assert len(set(names)) == len(names)
                 assert shape.required <= set(names)
                 assert shape.forbidden.isdisjoint(names)
-                assert shape.additional is not None or not shape.forbidden
+                assert shape.additional or not shape.forbidden
             elif isinstance(shape, ArrayShape):
                 assert (shape.max_items is None) <= (shape.rest is not None)
                 assert shape.max_items is None or shape.min_items <= shape.max_items
@@ -160,7 +157,7 @@ def test_conjunction_of_objects_keeps_declared_order_and_meets_additional() -> N
 def test_an_impossible_property_is_forbidden_not_forgotten() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "enum": [1]}, "b": True}}
     (shape,) = shapes_of(schema)
-    assert shape == ObjectShape((("b", ANY),), frozenset(), ANY, frozenset({"a"}))
+    assert shape == ObjectShape((("b", ANY),), frozenset(), ((StringShape(), ANY),), frozenset({"a"}))
 
 
 def test_an_impossible_item_cuts_the_array() -> None:
@@ -250,10 +247,6 @@ def test_what_is_malformed_is_refused_with_its_place(schema: Any, pointer: str) 
     [
         ("not", {"type": "string"}, False),
         ("if", {"type": "string"}, None),
-        ("patternProperties", {"^a": False}, {}),
-        ("propertyNames", {"maxLength": 3}, True),
-        ("minProperties", 1, 0),
-        ("maxProperties", 1, None),
         ("dependencies", {"a": ["b"]}, {}),
         ("dependentRequired", {"a": ["b"]}, {}),
         ("dependentSchemas", {"a": False}, {}),
