@@ -142,19 +142,28 @@ class Transformers:
 
     def __init__(self, path: Path, threads: int) -> None:
         import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
+        import transformers
 
         torch.set_num_threads(threads)
         files = open_model(path)
         c, weights = files.config, files.weights()
-        config = LlamaConfig(
-            vocab_size=c.vocab_size, hidden_size=c.hidden, intermediate_size=c.ffn, num_hidden_layers=c.layers,
-            num_attention_heads=c.heads, num_key_value_heads=c.kv_heads, head_dim=c.head_dim, rms_norm_eps=c.norm_eps,
-            rope_theta=c.rope_theta, max_position_embeddings=c.context_length, tie_word_embeddings=c.tied_embeddings,
-        )  # fmt: skip
-        model = LlamaForCausalLM(config).eval()
-        state = {name: torch.from_numpy(weights[name]) for name in c.weight_shapes()}
-        model.load_state_dict(state, strict=False)
+        config = transformers.LlamaConfig.from_dict(
+            {
+                "vocab_size": c.vocab_size,
+                "hidden_size": c.hidden,
+                "intermediate_size": c.ffn,
+                "num_hidden_layers": c.layers,
+                "num_attention_heads": c.heads,
+                "num_key_value_heads": c.kv_heads,
+                "head_dim": c.head_dim,
+                "rms_norm_eps": c.norm_eps,
+                "rope_theta": c.rope_theta,
+                "max_position_embeddings": c.context_length,
+                "tie_word_embeddings": c.tied_embeddings,
+            }
+        )
+        model: Any = transformers.LlamaForCausalLM(config).eval()
+        model.load_state_dict({name: torch.from_numpy(weights[name]) for name in c.weight_shapes()}, strict=False)
         model.tie_weights()
         self._torch, self._model = torch, model
 

@@ -6,9 +6,8 @@ nothing is ever removed, a heap that grows is rehashed (fsm/rehash.py).
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
-from numba import njit
+from numba import carray, njit  # pyright: ignore[reportPrivateImportUsage]
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -28,7 +27,7 @@ def as_pointer(typingctx, address):  # type: ignore[no-untyped-def]
 
 @njit
 def heap_at(address, length):
-    return nb.carray(as_pointer(address), (length,), dtype=np.int32)
+    return carray(as_pointer(address), (length,), dtype=np.int32)  # pyright: ignore[reportCallIssue]
 
 
 # -- hash-consing ------------------------------------------------------------------------------------------------------

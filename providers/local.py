@@ -5,9 +5,11 @@ other.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, cast
+from uuid import uuid4
 
 from engine.client import EngineClient, EngineGone, RequestEvent
 from engine.model.chat_template import ChatTemplate, ChatTemplateError
@@ -252,11 +254,29 @@ def _prompt_tokens(model: _Model, prompt: tuple[Message, ...] | str | list[int])
             f"The model `{model.card.name}` has no chat template: use /v1/completions.",
             param="messages",
         )
-    turns = [
-        {"role": turn.role, "content": turn.content} | ({"name": turn.name} if turn.name else {}) for turn in prompt
-    ]
     try:
-        text = model.template.render(turns, add_generation_prompt=True)
+        return _render(model.tokenizer, model.template, prompt)
     except ChatTemplateError as error:
         raise ProviderError("invalid_request", str(error), param="messages") from error
-    return model.tokenizer.encode(text, special=True)
+
+
+def _render(tokenizer: Tokenizer, template: ChatTemplate, turns: tuple[Message, ...]) -> list[int]:
+    """The rendered turns as ids. Special tokens come from the template alone: a caller who spells one in a message has
+    written text, and cannot end a turn or open another one with it."""
+    names = tokenizer.special_names
+    spelled = {i for i, turn in enumerate(turns) if any(name in turn.content for name in names)}
+    if not spelled:
+        return tokenizer.encode(template.render([_turn(turn, turn.content) for turn in turns]), special=True)
+    mark = uuid4().hex
+    marked = [_turn(turn, f"{mark}{i};" if i in spelled else turn.content) for i, turn in enumerate(turns)]
+    ids: list[int] = []
+    for n, piece in enumerate(re.split(f"{mark}([0-9]+);", template.render(marked))):
+        if n % 2:
+            ids += tokenizer.encode(turns[int(piece)].content, special=False)
+        elif piece:
+            ids += tokenizer.encode(piece, special=True)
+    return ids
+
+
+def _turn(turn: Message, content: str) -> dict[str, str]:
+    return {"role": turn.role, "content": content} | ({"name": turn.name} if turn.name else {})

@@ -60,6 +60,8 @@ class Tokenizer:
             sorted(token_id for token_id, token in backend.get_added_tokens_decoder().items() if token.special)
         )
         """Ids of control tokens, ascending: they are no text."""
+        self.special_names = tuple(backend.id_to_token(i) or "" for i in self.special_ids)
+        """How text would spell them, in the same order."""
         self._backend = backend
 
     @property

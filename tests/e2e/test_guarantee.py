@@ -53,7 +53,8 @@ def _hold(answers: list[tuple[str, float, str, str]], schemas: dict[str, Any]) -
     for name, temperature, reason, text in answers:
         where = f"{name} at {temperature}: {text!r}"
         if reason == "stop":
-            validator(schemas[name]).validate(json.loads(text)), where
+            error = next(validator(schemas[name]).iter_errors(json.loads(text)), None)
+            assert error is None, f"{where}: {error}"
         else:
             assert reason == "length", where
             assert viable(schemas[name], text), where
