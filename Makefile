@@ -5,7 +5,7 @@ PEERS ?= .venv-bench
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model serve test test-all lint types format bench-setup bench clean
+.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,16 +13,19 @@ help: ## List the targets
 setup: ## Make .venv with pinned dependencies (PYTHON=..., TORCH=cpu|pypi|cu130|..., EXTRAS=test,gpu)
 	@scripts/setup.sh
 
+kernels: setup ## Compile the CPU kernels (once, about a minute)
+	@scripts/kernels.sh
+
 model: setup ## Fetch the default model (98 MB) into the user's cache folder
 	@$(BIN)/sluice pull
 
-serve: model ## Serve the default model on 127.0.0.1:8000 (ARGS="--port 9000" passes options on)
+serve: model kernels ## Serve the default model on 127.0.0.1:8000 (ARGS="--port 9000" passes options on)
 	@exec $(BIN)/sluice serve $(ARGS)
 
-test: model lint ## Run the linters and the default tests (below 15 minutes on 2 cores)
+test: model kernels lint ## Run the linters and the default tests (below 15 minutes on 2 cores)
 	@$(BIN)/pytest -m "not slow"
 
-test-all: model lint types ## Run everything, slow tests included, and search for new counterexamples
+test-all: model kernels lint types ## Run everything, slow tests included, and search for new counterexamples
 	@HYPOTHESIS_PROFILE=searching $(BIN)/pytest
 
 lint: setup ## Check style, formatting and the import rules
@@ -40,7 +43,7 @@ format: setup ## Rewrite the sources in the house's format
 bench-setup: setup ## Install the peers to compare with, in an environment of their own (.venv-bench)
 	@scripts/bench-setup.sh $(PEERS)
 
-bench: bench-setup model ## Run every benchmark beside its peers
+bench: bench-setup model kernels ## Run every benchmark beside its peers
 	@for file in bench/[a-z]*.py; do $(BIN)/python $$file --peer-python $(PEERS)/bin/python || exit 1; done
 
 clean: ## Remove environments, caches and build products (not the models)
