@@ -33,6 +33,10 @@ from grammar.json_schema.shapes import (
 )
 from grammar.json_schema.values import Matches, number_satisfies, string_satisfies
 
+FEW_MULTIPLES = 256
+"""So many multiples in a row have one that is no multiple of any other given number, unless all are: the numbers that a
+schema gives are few, and the longest run without one grows hardly faster than their count (Jacobsthal's function)."""
+
 ANY_NUMBER = NumberShape()
 ANY_STRING = StringShape()
 ANY_ARRAY = ArrayShape((), ANY)
@@ -66,6 +70,7 @@ def number_shape(
     hi: Fraction | None,
     hi_open: bool,
     multiple_of: Iterable[Fraction],
+    not_multiple_of: Iterable[Fraction] = (),
 ) -> NumberShape | NumberEnum | None:
     """The canonical shape of an interval with divisors; None when no number is left."""
     factors = set(multiple_of)
@@ -79,21 +84,27 @@ def number_shape(
             lo, lo_open = Fraction(floor(lo) + 1 if lo_open else ceil(lo)), False
         if hi is not None:
             hi, hi_open = Fraction(ceil(hi) - 1 if hi_open else floor(hi)), False
-    shape = NumberShape(integer, lo, lo_open, hi, hi_open, tuple(sorted(factors)))
+    apart = tuple(sorted(set(not_multiple_of)))
+    shape = NumberShape(integer, lo, lo_open, hi, hi_open, tuple(sorted(factors)), apart)
+    if (integer or factors) and any((common_multiple(shape) / factor).denominator == 1 for factor in apart):
+        return None
     if lo is None or hi is None:
         return shape
     if lo > hi or (lo == hi and (lo_open or hi_open)):
         return None
     if lo == hi:
         return NumberEnum((lo,)) if number_satisfies(shape, lo) else None
-    if not factors:
+    if not factors and not (integer and apart):
         return shape
     step = common_multiple(shape)
     first = floor(lo / step) + 1 if lo_open else ceil(lo / step)
     last = ceil(hi / step) - 1 if hi_open else floor(hi / step)
     if first > last:
         return None
-    return NumberEnum((first * step,)) if first == last else shape
+    if first == last or (apart and last - first < FEW_MULTIPLES):
+        values = tuple(n * step for n in range(first, last + 1) if number_satisfies(shape, n * step))
+        return NumberEnum(values) if values else None
+    return shape
 
 
 def common_multiple(shape: NumberShape) -> Fraction:
@@ -117,9 +128,10 @@ def array_shape(
     goals = list(prefix)
     contains = tuple(dict.fromkeys(c for c in contains if c.least or c.most is not None))
     for asked in contains:
-        if asked.goal == NEVER and asked.least or asked.most is not None and asked.most < asked.least:
+        if (asked.goal == NEVER and asked.least) or (asked.most is not None and asked.most < asked.least):
             return None
-        min_items = max(min_items, asked.least)
+        if asked.least:
+            min_items = max(min_items, asked.skip + asked.least)
     if max_items is not None and max_items <= len(goals):
         del goals[max_items:]
         rest = None
@@ -303,6 +315,7 @@ def _numbers(a: NumberShape | NumberEnum, b: NumberShape | NumberEnum) -> Shape 
             hi if isinstance(hi, Fraction) else None,
             not hi_open,
             a.multiple_of + b.multiple_of,
+            a.not_multiple_of + b.not_multiple_of,
         )
     if isinstance(a, NumberShape):
         a, b = cast("NumberEnum", b), a

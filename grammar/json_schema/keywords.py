@@ -15,7 +15,7 @@ place: a value that the draft does not allow by `ConstraintError`, a keyword tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NoReturn, Protocol, cast
@@ -67,17 +67,16 @@ def _never(_: Any) -> bool:
 UNSUPPORTED: dict[str, tuple[int, Callable[[Any], bool]]] = {
     "$dynamicRef": (EVERY_TYPE, _never),
     "$recursiveRef": (EVERY_TYPE, _never),
-    "not": (EVERY_TYPE, lambda value: value is False),
-    "if": (EVERY_TYPE, _never),
-    "dependencies": (OBJECT, _trivial),
-    "dependentRequired": (OBJECT, _trivial),
-    "dependentSchemas": (OBJECT, _trivial),
     "unevaluatedProperties": (OBJECT, _trivial),
     "contains": (ARRAY, _never),
     "uniqueItems": (ARRAY, lambda value: value is False),
     "unevaluatedItems": (ARRAY, _trivial),
 }
 """Keywords that are not enforced: the types that they say something about, and which values assert nothing."""
+
+
+Dependency = tuple[str, tuple[str, ...], Goal]
+"""(name, names, goal): an object with the property must have the others and satisfy the goal."""
 
 
 @dataclass(slots=True)
@@ -88,6 +87,10 @@ class Clause:
     all_of: list[Goal] = field(default_factory=list[Goal])
     any_of: list[list[Goal]] = field(default_factory=list[list[Goal]])
     one_of: list[Goal] | None = None
+    none_of: list[Goal] = field(default_factory=list[Goal])
+    condition: tuple[Goal, Goal, Goal] | None = None
+    """The goals of `if`, `then` and `else`."""
+    dependencies: list[Dependency] = field(default_factory=list[Dependency])
     names: Goal = ANY
     """What `propertyNames` asks of names."""
     values: list[list[Any]] = field(default_factory=list[list[Any]])
@@ -151,6 +154,9 @@ class Reader:
             )
             if "propertyNames" in schema and "propertyNames" in keywords:
                 clause.names = self._child(place, "propertyNames")
+            for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
+                if keyword in schema and keyword in keywords:
+                    clause.dependencies += self._dependencies(place, keyword, schema)
         if "enum" in schema:
             clause.values.append(_list(place, "enum", schema["enum"]))
         if "const" in schema and "const" in keywords:
@@ -161,6 +167,12 @@ class Reader:
             clause.all_of += self._goals(place, "allOf", schema["allOf"])
         if "anyOf" in schema:
             clause.any_of.append(self._goals(place, "anyOf", schema["anyOf"]))
+        if "not" in schema:
+            clause.none_of.append(self._child(place, "not"))
+        if "if" in schema and "if" in keywords:
+            then, otherwise = (self._child(place, k) if k in schema else ANY for k in ("then", "else"))
+            if (then, otherwise) != (ANY, ANY):
+                clause.condition = (self._child(place, "if"), then, otherwise)
         if "oneOf" in schema:
             clause.one_of = self._goals(place, "oneOf", schema["oneOf"])
         return clause
@@ -183,8 +195,6 @@ class Reader:
         relevant, neutral = UNSUPPORTED[keyword]
         value = schema[keyword]
         if not types & relevant or neutral(value):
-            return
-        if keyword == "if" and "then" not in schema and "else" not in schema:
             return
         if keyword == "uniqueItems" and schema.get("maxItems") in (0, 1):
             return
@@ -252,6 +262,21 @@ class Reader:
         least, most = _count(place, schema, "minProperties") or 0, _count(place, schema, "maxProperties")
         return object_shape(goals, frozenset(names), classes, (), least, most)
 
+    def _dependencies(self, place: Location, keyword: str, schema: dict[str, Any]) -> Iterator[Dependency]:
+        for name, value in _members(place, keyword, schema).items():
+            self.required_order.setdefault(name, len(self.required_order))
+            if isinstance(value, list) and keyword != "dependentSchemas":
+                names = _strings(place, keyword, cast("list[Any]", value))
+                for other in names:
+                    self.required_order.setdefault(other, len(self.required_order))
+                yield name, tuple(names), ANY
+            elif keyword != "dependentRequired":
+                goal = self._child(place, keyword, name)
+                if goal != ANY:
+                    yield name, (), goal
+            else:
+                _malformed(place, keyword, value, "an object of lists of property names")
+
     def _pattern_cells(
         self, place: Location, schema: dict[str, Any], goals: dict[str, Goal], additional: Goal
     ) -> list[tuple[KeyClass, Goal]]:
@@ -307,10 +332,13 @@ def _members(place: Location, keyword: str, schema: dict[str, Any]) -> dict[str,
 
 
 def _names(place: Location, schema: dict[str, Any]) -> list[str]:
-    names = _list(place, "required", schema.get("required", []))
+    return _strings(place, "required", _list(place, "required", schema.get("required", [])))
+
+
+def _strings(place: Location, keyword: str, names: list[Any]) -> list[str]:
     for name in names:
         if not isinstance(name, str):
-            _malformed(place, "required", name, "a list of property names")
+            _malformed(place, keyword, name, "a list of property names")
     return names
 
 

@@ -8,26 +8,26 @@ disjunction of shapes whose parts are goals again. This is Attouche et al., "Wit
 (PVLDB 15(13), 2022), with two differences: references stay folded (a goal is rewritten when it is asked for), and
 emptiness is decided on the graph of goals by a least fixpoint rather than by generating witnesses.
 
-`oneOf` is read as `anyOf` and then proved to be one: two branches and their schema, conjoined, must be empty. Where
-they are not, the schema is refused.
+Negation is a third kind of atom, the complement of a goal, whose shapes `complement.py` makes of that goal's.
 
-Negation will enter as a third kind of atom, the complement of a location, with shapes of its own; goals, conjunction
-and productivity stay as they are.
+`oneOf` is read as `anyOf` and then proved to be one: two branches and their schema, conjoined, must be empty. Where
+they are not, all is rewritten once more, and each of the two is conjoined with the negation of the other: most schemas
+that say oneOf need no negation, and those that do pay for the branches that overlap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any, cast
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
-from grammar.json_schema.conjunction import ANY_SHAPES, ANY_STRING, Conjunction, array_shape, object_shape, union
-from grammar.json_schema.complement import outside
+from grammar.json_schema.conjunction import ANY_OBJECT, ANY_SHAPES, ANY_STRING, TYPE_NAMES, Conjunction, array_shape, object_shape, union
+from grammar.json_schema.complement import Complement, outside
 from grammar.json_schema.document import Document, Location
-from grammar.json_schema.keywords import Reader
+from grammar.json_schema.keywords import Dependency, Reader
 from grammar.json_schema.numbers import LIMITS
 from grammar.json_schema.productivity import Productivity, needs, parts
 from grammar.json_schema.shapes import (
@@ -44,12 +44,16 @@ from grammar.json_schema.shapes import (
     StringEnum,
     StringShape,
 )
-from grammar.json_schema.values import Matches, canonical, exact, is_number
+from grammar.json_schema.values import Matches, canonical, exact, is_number, string_satisfies
 
 MAX_DISJUNCTS = 4096
 """Of one goal."""
 MAX_CHAIN = 128
 """Of `$ref`, `allOf`, `anyOf` and `oneOf` that apply to one and the same value."""
+FEW_NAMES = 64
+"""A class of so many names is spread out where one of them must break a rule."""
+MAX_PENDING = 4
+"""Properties of one object that must break rules, whatever their names."""
 DEFAULT_FUEL = 200_000
 """Shapes read and conjoined, about a microsecond each."""
 
@@ -62,7 +66,15 @@ class _Constant:
     pointer: str
 
 
-_Place = Location | _Constant
+@dataclass(frozen=True, slots=True)
+class _Negated:
+    """An atom that everything satisfies that does not satisfy ``goal``, whose place is at ``pointer``."""
+
+    goal: Goal
+    pointer: str
+
+
+_Place = Location | _Constant | _Negated
 
 
 def lengths_allow(shape: StringShape) -> bool:
@@ -83,6 +95,18 @@ def few_texts(names: KeyClass, most: int) -> Sequence[str] | None:
 
 def _no_matcher(pattern: str, text: str) -> bool:
     raise UnsupportedConstraint(f"whether {text!r} matches the pattern {pattern!r} needs a regex engine")
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One way to have what an object's ``some`` asks for."""
+
+    declared: dict[str, Goal]
+    required: frozenset[str]
+    pending: tuple[tuple[KeyClass, Goal], ...]
+
+    def declaring(self, name: str, goal: Goal) -> _Served:
+        return _Served({**self.declared, name: goal}, self.required | {name}, self.pending)
 
 
 class Normal:
@@ -119,10 +143,28 @@ class Normal:
         self.matches = matches
         self._string_productive = string_productive
         self._few = few
-        self._fuel = fuel
+        self._all_fuel = fuel
         self._document = Document(schema, registry)
         self._reader = Reader(self._document, self, formats)
         self._conjunction = Conjunction(self.conjoin, matches)
+        self._complements = Complement(self._conjunction, self.negate)
+        self._overlapping: dict[Location, set[tuple[int, int]]] = {}
+        """Pairs of branches of `oneOf` that some value satisfies both."""
+        self._forget()
+        self._prove(self.goal_at(self._document.root))
+        while self._overlaps_found:
+            self._forget()
+            self._prove(self.goal_at(self._document.root))
+        self._proved = True
+        self.root: Goal = self.goal_at(self._document.root)
+        if self.root not in self.productivity.proofs:
+            raise self._unsatisfiable(self.root)
+
+    def _forget(self) -> None:
+        """Begin anew, with the overlaps found so far. References between tables make this simpler than repairing them."""
+        self._fuel = self._all_fuel
+        self._overlaps_found = False
+        self._proved = False
         self._atoms: list[_Place] = []
         self._members: list[tuple[int, ...]] = [(), ()]
         """Atoms of each goal, ascending; ANY and NEVER, the first two, are told apart by their numbers."""
@@ -130,6 +172,7 @@ class Normal:
         self._located: dict[Location, Goal] = {}
         self._bare: dict[str, Goal] = {}
         self._constants: dict[object, Goal] = {}
+        self._negations: dict[Goal, Goal] = {}
         self._conjoined: dict[tuple[Goal, Goal], Goal] = {}
         self._raw_shapes: dict[Goal, tuple[Shape, ...] | None] = {ANY: ANY_SHAPES, NEVER: ()}
         """None while a goal is being rewritten."""
@@ -141,10 +184,6 @@ class Normal:
         self._final: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self._prepared_shapes: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self.productivity = Productivity(self._prepared, self._fits, self._enough)
-        self.root: Goal = self.goal_at(self._document.root)
-        if not self._prove(self.root):
-            raise self._unsatisfiable(self.root)
-
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why the normal form admits less than the schema, each with its JSON pointer; () if it does not."""
@@ -231,6 +270,16 @@ class Normal:
             self._conjoined[a, b] = found
         return found
 
+    def negate(self, goal: Goal) -> Goal:
+        """The goal of what does not satisfy another."""
+        if goal in (ANY, NEVER):
+            return NEVER if goal == ANY else ANY
+        found = self._negations.get(goal)
+        if found is None:
+            found = self._atom(_Negated(goal, self._place(goal).pointer))
+            self._negations[goal], self._negations[found] = found, goal
+        return found
+
     def _place(self, goal: Goal) -> _Place:
         """Where to point for a goal other than ANY and NEVER."""
         return self._atoms[self._members[goal][0]]
@@ -257,6 +306,8 @@ class Normal:
                 self._empty[goal] = self._blame(left, right)
         elif isinstance(place, Location):
             shapes = self._at_location(goal, place)
+        elif isinstance(place, _Negated):
+            shapes = self._complement(place)
         else:
             shapes = self._candidates([place.value], place)
         self._chain -= 1
@@ -287,31 +338,68 @@ class Normal:
             shapes = self._narrow(goal, shapes, self._raw(part), "nothing that $ref or allOf allows")
         for branches in clause.any_of:
             shapes = self._narrow(goal, shapes, self._either(branches), "no branch of anyOf")
+        for part in clause.none_of:
+            shapes = self._narrow(goal, shapes, self._raw(self.negate(part)), "nothing that `not` leaves")
+        if clause.condition is not None:
+            when, then, otherwise = clause.condition
+            sides = (self.conjoin(when, then), self.conjoin(self.negate(when), otherwise))
+            shapes = self._narrow(goal, shapes, self._either(sides), "neither side of if")
+        for dependency in clause.dependencies:
+            shapes = self._narrow(goal, shapes, self._dependent(dependency, place), "nothing that a dependency allows")
         if clause.one_of is not None:
             if len(clause.one_of) > 1:
                 self._exclusive.append((place, clause.one_of))
-            shapes = self._narrow(goal, shapes, self._either(clause.one_of), "no branch of oneOf")
+            shapes = self._narrow(goal, shapes, self._either(self._just_one(place, clause.one_of)), "no branch of oneOf")
         return shapes
+
+    def _complement(self, negated: _Negated) -> tuple[Shape, ...]:
+        """A type at a time: what every shape of the type leaves out."""
+        rest = ANY_SHAPES
+        for shape in self._raw(negated.goal):
+            kind = TYPE_NAMES[type(shape)]
+            left_out = self._complements.of(shape, negated.pointer)
+            others = tuple(other for other in ANY_SHAPES if TYPE_NAMES[type(other)] != kind)
+            rest = self._product(rest, (*others, *left_out), negated)
+        return rest
 
     def _named(self, goal: Goal) -> tuple[Shape, ...]:
         """Everything, but objects only with names that satisfy a goal."""
         classes: list[KeyClass] = []
+        pointer = self._place(goal).pointer if goal != NEVER else ""
         for shape in self._raw(goal):
             if isinstance(shape, StringShape | StringEnum):
                 cells: list[KeyClass] = [shape]
                 for other in classes:
-                    cells = [both for cell in cells for both in self._without(cell, other)]
+                    cells = [both for cell in cells for both in self._without(cell, other, pointer)]
                 classes += cells
         named = object_shape({}, frozenset(), [(names, ANY) for names in classes])
         assert named is not None, "an object may be empty"
         return (*(shape for shape in ANY_SHAPES if not isinstance(shape, ObjectShape)), named)
 
-    def _without(self, names: KeyClass, other: KeyClass) -> Iterator[KeyClass]:
+    def _without(self, names: KeyClass, other: KeyClass, pointer: str) -> Iterator[KeyClass]:
         """Disjoint classes that make up what is in the one and not in the other."""
-        for cell in outside(other):
+        for cell in outside(other, pointer):
             both = self._conjunction.strings(names, cell)
             if both is not None:
                 yield both
+
+    def _just_one(self, place: Location, branches: list[Goal]) -> Iterator[Goal]:
+        """The branches of a `oneOf`, each without those that it overlaps with."""
+        overlapping = self._overlapping.get(place, set())
+        for i, branch in enumerate(branches):
+            for j, other in enumerate(branches):
+                if (min(i, j), max(i, j)) in overlapping:
+                    branch = self.conjoin(branch, self.negate(other))
+            yield branch
+
+    def _dependent(self, dependency: Dependency, place: Location) -> tuple[Shape, ...]:
+        """Everything but objects that have a property without what depends on it."""
+        name, required, goal = dependency
+        without = object_shape({}, frozenset(), ANY_OBJECT.additional, (name,))
+        having = object_shape({}, frozenset((name, *required)), ANY_OBJECT.additional)
+        assert without is not None and having is not None, "any object has or lacks a property"
+        others = tuple(shape for shape in ANY_SHAPES if shape != ANY_OBJECT)
+        return (*others, without, *self._product((having,), self._raw(goal), place))
 
     def _narrow(self, goal: Goal, shapes: tuple[Shape, ...], others: tuple[Shape, ...], what: str) -> tuple[Shape, ...]:
         place = self._place(goal)
@@ -377,6 +465,9 @@ class Normal:
         if found is None:
             shapes: list[Shape] = []
             for shape in self._raw(goal):
+                if isinstance(shape, ArrayShape) and shape.contains:
+                    reason = "counting the items that satisfy a schema is not enforced yet"
+                    raise UnsupportedConstraint(reason, self._place(goal).pointer)
                 shapes += self._prepare(shape, goal) if isinstance(shape, ObjectShape) else [shape]
             found = self._prepared_shapes[goal] = tuple(dict.fromkeys(shapes))
         return found
@@ -386,10 +477,45 @@ class Normal:
         for name in sorted(shape.required.difference(declared), key=self._reader.required_order.__getitem__):
             declared[name] = self._conjunction.member_goal(shape, declared, name)
         additional = [(names, part) for names, part in shape.additional if self._has_other_names(shape, names, goal)]
-        whole = object_shape(
-            declared, shape.required, additional, shape.forbidden, shape.min_properties, shape.max_properties
-        )
-        return [] if whole is None else [whole]
+        found: list[Shape] = []
+        for choice in self._served(replace(shape, additional=tuple(additional)), declared, goal):
+            whole = object_shape(
+                choice.declared, choice.required, additional, shape.forbidden,
+                shape.min_properties, shape.max_properties, choice.pending,
+            )  # fmt: skip
+            if whole is not None:
+                found.append(whole)
+        return found
+
+    def _served(self, shape: ObjectShape, declared: dict[str, Goal], goal: Goal) -> list[_Served]:
+        """The ways to have what ``some`` asks for: by a declared property, which becomes required, by one of few
+        additional names, which becomes declared, or by an additional property of any name in a class."""
+        ways = [_Served(declared, shape.required, ())]
+        place = self._place(goal)
+        for names, asked in shape.some:
+            longer: list[_Served] = []
+            for way in ways:
+                for name, part in way.declared.items():
+                    if names == ANY_STRING or string_satisfies(names, name, self.matches):
+                        longer.append(way.declaring(name, self.conjoin(part, asked)))
+                for there, part in shape.additional:
+                    both, stricter = self._conjunction.strings(names, there), self.conjoin(part, asked)
+                    if both is None or stricter == NEVER or not self.has_text(both, place):
+                        continue
+                    few = self._undeclared(shape, both, FEW_NAMES)
+                    if few is None:
+                        longer.append(_Served(way.declared, way.required, (*way.pending, (both, stricter))))
+                    else:
+                        longer += [way.declaring(name, stricter) for name in few if name not in way.declared]
+                self._spend(1 + len(longer), place)
+            ways = longer
+            if len(ways) > MAX_DISJUNCTS:
+                raise ConstraintTooLarge(f"its alternatives multiply to more than {MAX_DISJUNCTS}", place.pointer)
+        for way in ways:
+            if len(way.pending) > MAX_PENDING or (len(way.pending) > 1 and shape.max_properties is not None):
+                reason = "several properties must break rules that any name may break: this is not enforced yet"
+                raise UnsupportedConstraint(reason, place.pointer)
+        return ways
 
     def _has_other_names(self, shape: ObjectShape, names: KeyClass, goal: Goal) -> bool:
         """Whether a class has names beside the declared and forbidden ones."""
@@ -419,14 +545,18 @@ class Normal:
         return productive
 
     def _prove_exclusive(self, place: Location, branches: list[Goal]) -> None:
-        """Refuse a `oneOf` unless no value satisfies two of its branches."""
+        """Find the pairs of branches of a `oneOf` that some value satisfies both."""
         here = self.goal_at(place)
-        for i, j in combinations(range(len(branches)), 2):
+        known = self._overlapping.setdefault(place, set())
+        for pair in combinations(range(len(branches)), 2):
+            if pair in known:
+                continue
             self._spend(1, place)
-            both = self.conjoin(branches[i], branches[j])
+            both = self.conjoin(branches[pair[0]], branches[pair[1]])
             if self.productivity.prove(both) and self.productivity.prove(self.conjoin(here, both)):
-                reason = f"branches {i} and {j} of oneOf overlap, and their difference is not enforced yet"
-                raise UnsupportedConstraint(reason, f"{place.pointer}/oneOf")
+                assert not self._proved, "all that can be reached was read"
+                known.add(pair)
+                self._overlaps_found = True
 
     def _fits(self, shape: Shape, goal: Goal) -> bool:
         return not isinstance(shape, StringShape) or self.has_text(shape, self._place(goal))

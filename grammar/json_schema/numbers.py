@@ -27,7 +27,7 @@ from math import ceil, floor, gcd
 from typing import Literal
 
 from grammar.errors import UnsatisfiableConstraint
-from grammar.json_schema.conjunction import common_multiple
+from grammar.json_schema.conjunction import FEW_MULTIPLES, common_multiple
 from grammar.json_schema.shapes import NumberEnum, NumberShape
 from grammar.json_schema.values import number_satisfies
 
@@ -53,21 +53,22 @@ def simplest(shape: NumberShape | NumberEnum) -> Fraction:
     zero = Fraction(0)
     if number_satisfies(shape, zero):
         return zero
-    above = shape.lo is not None and shape.lo >= 0
-    near, is_open = (shape.lo, shape.lo_open) if above else (shape.hi, shape.hi_open)
-    assert near is not None, "an interval without 0 has a bound that is nearest to it"
-    sign = 1 if above else -1
-    step = (
-        Fraction(10) ** len(str(floor(abs(near))))
-        if not (shape.integer or shape.multiple_of)
-        else common_multiple(shape)
-    )
+    if shape.lo is not None and shape.lo >= 0:
+        sides = [(1, shape.lo, shape.lo_open)]
+    elif shape.hi is not None and shape.hi <= 0:
+        sides = [(-1, -shape.hi, shape.hi_open)]
+    else:
+        sides = [(1, zero, True), (-1, zero, True)]
+    lattice = shape.integer or shape.multiple_of
+    step = common_multiple(shape) if lattice else Fraction(10) ** len(str(floor(sides[0][1])))
+    tries = FEW_MULTIPLES if shape.not_multiple_of else 1
     while True:
-        steps = abs(near) / step
-        value = sign * step * (floor(steps) + 1 if is_open else ceil(steps))
-        if number_satisfies(shape, value):
-            return value
-        assert not shape.multiple_of and not shape.integer, "a shape has a value"
+        for sign, near, is_open in sides:
+            first = floor(near / step) + 1 if is_open else ceil(near / step)
+            for n in range(first, first + tries):
+                if number_satisfies(shape, sign * step * n):
+                    return sign * step * n
+        assert not lattice, "a shape has a value"
         step /= 10
 
 
@@ -175,6 +176,7 @@ class _Side:
             step = common_multiple(shape)
             self.places = fraction_digits(step)
             self.divisor = step.numerator * 10**self.places // step.denominator
+        self.apart = shape.not_multiple_of
 
     def has_value(self, first: int, last: int, places: int) -> bool:
         """Whether a number n / 10 ** places with first <= n <= last lies on this side."""
@@ -183,19 +185,31 @@ class _Side:
         if self.hi is not None:
             high, exact = self.hi.scaled(places)
             last = min(last, high - 1 if exact and self.hi.is_open else high)
-        if not self.divisor:
-            return first <= last
-        if places >= self.places:
+        step = 1
+        if self.divisor and places >= self.places:
             step = self.divisor * 10 ** (places - self.places)
-        else:
+        elif self.divisor:
             step = self.divisor // gcd(self.divisor, 10 ** (self.places - places))
-        return -(-first // step) * step <= last
+        first = -(-first // step) * step
+        if not self.apart:
+            return first <= last
+        # n / 10 ** places is a multiple of a factor exactly if n is one of that numerator.
+        apart = [(factor * 10**places).numerator for factor in self.apart]
+        some = range(first, min(last, first + FEW_MULTIPLES * step) + 1, step)
+        return any(all(n % other for other in apart) for n in some)
 
     def relation(self, prefix: Prefix) -> Hashable:
         """What of the digits so far still matters on this side: None if it is out of reach, SETTLED if nothing does.
 
         Never None for a prefix that some number on this side begins with, in whatever spelling.
         """
+        relation = self._relation(prefix)
+        if relation is None or not self.apart:
+            return relation
+        return relation, tuple(_beside(factor, prefix) for factor in self.apart)
+
+    def _relation(self, prefix: Prefix) -> Hashable:
+        """`relation` without the factors of which values must be no multiples."""
         if self.empty:
             return None
         low = self.lo.compare(prefix) if self.lo.value or self.lo.is_open else None
@@ -219,6 +233,16 @@ class _Side:
         if prefix.fraction is not None and len(fraction) >= self.places:
             return None if remainder else (low, high)
         return low, high, len(fraction), remainder
+
+
+def _beside(factor: Fraction, prefix: Prefix) -> Hashable:
+    """What decides whether a number that begins so is a multiple of ``factor``; None if it is none."""
+    places = fraction_digits(factor)
+    fraction = prefix.fraction or ""
+    if fraction[places:].strip("0"):
+        return None
+    modulus = (factor * 10**places).numerator
+    return min(len(fraction), places), int(prefix.whole + fraction[:places]) % modulus
 
 
 SETTLED = "settled"

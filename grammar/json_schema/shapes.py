@@ -44,7 +44,8 @@ class NumberShape:
     """A number within an interval; bounds are exact, None is unbounded, ``*_open`` excludes the bound.
 
     ``integer``: the value is an integer (1.0 is one); bounds are then integers and closed. ``multiple_of``: the value
-    is an integer times each of these, which are positive, distinct and ascending.
+    is an integer times each of these, which are positive, distinct and ascending. ``not_multiple_of``: and times none of
+    these.
     """
 
     integer: bool = False
@@ -53,6 +54,7 @@ class NumberShape:
     hi: Fraction | None = None
     hi_open: bool = False
     multiple_of: tuple[Fraction, ...] = ()
+    not_multiple_of: tuple[Fraction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,12 @@ KeyClass = StringShape | StringEnum
 
 @dataclass(frozen=True, slots=True)
 class Contains:
-    """From ``least`` to ``most`` (None: all) of the items satisfy ``goal``."""
+    """From ``least`` to ``most`` (None: all) of the items satisfy ``goal``; the first ``skip`` items are not counted."""
 
     goal: Goal
     least: int
     most: int | None = None
+    skip: int = 0
 
 
 @dataclass(frozen=True, slots=True)

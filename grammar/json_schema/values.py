@@ -113,6 +113,8 @@ def number_satisfies(shape: NumberShape | NumberEnum, number: Fraction) -> bool:
         return False
     if shape.hi is not None and (number > shape.hi or (shape.hi_open and number == shape.hi)):
         return False
+    if any((number / factor).denominator == 1 for factor in shape.not_multiple_of):
+        return False
     return all((number / factor).denominator == 1 for factor in shape.multiple_of)
 
 
@@ -134,7 +136,7 @@ def _array_satisfies(normal: Shapes, shape: ArrayShape, items: list[Any], depth:
         if goal is None or not accepts(normal, goal, item, depth):
             return False
     for asked in shape.contains:
-        count = sum(accepts(normal, asked.goal, item, depth) for item in items)
+        count = sum(accepts(normal, asked.goal, item, depth) for item in items[asked.skip :])
         if count < asked.least or (asked.most is not None and count > asked.most):
             return False
     return True

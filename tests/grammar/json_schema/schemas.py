@@ -54,7 +54,13 @@ def _objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
         "prefixItems": st.lists(inner, min_size=1, max_size=2),
         "allOf": st.lists(inner, min_size=1, max_size=2),
         "anyOf": st.lists(inner, min_size=1, max_size=3),
-        "oneOf": st.lists(inner, min_size=1, max_size=2),
+        "oneOf": st.lists(inner, min_size=1, max_size=3),
+        "not": inner,
+        "if": inner,
+        "then": inner,
+        "else": inner,
+        "dependentSchemas": st.dictionaries(NAMES, inner, max_size=2),
+        "dependentRequired": st.dictionaries(NAMES, st.lists(NAMES, max_size=2, unique=True), max_size=2),
     }
     keywords = {**_CHAPTERS, **nested}
     return st.lists(st.sampled_from(sorted(keywords)), min_size=1, max_size=4, unique=True).flatmap(
