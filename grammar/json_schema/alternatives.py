@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grammar.json_schema.arrays import CloseArray, item_goal, open_array
-from grammar.json_schema.objects import QUOTE, CloseObject, counted_in_registers, gaps, open_object
+from grammar.json_schema.conjunction import array_shape
 from grammar.json_schema.members import Members
+from grammar.json_schema.objects import CloseObject, counted_in_registers, gaps, open_object
 from grammar.json_schema.shapes import ArrayShape, Goal, ObjectShape, Shape
-from grammar.json_schema.strings import UNLIMITED, TextAutomaton, together
+from grammar.json_schema.strings import QUOTE, UNLIMITED, TextAutomaton, together
 from grammar.literals import LiteralTrie, Node
 from grammar.tables import ADDED, END_REJECT, FEWKEY, GOTO, MAYFEW, NONE, PUSH, XKEY, Edge
 
@@ -61,9 +62,22 @@ ArrayThreads = tuple[tuple[ArrayShape, int], ...]
 
 def open_arrays(m: JsonMachine, threads: ArrayThreads, ret: int) -> Edge:
     """The edge on the opening bracket of one of several arrays."""
+    if len(threads) > 1:
+        threads = _without_unique(threads)
     if len(threads) == 1:
         return open_array(m, threads[0][0], m.verdict(threads[0][1]), ret)
     return ord("["), ord("["), PUSH, m.spaced(Items(threads, 0)), ret, m.tables.registers(), 0
+
+
+def _without_unique(threads: ArrayThreads) -> ArrayThreads:
+    """Threads that no item need be compared for: those of unique items have at most one. Where none could then be
+    completed, the first goes on alone. `Normal.reasons` says so."""
+    kept: list[tuple[ArrayShape, int]] = []
+    for shape, bit in threads:
+        single = array_shape(shape.prefix, shape.rest, shape.min_items, 1) if shape.unique else shape
+        if single is not None:
+            kept.append((single, bit))
+    return tuple(kept) if kept else threads[:1]
 
 
 @dataclass(frozen=True, slots=True)

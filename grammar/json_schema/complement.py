@@ -29,7 +29,6 @@ from grammar.json_schema.shapes import (
     StringShape,
 )
 
-
 _SYNTAX = re.compile(r"[\\^$.*+?()[\]{}|/]")
 
 
@@ -80,6 +79,8 @@ class Complement:
             case StringShape() | StringEnum():
                 return list(outside(shape, pointer))
             case ArrayShape():
+                if shape.unique:
+                    raise UnsupportedConstraint("negating uniqueItems is not enforced yet", pointer)
                 return [found for found in self._arrays(shape) if found is not None]
             case ObjectShape():
                 return [found for found in self._objects(shape, pointer) if found is not None]

@@ -123,6 +123,8 @@ def array_shape(
     min_items: int,
     max_items: int | None,
     contains: Iterable[Contains] = (),
+    unique: bool = False,
+    texts: tuple[KeyClass, ...] = (),
 ) -> ArrayShape | None:
     """The canonical shape; goals that are NEVER cut it. None when too few items are left."""
     goals = list(prefix)
@@ -145,7 +147,8 @@ def array_shape(
             goals.pop()
     if max_items is not None and max_items < min_items:
         return None
-    return ArrayShape(tuple(goals), rest, min_items, max_items, contains)
+    unique = unique and (max_items is None or max_items > 1)
+    return ArrayShape(tuple(goals), rest, min_items, max_items, contains, unique, texts if unique else ())
 
 
 def object_shape(
@@ -265,7 +268,9 @@ class Conjunction:
         length = max(len(a.prefix), len(b.prefix))
         prefix = [self._goals(_item_goal(a, i), _item_goal(b, i)) for i in range(length)]
         rest = None if a.rest is None or b.rest is None else self._goals(a.rest, b.rest)
-        return array_shape(prefix, rest, max(a.min_items, b.min_items), most, a.contains + b.contains)
+        return array_shape(
+            prefix, rest, max(a.min_items, b.min_items), most, a.contains + b.contains, a.unique or b.unique
+        )
 
     def member_goal(self, shape: ObjectShape, goals: Mapping[str, Goal], name: str) -> Goal:
         """What a property must satisfy; ``goals`` is ``dict(shape.properties)``."""

@@ -69,7 +69,6 @@ UNSUPPORTED: dict[str, tuple[int, Callable[[Any], bool]]] = {
     "$recursiveRef": (EVERY_TYPE, _never),
     "unevaluatedProperties": (OBJECT, _trivial),
     "contains": (ARRAY, _never),
-    "uniqueItems": (ARRAY, lambda value: value is False),
     "unevaluatedItems": (ARRAY, _trivial),
 }
 """Keywords that are not enforced: the types that they say something about, and which values assert nothing."""
@@ -196,8 +195,6 @@ class Reader:
         value = schema[keyword]
         if not types & relevant or neutral(value):
             return
-        if keyword == "uniqueItems" and schema.get("maxItems") in (0, 1):
-            return
         if keyword == "contains" and schema.get("minContains") == 0 and "maxContains" not in schema:
             return
         raise UnsupportedConstraint(f"the keyword {keyword!r} is not enforced yet", f"{place.pointer}/{keyword}")
@@ -245,7 +242,11 @@ class Reader:
                 rest = self._child(place, "additionalItems")
         elif "items" in schema:
             rest = self._child(place, "items")
-        return array_shape(prefix, rest, _count(place, schema, "minItems") or 0, _count(place, schema, "maxItems"))
+        unique = schema.get("uniqueItems", False)
+        if not isinstance(unique, bool):
+            _malformed(place, "uniqueItems", unique, "true or false")
+        least, most = _count(place, schema, "minItems") or 0, _count(place, schema, "maxItems")
+        return array_shape(prefix, rest, least, most, unique=unique)
 
     def _object(self, place: Location, schema: dict[str, Any]) -> Shape | None:
         names = _names(place, schema)

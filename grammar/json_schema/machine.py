@@ -27,11 +27,12 @@ from typing import Protocol, cast
 
 from grammar.constraint import JsonObject, JsonSchema
 from grammar.errors import ConstraintTooLarge, UnsupportedConstraint
+from grammar.json_schema.arrays import UniquePlan
 from grammar.json_schema.members import MembersPlan
 from grammar.json_schema.normal import Normal
 from grammar.json_schema.numbers import NumberAutomaton
 from grammar.json_schema.objects import ObjectPlan
-from grammar.json_schema.shapes import Goal, NumberEnum, NumberShape, ObjectShape, Shape
+from grammar.json_schema.shapes import ArrayShape, Goal, NumberEnum, NumberShape, ObjectShape, Shape
 from grammar.json_schema.strings import Strings
 from grammar.json_schema.value import Value
 from grammar.tables import END_ACCEPT, END_REJECT, ENDING, GOTO, PUSH, REDO, Edge, Tables
@@ -65,6 +66,7 @@ class JsonMachine:
         self._states: dict[Location, int] = {}
         self._locations: list[Location] = []
         self._plans: dict[tuple[ObjectShape, int], ObjectPlan] = {}
+        self._array_plans: dict[tuple[ArrayShape, int], UniquePlan] = {}
         self._members_plans: dict[ObjectShape, MembersPlan] = {}
         self._numbers: dict[tuple[NumberShape | NumberEnum, ...], NumberAutomaton] = {}
         self._verdicts: list[int] = [0]
@@ -147,6 +149,13 @@ class JsonMachine:
         plan = self._plans.get((shape, verdict))
         if plan is None:
             plan = self._plans[shape, verdict] = ObjectPlan(self, shape, verdict)
+        return plan
+
+    def array_plan(self, shape: ArrayShape, verdict: int) -> UniquePlan:
+        """The one plan of an array of unique strings."""
+        plan = self._array_plans.get((shape, verdict))
+        if plan is None:
+            plan = self._array_plans[shape, verdict] = UniquePlan(self, shape, verdict)
         return plan
 
     def members_plan(self, shape: ObjectShape) -> MembersPlan:

@@ -24,8 +24,17 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
-from grammar.json_schema.conjunction import ANY_OBJECT, ANY_SHAPES, ANY_STRING, TYPE_NAMES, Conjunction, array_shape, object_shape, union
 from grammar.json_schema.complement import Complement, outside
+from grammar.json_schema.conjunction import (
+    ANY_OBJECT,
+    ANY_SHAPES,
+    ANY_STRING,
+    TYPE_NAMES,
+    Conjunction,
+    array_shape,
+    object_shape,
+    union,
+)
 from grammar.json_schema.document import Document, Location
 from grammar.json_schema.keywords import Dependency, Reader
 from grammar.json_schema.numbers import LIMITS
@@ -159,12 +168,14 @@ class Normal:
         self.root: Goal = self.goal_at(self._document.root)
         if self.root not in self.productivity.proofs:
             raise self._unsatisfiable(self.root)
+        self._note_unique_alternatives()
 
     def _forget(self) -> None:
         """Begin anew, with the overlaps found so far. References between tables make this simpler than repairing them."""
         self._fuel = self._all_fuel
         self._overlaps_found = False
         self._proved = False
+        self._reader.reasons.clear()
         self._atoms: list[_Place] = []
         self._members: list[tuple[int, ...]] = [(), ()]
         """Atoms of each goal, ascending; ANY and NEVER, the first two, are told apart by their numbers."""
@@ -184,10 +195,25 @@ class Normal:
         self._final: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self._prepared_shapes: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self.productivity = Productivity(self._prepared, self._fits, self._enough)
+
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why the normal form admits less than the schema, each with its JSON pointer; () if it does not."""
         return tuple(self._reader.reasons)
+
+    def _note_unique_alternatives(self) -> None:
+        """Arrays of unique items are not told from other arrays item by item: say so where there are any."""
+        structured = (ArrayShape, ObjectShape)
+        goals = self.productivity.proofs
+        alternatives = any(
+            sum(isinstance(shape, structured) for shape in self._prepared(goal)) > 1
+            or any(isinstance(shape, ObjectShape) and shape.some for shape in self._prepared(goal))
+            for goal in goals
+        )
+        for goal in goals:
+            if alternatives and any(isinstance(shape, ArrayShape) and shape.unique for shape in self._prepared(goal)):
+                reason = "among alternatives, arrays of unique items may be limited to one item or to one alternative"
+                self._reader.reasons[f"{self._place(goal).pointer}: {reason}"] = None
 
     def shapes(self, goal: Goal) -> tuple[Shape, ...]:
         """The disjuncts of a goal, distinct and productive in all their parts; () only for a goal that nothing
@@ -308,6 +334,8 @@ class Normal:
             shapes = self._at_location(goal, place)
         elif isinstance(place, _Negated):
             shapes = self._complement(place)
+            if not shapes:
+                self._empty[goal] = (place.pointer, "everything satisfies what is negated")
         else:
             shapes = self._candidates([place.value], place)
         self._chain -= 1
@@ -349,7 +377,9 @@ class Normal:
         if clause.one_of is not None:
             if len(clause.one_of) > 1:
                 self._exclusive.append((place, clause.one_of))
-            shapes = self._narrow(goal, shapes, self._either(self._just_one(place, clause.one_of)), "no branch of oneOf")
+            shapes = self._narrow(
+                goal, shapes, self._either(self._just_one(place, clause.one_of)), "no branch of oneOf"
+            )
         return shapes
 
     def _complement(self, negated: _Negated) -> tuple[Shape, ...]:
@@ -364,15 +394,9 @@ class Normal:
 
     def _named(self, goal: Goal) -> tuple[Shape, ...]:
         """Everything, but objects only with names that satisfy a goal."""
-        classes: list[KeyClass] = []
-        pointer = self._place(goal).pointer if goal != NEVER else ""
-        for shape in self._raw(goal):
-            if isinstance(shape, StringShape | StringEnum):
-                cells: list[KeyClass] = [shape]
-                for other in classes:
-                    cells = [both for cell in cells for both in self._without(cell, other, pointer)]
-                classes += cells
-        named = object_shape({}, frozenset(), [(names, ANY) for names in classes])
+        strings = [shape for shape in self._raw(goal) if isinstance(shape, StringShape | StringEnum)]
+        classes = self._disjoint(strings, self._place(goal) if goal != NEVER else self._document.root)
+        named = object_shape({}, frozenset(), [(names, ANY) for names in classes or ()])
         assert named is not None, "an object may be empty"
         return (*(shape for shape in ANY_SHAPES if not isinstance(shape, ObjectShape)), named)
 
@@ -465,10 +489,12 @@ class Normal:
         if found is None:
             shapes: list[Shape] = []
             for shape in self._raw(goal):
-                if isinstance(shape, ArrayShape) and shape.contains:
-                    reason = "counting the items that satisfy a schema is not enforced yet"
-                    raise UnsupportedConstraint(reason, self._place(goal).pointer)
-                shapes += self._prepare(shape, goal) if isinstance(shape, ObjectShape) else [shape]
+                if isinstance(shape, ObjectShape):
+                    shapes += self._prepare(shape, goal)
+                elif isinstance(shape, ArrayShape):
+                    shapes += self._prepare_array(shape, goal)
+                else:
+                    shapes.append(shape)
             found = self._prepared_shapes[goal] = tuple(dict.fromkeys(shapes))
         return found
 
@@ -486,6 +512,39 @@ class Normal:
             if whole is not None:
                 found.append(whole)
         return found
+
+    def _prepare_array(self, shape: ArrayShape, goal: Goal) -> list[Shape]:
+        if shape.contains:
+            reason = "counting the items that satisfy a schema is not enforced yet"
+            raise UnsupportedConstraint(reason, self._place(goal).pointer)
+        if not shape.unique:
+            return [shape]
+        texts: list[KeyClass] | None = None
+        if not shape.prefix and shape.rest is not None:
+            texts = self._disjoint(self._raw(shape.rest), self._place(goal))
+        if texts is not None:
+            found = array_shape(
+                (), shape.rest if texts else None, shape.min_items, shape.max_items, (), True, tuple(texts)
+            )
+            return [] if found is None else [found]
+        place = self._place(goal)
+        if shape.min_items > 1:
+            raise UnsupportedConstraint("uniqueItems is enforced for strings only", place.pointer)
+        self._reader.reasons[f"{place.pointer}: arrays of unique items that are no strings have at most one"] = None
+        single = array_shape(shape.prefix, shape.rest, shape.min_items, 1)
+        return [] if single is None else [single]
+
+    def _disjoint(self, shapes: Iterable[Shape], place: _Place) -> list[KeyClass] | None:
+        """Disjoint classes that make up some string shapes; None if other shapes are among them."""
+        classes: list[KeyClass] = []
+        for shape in shapes:
+            if not isinstance(shape, StringShape | StringEnum):
+                return None
+            cells: list[KeyClass] = [shape]
+            for other in classes:
+                cells = [both for cell in cells for both in self._without(cell, other, place.pointer)]
+            classes += [cell for cell in cells if self.has_text(cell, place)]
+        return classes
 
     def _served(self, shape: ObjectShape, declared: dict[str, Goal], goal: Goal) -> list[_Served]:
         """The ways to have what ``some`` asks for: by a declared property, which becomes required, by one of few
@@ -578,7 +637,10 @@ class Normal:
         return self._fits(shape, goal) and all(need in proofs for need in needs(shape)) and self._enough(shape, proofs)
 
     def _enough(self, shape: Shape, proofs: Collection[Goal]) -> bool:
-        """Whether an object can have as many properties as it must."""
+        """Whether an object can have as many properties as it must, and an array as many different items."""
+        if isinstance(shape, ArrayShape) and shape.unique:
+            counts = [self._few(names, shape.min_items - 1) for names in shape.texts]
+            return None in counts or sum(len(texts) for texts in counts if texts is not None) >= shape.min_items
         if not isinstance(shape, ObjectShape) or not shape.min_properties:
             return True
         available = sum(goal in proofs for _, goal in shape.properties)
@@ -596,7 +658,7 @@ class Normal:
         if isinstance(shape, ArrayShape):
             prefix = [goal if goal in proofs else NEVER for goal in shape.prefix]
             rest = shape.rest if shape.rest in proofs else None
-            return array_shape(prefix, rest, shape.min_items, shape.max_items) or shape
+            return array_shape(prefix, rest, shape.min_items, shape.max_items, (), shape.unique, shape.texts) or shape
         complete = object_shape(
             {name: goal if goal in proofs else NEVER for name, goal in shape.properties}, shape.required,
             [(names, goal) for names, goal in shape.additional if goal in proofs], shape.forbidden,

@@ -20,27 +20,33 @@ is enough. The others are tracked in the static state, by `alternatives.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from grammar.json_schema.conjunction import ANY_STRING
 from grammar.json_schema.shapes import Goal, ObjectShape
-from grammar.json_schema.strings import UNLIMITED, together
+from grammar.json_schema.strings import QUOTE, UNLIMITED, ClassThreads, together
 from grammar.literals import LiteralTrie, Node
 from grammar.tables import (
-    ADDED, CLOSE, DECLARED, END_REJECT, FEWKEY, GOTO, KEY, MAYFEW, MAYKEY, NONE, PUSH, XKEY, Edge,
+    ADDED,
+    CLOSE,
+    DECLARED,
+    END_REJECT,
+    FEWKEY,
+    GOTO,
+    KEY,
+    MAYFEW,
+    MAYKEY,
+    NONE,
+    PUSH,
+    XKEY,
+    Edge,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from grammar.json_schema.machine import Edges, JsonMachine
-
-QUOTE = ord('"')
-
-
-ClassThreads = tuple[tuple[int, Hashable], ...]
-"""(index of a class, state of its automaton)"""
 
 
 class ObjectPlan:

@@ -102,7 +102,8 @@ class ArrayShape:
     limit.
 
     ``max_items`` is never None when ``rest`` is, and exceeds ``len(prefix)`` only when ``rest`` is not None.
-    ``contains``: of how many items what must hold.
+    ``contains``: of how many items what must hold. ``unique``: no two items are equal; in a productive shape ``texts``
+    are then disjoint classes, and the items are strings of them.
     """
 
     prefix: tuple[Goal, ...]
@@ -110,6 +111,8 @@ class ArrayShape:
     min_items: int = 0
     max_items: int | None = None
     contains: tuple[Contains, ...] = ()
+    unique: bool = False
+    texts: tuple[KeyClass, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ QUOTE = ord('"')
 UNLIMITED = 2**31 - 1
 """A count of strings that no document can use up."""
 
+ClassThreads = tuple[tuple[int, Hashable], ...]
+"""(index of a class of strings, state of its automaton)"""
+
 Strings_ = tuple[tuple[StringShape | StringEnum, int], ...]
 """(shape, bit of its verdict; 0 where nobody asks)"""
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, TypeVar
 from grammar.json_schema.alternatives import open_arrays, open_objects
 from grammar.json_schema.numerals import number_edges
 from grammar.json_schema.shapes import (
-    ArrayShape, BoolShape, NullShape, NumberEnum, NumberShape, ObjectShape, Shape, StringEnum, StringShape,
+    ArrayShape,
+    BoolShape,
+    NullShape,
+    NumberEnum,
+    NumberShape,
+    ObjectShape,
+    Shape,
+    StringEnum,
+    StringShape,
 )  # fmt: skip
 from grammar.json_schema.strings import string_edges
 from grammar.tables import END_REJECT, GOTO, Edge

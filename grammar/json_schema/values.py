@@ -135,6 +135,8 @@ def _array_satisfies(normal: Shapes, shape: ArrayShape, items: list[Any], depth:
         goal = shape.prefix[i] if i < len(shape.prefix) else shape.rest
         if goal is None or not accepts(normal, goal, item, depth):
             return False
+    if shape.unique and len({canonical(item) for item in items}) < len(items):
+        return False
     for asked in shape.contains:
         count = sum(accepts(normal, asked.goal, item, depth) for item in items[asked.skip :])
         if count < asked.least or (asked.most is not None and count > asked.most):

@@ -98,7 +98,7 @@ class Interpreter:
             if top.hi == 0:
                 return None
             counted = replace(top, hi=top.hi - 1 if top.hi > 0 else top.hi, lo=max(top.lo - 1, 0))
-            may_add = op in (t.XKEY, t.MAYKEY, t.ADDED) and not top.ext & self._set(c)
+            may_add = op in (t.XKEY, t.MAYKEY, t.ADDED, t.FEWKEY, t.MAYFEW) and not top.ext & self._set(c)
             declared = any(a <= key < b for key in top.ext)
             if op == t.COUNT:
                 return target, (*below, counted)

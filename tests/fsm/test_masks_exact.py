@@ -159,6 +159,38 @@ def test_masks_of_names_in_classes(schema: Any, order: str, cuts: list[tuple[int
     _compare(schema, order, cuts)
 
 
+@settings(max_examples=40, deadline=None, phases=PHASES)
+@given(
+    schema=arrays(STRINGS | st.just({"anyOf": [{"pattern": "^a?b?$", "type": "string"}, {"enum": ["a", "bb"]}]})),
+    cuts=CUTS,
+)
+def test_masks_of_unique_strings(schema: Any, cuts: list[tuple[int, int, int]]) -> None:
+    _compare({**schema, "uniqueItems": True}, "any", cuts)
+
+
+LOGIC = st.sampled_from(
+    [
+        {"not": {"required": ["a"]}},
+        {"not": {"properties": {"a": {"const": 1}}}},
+        {"not": {"additionalProperties": {"const": 1}}},
+        {"not": {"maxProperties": 1}},
+        {"not": {"propertyNames": {"pattern": "^a"}}},
+        {"if": {"properties": {"a": {"const": 1}}, "required": ["a"]}, "then": {"required": ["b"]}},
+        {"if": {"required": ["b"]}, "then": {"properties": {"a": {"const": "a"}}}, "else": {"minProperties": 1}},
+        {"dependentRequired": {"a": ["b"], "ab": ["a"]}},
+        {"dependentSchemas": {"b": {"properties": {"a": {"type": "null"}}}}},
+        {"oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        {"oneOf": [{"maxProperties": 1}, {"required": ["ab"]}, {"patternProperties": {"^a": {"const": 1}}}]},
+    ]
+)
+
+
+@settings(max_examples=80, deadline=None, phases=PHASES)
+@given(schema=classed(), logic=st.lists(LOGIC, min_size=1, max_size=2), cuts=CUTS)
+def test_masks_of_logic(schema: Any, logic: list[Any], cuts: list[tuple[int, int, int]]) -> None:
+    _compare({**schema, "allOf": logic}, "any", cuts)
+
+
 @settings(max_examples=30, deadline=None, phases=PHASES)
 @given(branches=st.lists(classed(), min_size=2, max_size=2), cuts=CUTS)
 def test_masks_of_unions_of_classes(branches: list[Any], cuts: list[tuple[int, int, int]]) -> None:

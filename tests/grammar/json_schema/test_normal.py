@@ -94,8 +94,9 @@ def test_verdicts_equal_those_of_jsonschema(schema: Any, instances: list[Any]) -
 def valid(oracle: Any, instance: Any) -> bool:
     try:
         return oracle.is_valid(instance)
-    except RecursionError:  # a reference that loops in a branch that is never needed
-        assume(False)
+    except BaseException as error:  # a reference that loops in a branch that is never needed
+        if isinstance(error, RecursionError) or type(error).__name__ == "PanicException":
+            assume(False)
         raise
 
 
@@ -246,7 +247,6 @@ def test_what_is_malformed_is_refused_with_its_place(schema: Any, pointer: str) 
     ("keyword", "value", "neutral"),
     [
         ("contains", {"type": "null"}, None),
-        ("uniqueItems", True, False),
         ("unevaluatedProperties", False, True),
         ("unevaluatedItems", False, {}),
         ("$dynamicRef", "#a", None),

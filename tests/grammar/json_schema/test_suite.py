@@ -52,7 +52,8 @@ def test_suite(draft: str) -> None:
 
 
 def judge(draft: str, group: dict[str, Any], remotes: dict[str, Any], wrong: list[str]) -> str:
-    """How the group fares; every verdict that is not the suite's is added to ``wrong``."""
+    """How the group fares; every verdict that is not the suite's is added to ``wrong``, unless a valid value is left out
+    for a reason that the form gives."""
     schema, tests, name = group["schema"], group["tests"], f"{group['file']}: {group['group']}"
     if isinstance(schema, dict) and "$schema" not in schema:
         schema = {"$schema": SCHEMAS[draft], **schema}
@@ -69,7 +70,11 @@ def judge(draft: str, group: dict[str, Any], remotes: dict[str, Any], wrong: lis
     except ConstraintError as error:
         wrong.append(f"{name}: {error}")
         return "malformed"
+    narrowed = False
     for test in tests:
-        if accepts(form, form.root, test["data"]) != test["valid"]:
+        verdict = accepts(form, form.root, test["data"])
+        if test["valid"] and not verdict and form.reasons:
+            narrowed = True
+        elif verdict != test["valid"]:
             wrong.append(f"{name}: {test['description']} should be {test['valid']}")
-    return "right"
+    return "narrowed" if narrowed else "right"
