@@ -177,7 +177,7 @@ def object_shape(
                 classes = ()
     if not classes:
         banned.clear()
-        if len(declared) < min_properties or some:
+        if len(declared) < min_properties or (some and not declared):
             return None
         if len(declared) == min_properties:
             required = frozenset(name for name, _ in declared)

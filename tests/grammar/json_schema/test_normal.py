@@ -297,6 +297,28 @@ def test_one_of_is_taken_where_branches_exclude_each_other() -> None:
     assert overlapping == (NumberShape(not_multiple_of=(Fraction(1),)), StringShape())
 
 
+@pytest.mark.parametrize(
+    ("schema", "valid", "invalid"),
+    [
+        ({"oneOf": [{"properties": {"a": {"type": "null"}}, "additionalProperties": False},
+                    {"properties": {"b": {"type": "null"}}, "additionalProperties": False}], "type": "object"},
+         [{"a": None}, {"b": None}], [{}, {"a": 1}, {"a": None, "b": None}]),
+        ({"allOf": [{"enum": [{"a1b": None}, {}]}, {"not": {"patternProperties": {"[0-9]": {"type": "boolean"}}}}]},
+         [{"a1b": None}], [{}]),
+        ({"not": {"minProperties": 1}}, [{}, 1], [{"a": 1}]),
+        ({"not": {"not": {"type": "integer"}}}, [1], [1.5, "a"]),
+        ({"not": {"type": ["integer", "object"]}}, [1.5, "a"], [1, {}]),
+        ({"not": {"enum": [1, "a", None]}}, [2, "b", False, []], [1, "a", None]),
+        ({"if": {"type": "array", "minItems": 1}, "then": {"items": {"type": "null"}}, "else": {"maxLength": 1}},
+         [[None], [], 3, "a"], [[1], "aa"]),
+    ],
+)  # fmt: skip
+def test_logic(schema: Any, valid: list[Any], invalid: list[Any]) -> None:
+    form = normal(schema, string_productive=has_example)
+    for value, expected in [*((v, True) for v in valid), *((v, False) for v in invalid)]:
+        assert accepts(form, form.root, value) is expected, value
+
+
 def test_alternatives_that_multiply_are_bounded() -> None:
     factor = {"anyOf": [{"properties": {name: {"type": "null"}}} for name in "abcdef"]}
     many = [{"anyOf": [{"properties": {f"{name}{i}": {"type": "null"}}} for name in "abcdef"]} for i in range(9)]
