@@ -19,7 +19,9 @@ from fsm.cells import heap_at, intern
 from fsm.layout import (
     CAP_CE,
     CE,
+    COUNTED_SEEN,
     CR,
+    ED,
     EXT,
     HI,
     KEY_CONFIG,
@@ -32,8 +34,12 @@ from fsm.layout import (
     RET,
     SATURATE,
     SEEN_KEYS,
+    ST,
 )  # fmt: skip
 from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, step
+from grammar.tables import ADDED, XKEY
+
+QUOTE = 0x22
 
 
 @njit
@@ -42,8 +48,65 @@ def _saturated(counter, limit):
 
 
 @njit
-def _row_key(H, state, top, levels, insert):
-    """The KEY_CONFIG cell of (state, the ``levels`` topmost frames); -1 when absent (or no room)."""
+def _has_token(byte, skip, reverse, n):
+    """Whether a trie goes on with these ``n`` bytes (in reverse) and a quote."""
+    lo, hi = 0, len(byte)
+    for i in range(n, -1, -1):
+        wanted = reverse[i - 1] if i > 0 else np.uint8(QUOTE)
+        node = lo
+        while node < hi and byte[node] < wanted:
+            node = skip[node]
+        if node >= hi or byte[node] != wanted:
+            return False
+        lo, hi = node + 1, skip[node]
+    return True
+
+
+@njit
+def _in_key(H, state):
+    """Whether the state is inside a key whose text counts."""
+    s = H[ST] + 3 * state
+    for e in range(H[s + 1]):
+        op = H[H[ED] + 8 * (H[s] + e) + 2]
+        if op == XKEY or op == ADDED:
+            return True
+    return False
+
+
+@njit
+def _may_repeat(H, frame, begun, byte, skip, quoted_byte, quoted_skip):
+    """Whether a single token could spell a key of this object a second time: end the key that is ``begun`` as one seen
+    before, or hold a seen key whole. Where none can, masks know nothing of the keys seen or of the text begun."""
+    reverse = np.empty(MAX_TOKEN_BYTES, np.uint8)
+    f = H[CE] + 8 * frame
+    text = H[f + KEY_TEXT]
+    seen = H[f + SEEN_KEYS]
+    while seen != NIL:
+        s = H[CE] + 8 * seen
+        key = H[s + 1]
+        n = 0
+        while key != NIL and key != text and n < MAX_TOKEN_BYTES:
+            k = H[CE] + 8 * key
+            reverse[n] = H[k + 2]
+            n += 1
+            key = H[k + 1]
+        if begun and key == text and _has_token(byte, skip, reverse, n):
+            return True
+        while key != NIL and n < MAX_TOKEN_BYTES:
+            k = H[CE] + 8 * key
+            reverse[n] = H[k + 2]
+            n += 1
+            key = H[k + 1]
+        if key == NIL and _has_token(quoted_byte, quoted_skip, reverse, n):
+            return True
+        seen = H[s + 2]
+    return False
+
+
+@njit
+def _row_key(H, state, top, levels, shared, byte, skip, quoted_byte, quoted_skip, insert):
+    """The KEY_CONFIG cell of (state, the ``levels`` topmost frames); -1 when absent (or no room). ``shared``: leave out
+    the keys seen where they cannot matter; right for walks that did not count them (`COUNTED_SEEN`)."""
     chain = np.empty(64, np.int32)
     n = 0
     while n < levels and top != NIL:
@@ -54,19 +117,27 @@ def _row_key(H, state, top, levels, insert):
     limit = H[SATURATE]
     for i in range(n - 1, -1, -1):
         f = H[CE] + 8 * chain[i]
-        below = intern(
-            H, KEY_FRAME, H[f + RET], _saturated(H[f + HI], limit), min(H[f + LO], limit), H[f + EXT], H[f + SEEN_KEYS],
-            H[f + KEY_TEXT], below, insert,
-        )  # fmt: skip
+        seen, text = H[f + SEEN_KEYS], H[f + KEY_TEXT]
+        begun = i == 0 and _in_key(H, state)
+        if shared and (seen != NIL or text != NIL):
+            if not _may_repeat(H, chain[i], begun, byte, skip, quoted_byte, quoted_skip):
+                seen, text = np.int32(NIL), np.int32(NIL)
+        hi, lo = _saturated(H[f + HI], limit), min(H[f + LO], limit)
+        below = intern(H, KEY_FRAME, H[f + RET], hi, lo, H[f + EXT], seen, text, below, insert)
         if below < 0:
             return np.int32(-1)
-    return intern(H, KEY_CONFIG, state, below, levels, 0, 0, 0, 0, insert)
+    return intern(H, KEY_CONFIG, state, below, levels, 1 if shared else 0, 0, 0, 0, insert)
 
 
-@njit("void(int64[:,::1], int32[::1], int32[::1], int32[::1], uint8[::1])", nogil=True, cache=True)
-def lookup(desc, programs, states, out, status):
+@njit(
+    "void(int64[:,::1], int32[::1], int32[::1], uint8[::1], int32[::1], uint8[::1], int32[::1], int32[::1],"
+    " uint8[::1])",
+    nogil=True, cache=True,
+)  # fmt: skip
+def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, out, status):
     """out[i] = row of states[i] if known (status OK), by configuration or by the frames its state is known to consult;
-    else COLD."""
+    else COLD. ``byte``, ``skip``: the trie of all tokens; ``quoted_*``: that of `runtime.quoted_texts`.
+    """
     for i in range(len(programs)):
         status[i] = OK
         if programs[i] == 0:
@@ -79,19 +150,25 @@ def lookup(desc, programs, states, out, status):
             c = H[CE] + 8 * config
             hint = intern(H, KEY_CONFIG, H[c + 1], -1, -1, 0, 0, 0, 0, False)
             if hint >= 0:
-                key = _row_key(H, H[c + 1], H[c + 2], H[H[CR] + hint], False)
-                if key >= 0:
-                    row = H[H[CR] + key]
-                    H[H[CR] + config] = row
+                levels = H[H[CR] + hint]
+                for shared in (True, False):
+                    key = _row_key(H, H[c + 1], H[c + 2], levels, shared, byte, skip, quoted_byte, quoted_skip, False)
+                    if key >= 0 and H[H[CR] + key] >= 0:
+                        row = H[H[CR] + key]
+                        H[H[CR] + config] = row
+                        break
         out[i] = row
         if row < 0:
             status[i] = COLD
 
 
-@njit("int32(int32[::1], int32, int32, int32)", nogil=True, cache=True)
-def remember(H, config, levels, row):
-    """Record that ``config`` has ``row``, found by consulting ``levels`` frames. FULL when there is no room, else
-    OK."""
+@njit(
+    "int32(int32[::1], int32, int32, boolean, int32, uint8[::1], int32[::1], uint8[::1], int32[::1])",
+    nogil=True, cache=True,
+)  # fmt: skip
+def remember(H, config, levels, shared, row, byte, skip, quoted_byte, quoted_skip):
+    """Record that ``config`` has ``row``, found by consulting ``levels`` frames; ``shared`` as in `_row_key`. FULL when
+    there is no room, else OK."""
     c = H[CE] + 8 * config
     state = H[c + 1]
     if levels <= 64:
@@ -99,7 +176,7 @@ def remember(H, config, levels, row):
         if hint < 0:
             return FULL
         H[H[CR] + hint] = max(H[H[CR] + hint], levels)
-        key = _row_key(H, state, H[c + 2], H[H[CR] + hint], True)
+        key = _row_key(H, state, H[c + 2], H[H[CR] + hint], shared, byte, skip, quoted_byte, quoted_skip, True)
         if key < 0:
             return FULL
         H[H[CR] + key] = row
@@ -134,6 +211,7 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
     visited = 0
     n = len(byte)
     i = 0
+    H[COUNTED_SEEN] = 0
     while i < n:
         d = np.int32(depth[i])
         b = byte[i]
@@ -169,6 +247,7 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
     info[0] = max(0, height - minh + 1)
     info[1] = misses
     info[2] = visited
+    info[3] = H[COUNTED_SEEN]
     return MISS if misses else OK
 
 

@@ -19,6 +19,7 @@ from fsm import masks, steps
 from fsm.image import Image
 from fsm.rows import RowPool
 from fsm.tokens import TokenTable
+from fsm.trie import TokenTrie
 from grammar.tables import Delta
 
 Miss = tuple[int, int]
@@ -51,6 +52,8 @@ class Runtime:
         self.pool = pool or RowPool(table.vocab_size)
         self.figures = Figures()
         self._trie = table.trie
+        quoted = quoted_texts(table)
+        self._keys = (self._trie.byte, self._trie.skip, quoted.byte, quoted.skip)
         self._slots: list[_Slot | None] = [None]
         self._free: list[int] = []
         self._wanting: set[int] = set()
@@ -140,7 +143,7 @@ class Runtime:
         self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.int32], status: NDArray[np.uint8]
     ) -> None:
         """out[i] = row of the tokens allowed in states[i]; status OK or MISS."""
-        masks.lookup(self._desc, programs, states, out, status)
+        masks.lookup(self._desc, programs, states, *self._keys, out, status)
         cold = np.flatnonzero(status == steps.COLD)
         self.figures.warm += len(programs) - len(cold)
         for i in cold:
@@ -218,8 +221,8 @@ class Runtime:
             self._mask[self._eos >> 5] |= np.left_shift(np.uint32(1), (self._eos & 31).astype(np.uint32))
         self.figures.cold += 1
         row = self.pool.intern(self._mask)
-        levels = max(levels, int(self._info[0]))
-        while masks.remember(self._slot(program).image.heap, state, levels, row) == steps.FULL:
+        levels, shared = max(levels, int(self._info[0])), not self._info[3]
+        while masks.remember(self._slot(program).image.heap, state, levels, shared, row, *self._keys) == steps.FULL:
             self._make_room(program)
         return row
 
@@ -260,3 +263,16 @@ class Runtime:
     def _note_misses(self, program: int, n: int) -> None:
         for i in range(n):
             self._note_miss(program, self._missing[i])
+
+
+def quoted_texts(table: TokenTable) -> TokenTrie:
+    """What single tokens hold between two quotes, the closing one included: the keys that a token can spell whole."""
+    texts: set[bytes] = set()
+    for i in np.flatnonzero(np.diff(table.offset) >= 2).tolist():
+        token = table.bytes_of(i) or b""
+        if token.count(b'"') >= 2:
+            quotes = [place for place, byte in enumerate(token) if byte == 0x22]
+            texts |= {token[start + 1 : stop + 1] for n, start in enumerate(quotes) for stop in quotes[n + 1 :]}
+    pieces = sorted(texts)
+    offset = np.cumsum([0, *map(len, pieces)]).astype(np.int32)
+    return TokenTrie(np.frombuffer(b"".join(pieces), np.uint8).copy(), offset)

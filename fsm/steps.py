@@ -23,6 +23,7 @@ from fsm.layout import (
     CAP_RT,
     CE,
     CONFIG,
+    COUNTED_SEEN,
     ED,
     EXT,
     HEIGHT,
@@ -205,6 +206,8 @@ def step(H, state, top, sp, byte, minh, mode, path, depth, base_at):
                 return REFUSED, state, top, sp, minh
             return OK, target, top, sp, minh
         c = H[e + 6]
+        if op == MAYFEW or op == FEWKEY:
+            H[COUNTED_SEEN] = 1  # the keys seen decide about more than repetition: masks must not forget them
         if op == MAYFEW:
             if not meet(H, ext, a) and (meet(H, ext, c) or _seen_below(H, H[f + SEEN_KEYS], NIL) >= b):
                 return REFUSED, state, top, sp, minh
