@@ -198,9 +198,9 @@ class NameQuote:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Inside a key. ``names``: every name that some thread knows, spelled and sorted, with ``texts`` unspelled; ``node``
-    of their trie, None where the text has left them. ``live``: the names that some thread has declared and that may come
-    now. ``classes``: the classes of additional keys that the text may still be of."""
+    """Inside a key. ``names``: every name that some thread knows, spelled and sorted, with ``texts`` unspelled;
+    ``node`` of their trie, None where the text has left them. ``live``: the names that some thread has declared and
+    that may come now. ``classes``: the classes of additional keys that the text may still be of."""
 
     threads: ObjectThreads
     names: tuple[bytes, ...]

@@ -93,7 +93,7 @@ class After:
         close = CloseArray(self.verdict)
         edges = close.edges(m)[0] + m.before_close(close, NONE)
         shape, position = self.shape, self.position + 1
-        # Behind the prefix the position tells nothing that the registers do not; the static bound must not cut it either.
+        # Behind the prefix the position tells nothing that the registers do not; no static bound may cut it either.
         goal = shape.prefix[position] if position < len(shape.prefix) else shape.rest
         if goal is not None:
             after = m.flexible(After(shape, self.verdict, min(position, len(shape.prefix))))
@@ -120,7 +120,7 @@ class UniquePlan:
         return tuple((i, automaton.start) for i, automaton in enumerate(self.automata))
 
     def towards(self, first: int, last: int, target: int, threads: ClassThreads, ops: tuple[int, int]) -> Edge:
-        """The edge on bytes after which a string of the classes' threads must follow, in one of two guarded forms: where
+        """The edge on bytes after which a string of the classes' threads must follow. ``ops``: how it is guarded where
         there is no end of strings, and where there are few."""
         count = 0
         for i, state in threads:

@@ -4,8 +4,8 @@
     key     the one canonical spelling of each text: UTF-8, and an escape only where JSON requires one
 
 Both are byte automata over the inside of a string; the closing quote is not theirs. UTF-8 follows RFC 3629 §4, so
-overlong forms and surrogates are refused byte by byte. A vocabulary that cannot spell some byte loses the characters that
-need it: transitions that lead nowhere are cut here, once.
+overlong forms and surrogates are refused byte by byte. A vocabulary that cannot spell some byte loses the characters
+that need it: transitions that lead nowhere are cut here, once.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ _SHORT = {0x08: b"\\b", 0x09: b"\\t", 0x0A: b"\\n", 0x0C: b"\\f", 0x0D: b"\\r", 
 
 
 def spell(text: str, spellable: Sequence[bool]) -> bytes:
-    """The canonical spelling of a text inside a JSON string; characters that the vocabulary cannot spell in UTF-8 are escaped."""
+    """The canonical spelling of a text inside a JSON string; characters that the vocabulary cannot spell in UTF-8 are
+    escaped."""
     out = bytearray()
     for char in text:
         code = ord(char)

@@ -1,7 +1,7 @@
 """The byte machine of a JSON Schema: the normal form of `normal.py`, read as a deterministic pushdown automaton.
 
-Each static state is a *location* of the text together with the alternatives that are still alive there: a small immutable object that
-can say its edges. The files, in reading order:
+Each static state is a *location* of the text together with the alternatives that are still alive there: a small
+immutable object that can say its edges. The files, in reading order:
 
     machine.py        the machine: interning of locations, whitespace
     value.py          the start of a value, and JSON's three words
@@ -12,11 +12,11 @@ can say its edges. The files, in reading order:
     members.py        one object shape where registers cannot tell what must still come
     alternatives.py   several array or object shapes alive at once, tracked in the state until the text tells them apart
 
-A value whose alternatives matter to its parent returns a verdict: the set of alternatives it satisfied, as an interned bit mask.
-Verdict 0 means that the parent does not care.
+A value whose alternatives matter to its parent returns a verdict: the set of alternatives it satisfied, as an interned
+bit mask. Verdict 0 means that the parent does not care.
 
-What JSON may be spelled as is decided here too: whitespace by the option, strings and keys in UTF-8 (keys and patterned or enumerated strings in
-one canonical spelling each, unconstrained strings in all of RFC 8259 except lone surrogates).
+What JSON may be spelled as is decided here too: whitespace by the option, strings and keys in UTF-8 (keys and patterned
+or enumerated strings in one canonical spelling each, unconstrained strings in all of RFC 8259 except lone surrogates).
 """
 
 from __future__ import annotations

@@ -17,35 +17,33 @@ that say oneOf need no negation, and those that do pay for the branches that ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any, cast
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
-from grammar.json_schema.complement import Complement, outside
+from grammar.json_schema.complement import Complement
 from grammar.json_schema.conjunction import (
     ANY_OBJECT,
     ANY_SHAPES,
-    ANY_STRING,
     TYPE_NAMES,
     Conjunction,
-    array_shape,
     object_shape,
     union,
 )
 from grammar.json_schema.document import Document, Location
 from grammar.json_schema.keywords import Dependency, Reader
 from grammar.json_schema.numbers import LIMITS
-from grammar.json_schema.productivity import Productivity, needs, parts
+from grammar.json_schema.preparation import MAX_DISJUNCTS, Few, Place, Preparation, few_texts
+from grammar.json_schema.productivity import Productivity, needs
 from grammar.json_schema.shapes import (
     ANY,
     NEVER,
     ArrayShape,
     BoolShape,
     Goal,
-    KeyClass,
     NullShape,
     NumberEnum,
     ObjectShape,
@@ -53,16 +51,10 @@ from grammar.json_schema.shapes import (
     StringEnum,
     StringShape,
 )
-from grammar.json_schema.values import Matches, canonical, exact, is_number, string_satisfies
+from grammar.json_schema.values import Matches, canonical, exact, is_number
 
-MAX_DISJUNCTS = 4096
-"""Of one goal."""
 MAX_CHAIN = 128
 """Of `$ref`, `allOf`, `anyOf` and `oneOf` that apply to one and the same value."""
-FEW_NAMES = 64
-"""A class of so many names is spread out where one of them must break a rule."""
-MAX_PENDING = 4
-"""Properties of one object that must break rules, whatever their names."""
 DEFAULT_FUEL = 200_000
 """Shapes read and conjoined, about a microsecond each."""
 
@@ -91,31 +83,8 @@ def lengths_allow(shape: StringShape) -> bool:
     return shape.max_length is None or shape.min_length <= shape.max_length
 
 
-Few = Callable[[KeyClass, int], "Sequence[str] | None"]
-"""(class, n) → its strings if there are at most n, else None."""
-
-
-def few_texts(names: KeyClass, most: int) -> Sequence[str] | None:
-    """The strings of a class without a regex engine: right for classes without patterns."""
-    if isinstance(names, StringEnum):
-        return names.values if len(names.values) <= most else None
-    return ("",) if names.max_length == 0 and most else None
-
-
 def _no_matcher(pattern: str, text: str) -> bool:
     raise UnsupportedConstraint(f"whether {text!r} matches the pattern {pattern!r} needs a regex engine")
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    """One way to have what an object's ``some`` asks for."""
-
-    declared: dict[str, Goal]
-    required: frozenset[str]
-    pending: tuple[tuple[KeyClass, Goal], ...]
-
-    def declaring(self, name: str, goal: Goal) -> _Served:
-        return _Served({**self.declared, name: goal}, self.required | {name}, self.pending)
 
 
 class Normal:
@@ -151,7 +120,7 @@ class Normal:
             raise ConstraintError(f"formats must be 'assert' or 'annotate', not {formats!r}")
         self.matches = matches
         self._string_productive = string_productive
-        self._few = few
+        self._preparation = Preparation(self, Conjunction(self.conjoin, matches), few)
         self._all_fuel = fuel
         self._document = Document(schema, registry)
         self._reader = Reader(self._document, self, formats)
@@ -171,7 +140,7 @@ class Normal:
         self._note_unique_alternatives()
 
     def _forget(self) -> None:
-        """Begin anew, with the overlaps found so far. References between tables make this simpler than repairing them."""
+        """Begin anew with the overlaps found so far: simpler than to repair tables that refer to one another."""
         self._fuel = self._all_fuel
         self._overlaps_found = False
         self._proved = False
@@ -194,26 +163,33 @@ class Normal:
         self._exclusive: list[tuple[Location, list[Goal]]] = []
         self._final: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self._prepared_shapes: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
-        self.productivity = Productivity(self._prepared, self._fits, self._enough)
+        self.productivity = Productivity(self._prepared, self._fits, self._preparation.enough)
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why the normal form admits less than the schema, each with its JSON pointer; () if it does not."""
         return tuple(self._reader.reasons)
 
+    def narrow(self, reason: str) -> None:
+        """Note that valid values are left out."""
+        self._reader.reasons[reason] = None
+
+    def name_order(self, name: str) -> int:
+        """Where a required name stands among those that are declared nowhere."""
+        return self._reader.required_order[name]
+
     def _note_unique_alternatives(self) -> None:
         """Arrays of unique items are not told from other arrays item by item: say so where there are any."""
-        structured = (ArrayShape, ObjectShape)
         goals = self.productivity.proofs
         alternatives = any(
-            sum(isinstance(shape, structured) for shape in self._prepared(goal)) > 1
-            or any(isinstance(shape, ObjectShape) and shape.some for shape in self._prepared(goal))
+            sum(isinstance(shape, kind) for shape in self._prepared(goal)) > 1
             for goal in goals
-        )
+            for kind in (ArrayShape, ObjectShape)
+        ) or any(isinstance(shape, ObjectShape) and shape.some for goal in goals for shape in self._prepared(goal))
         for goal in goals:
             if alternatives and any(isinstance(shape, ArrayShape) and shape.unique for shape in self._prepared(goal)):
                 reason = "among alternatives, arrays of unique items may be limited to one item or to one alternative"
-                self._reader.reasons[f"{self._place(goal).pointer}: {reason}"] = None
+                self.narrow(f"{self._place(goal).pointer}: {reason}")
 
     def shapes(self, goal: Goal) -> tuple[Shape, ...]:
         """The disjuncts of a goal, distinct and productive in all their parts; () only for a goal that nothing
@@ -221,7 +197,11 @@ class Normal:
         found = self._final.get(goal)
         if found is None:
             self._prove(goal)
-            shapes = [self._complete(shape) for shape in self._prepared(goal) if self._productive(shape, goal)]
+            shapes = [
+                self._preparation.complete(shape, self.productivity.proofs)
+                for shape in self._prepared(goal)
+                if self._productive(shape, goal)
+            ]
             found = self._final[goal] = union(shapes)
         return found
 
@@ -312,7 +292,7 @@ class Normal:
 
     # --- raw shapes --------------------------------------------------------------------------------------------------
 
-    def _raw(self, goal: Goal) -> tuple[Shape, ...]:
+    def raw(self, goal: Goal) -> tuple[Shape, ...]:
         """Disjuncts before anything is known about their parts."""
         found = self._raw_shapes.get(goal)
         if found is not None:
@@ -327,7 +307,7 @@ class Normal:
         *first, last = self._members[goal]
         if first:
             left, right = self._intern(tuple(first)), self._intern((last,))
-            shapes = self._product(self._raw(left), self._raw(right), place)
+            shapes = self._product(self.raw(left), self.raw(right), place)
             if not shapes:
                 self._empty[goal] = self._blame(left, right)
         elif isinstance(place, Location):
@@ -344,14 +324,14 @@ class Normal:
 
     def _blame(self, left: Goal, right: Goal) -> tuple[str, str]:
         for goal in (left, right):
-            if not self._raw(goal):
+            if not self.raw(goal):
                 return self._empty[goal]
         other = self._place(left).pointer or "/"
         return self._place(right).pointer, f"nothing that `{other}` allows satisfies it"
 
     def _at_location(self, goal: Goal, place: Location) -> tuple[Shape, ...]:
         clause = self._reader.clause(place)
-        self._spend(1 + len(place.schema), place)
+        self.spend(1 + len(place.schema), place)
         shapes = tuple(shape for shape in clause.shapes if self.has_text(shape, place, "/pattern"))
         if not shapes:
             why = (
@@ -363,11 +343,11 @@ class Normal:
         for values in clause.values:
             shapes = self._narrow(goal, shapes, self._candidates(values, place), "none of the values of enum or const")
         for part in clause.all_of:
-            shapes = self._narrow(goal, shapes, self._raw(part), "nothing that $ref or allOf allows")
+            shapes = self._narrow(goal, shapes, self.raw(part), "nothing that $ref or allOf allows")
         for branches in clause.any_of:
             shapes = self._narrow(goal, shapes, self._either(branches), "no branch of anyOf")
         for part in clause.none_of:
-            shapes = self._narrow(goal, shapes, self._raw(self.negate(part)), "nothing that `not` leaves")
+            shapes = self._narrow(goal, shapes, self.raw(self.negate(part)), "nothing that `not` leaves")
         if clause.condition is not None:
             when, then, otherwise = clause.condition
             sides = (self.conjoin(when, then), self.conjoin(self.negate(when), otherwise))
@@ -385,7 +365,7 @@ class Normal:
     def _complement(self, negated: _Negated) -> tuple[Shape, ...]:
         """A type at a time: what every shape of the type leaves out."""
         rest = ANY_SHAPES
-        for shape in self._raw(negated.goal):
+        for shape in self.raw(negated.goal):
             kind = TYPE_NAMES[type(shape)]
             left_out = self._complements.of(shape, negated.pointer)
             others = tuple(other for other in ANY_SHAPES if TYPE_NAMES[type(other)] != kind)
@@ -394,18 +374,11 @@ class Normal:
 
     def _named(self, goal: Goal) -> tuple[Shape, ...]:
         """Everything, but objects only with names that satisfy a goal."""
-        strings = [shape for shape in self._raw(goal) if isinstance(shape, StringShape | StringEnum)]
-        classes = self._disjoint(strings, self._place(goal) if goal != NEVER else self._document.root)
+        strings = [shape for shape in self.raw(goal) if isinstance(shape, StringShape | StringEnum)]
+        classes = self._preparation.disjoint(strings, self._place(goal) if goal != NEVER else self._document.root)
         named = object_shape({}, frozenset(), [(names, ANY) for names in classes or ()])
         assert named is not None, "an object may be empty"
         return (*(shape for shape in ANY_SHAPES if not isinstance(shape, ObjectShape)), named)
-
-    def _without(self, names: KeyClass, other: KeyClass, pointer: str) -> Iterator[KeyClass]:
-        """Disjoint classes that make up what is in the one and not in the other."""
-        for cell in outside(other, pointer):
-            both = self._conjunction.strings(names, cell)
-            if both is not None:
-                yield both
 
     def _just_one(self, place: Location, branches: list[Goal]) -> Iterator[Goal]:
         """The branches of a `oneOf`, each without those that it overlaps with."""
@@ -423,7 +396,7 @@ class Normal:
         having = object_shape({}, frozenset((name, *required)), ANY_OBJECT.additional)
         assert without is not None and having is not None, "any object has or lacks a property"
         others = tuple(shape for shape in ANY_SHAPES if shape != ANY_OBJECT)
-        return (*others, without, *self._product((having,), self._raw(goal), place))
+        return (*others, without, *self._product((having,), self.raw(goal), place))
 
     def _narrow(self, goal: Goal, shapes: tuple[Shape, ...], others: tuple[Shape, ...], what: str) -> tuple[Shape, ...]:
         place = self._place(goal)
@@ -433,7 +406,7 @@ class Normal:
         return both
 
     def _either(self, branches: Iterable[Goal]) -> tuple[Shape, ...]:
-        return union(shape for branch in branches for shape in self._raw(branch))
+        return union(shape for branch in branches for shape in self.raw(branch))
 
     def _product(self, left: tuple[Shape, ...], right: tuple[Shape, ...], place: _Place) -> tuple[Shape, ...]:
         if right is ANY_SHAPES:
@@ -443,7 +416,7 @@ class Normal:
         found: list[Shape] = []
         for a in left:
             for b in right:
-                self._spend(_size(a) + _size(b), place)
+                self.spend(_size(a) + _size(b), place)
                 both = self._conjunction.of(a, b)
                 if both is not None:
                     found.append(both)
@@ -453,7 +426,7 @@ class Normal:
 
     def _candidates(self, values: Sequence[Any], place: _Place) -> tuple[Shape, ...]:
         """The shapes of constants."""
-        self._spend(len(values), place)
+        self.spend(len(values), place)
         shapes: list[Shape] = []
         booleans = sorted({value for value in values if isinstance(value, bool)})
         numbers = dict.fromkeys(exact(value, place.pointer) for value in values if is_number(value))
@@ -476,7 +449,7 @@ class Normal:
                 shapes.append(ObjectShape(properties, frozenset(members), ()))
         return union(shapes)
 
-    def _spend(self, units: int, place: _Place) -> None:
+    def spend(self, units: int, place: Place) -> None:
         self._fuel -= units
         if self._fuel < 0:
             raise ConstraintTooLarge("the schema takes more work to normalise than is allowed", place.pointer)
@@ -488,111 +461,10 @@ class Normal:
         found = self._prepared_shapes.get(goal)
         if found is None:
             shapes: list[Shape] = []
-            for shape in self._raw(goal):
-                if isinstance(shape, ObjectShape):
-                    shapes += self._prepare(shape, goal)
-                elif isinstance(shape, ArrayShape):
-                    shapes += self._prepare_array(shape, goal)
-                else:
-                    shapes.append(shape)
+            for shape in self.raw(goal):
+                shapes += self._preparation.of(shape, self._place(goal))
             found = self._prepared_shapes[goal] = tuple(dict.fromkeys(shapes))
         return found
-
-    def _prepare(self, shape: ObjectShape, goal: Goal) -> list[Shape]:
-        declared = dict(shape.properties)
-        for name in sorted(shape.required.difference(declared), key=self._reader.required_order.__getitem__):
-            declared[name] = self._conjunction.member_goal(shape, declared, name)
-        additional = [(names, part) for names, part in shape.additional if self._has_other_names(shape, names, goal)]
-        found: list[Shape] = []
-        for choice in self._served(replace(shape, additional=tuple(additional)), declared, goal):
-            whole = object_shape(
-                choice.declared, choice.required, additional, shape.forbidden,
-                shape.min_properties, shape.max_properties, choice.pending,
-            )  # fmt: skip
-            if whole is not None:
-                found.append(whole)
-        return found
-
-    def _prepare_array(self, shape: ArrayShape, goal: Goal) -> list[Shape]:
-        if shape.contains:
-            reason = "counting the items that satisfy a schema is not enforced yet"
-            raise UnsupportedConstraint(reason, self._place(goal).pointer)
-        if not shape.unique:
-            return [shape]
-        texts: list[KeyClass] | None = None
-        if not shape.prefix and shape.rest is not None:
-            texts = self._disjoint(self._raw(shape.rest), self._place(goal))
-        if texts is not None:
-            found = array_shape(
-                (), shape.rest if texts else None, shape.min_items, shape.max_items, (), True, tuple(texts)
-            )
-            return [] if found is None else [found]
-        place = self._place(goal)
-        if shape.min_items > 1:
-            raise UnsupportedConstraint("uniqueItems is enforced for strings only", place.pointer)
-        self._reader.reasons[f"{place.pointer}: arrays of unique items that are no strings have at most one"] = None
-        single = array_shape(shape.prefix, shape.rest, shape.min_items, 1)
-        return [] if single is None else [single]
-
-    def _disjoint(self, shapes: Iterable[Shape], place: _Place) -> list[KeyClass] | None:
-        """Disjoint classes that make up some string shapes; None if other shapes are among them."""
-        classes: list[KeyClass] = []
-        for shape in shapes:
-            if not isinstance(shape, StringShape | StringEnum):
-                return None
-            cells: list[KeyClass] = [shape]
-            for other in classes:
-                cells = [both for cell in cells for both in self._without(cell, other, place.pointer)]
-            classes += [cell for cell in cells if self.has_text(cell, place)]
-        return classes
-
-    def _served(self, shape: ObjectShape, declared: dict[str, Goal], goal: Goal) -> list[_Served]:
-        """The ways to have what ``some`` asks for: by a declared property, which becomes required, by one of few
-        additional names, which becomes declared, or by an additional property of any name in a class."""
-        ways = [_Served(declared, shape.required, ())]
-        place = self._place(goal)
-        for names, asked in shape.some:
-            longer: list[_Served] = []
-            for way in ways:
-                for name, part in way.declared.items():
-                    if names == ANY_STRING or string_satisfies(names, name, self.matches):
-                        longer.append(way.declaring(name, self.conjoin(part, asked)))
-                for there, part in shape.additional:
-                    both, stricter = self._conjunction.strings(names, there), self.conjoin(part, asked)
-                    if both is None or stricter == NEVER or not self.has_text(both, place):
-                        continue
-                    few = self._undeclared(shape, both, FEW_NAMES)
-                    if few is None:
-                        longer.append(_Served(way.declared, way.required, (*way.pending, (both, stricter))))
-                    else:
-                        longer += [way.declaring(name, stricter) for name in few if name not in way.declared]
-                self._spend(1 + len(longer), place)
-            ways = longer
-            if len(ways) > MAX_DISJUNCTS:
-                raise ConstraintTooLarge(f"its alternatives multiply to more than {MAX_DISJUNCTS}", place.pointer)
-        for way in ways:
-            if len(way.pending) > MAX_PENDING or (len(way.pending) > 1 and shape.max_properties is not None):
-                reason = "several properties must break rules that any name may break: this is not enforced yet"
-                raise UnsupportedConstraint(reason, place.pointer)
-        return ways
-
-    def _has_other_names(self, shape: ObjectShape, names: KeyClass, goal: Goal) -> bool:
-        """Whether a class has names beside the declared and forbidden ones."""
-        if names == ANY_STRING:
-            return True
-        if not self.has_text(names, self._place(goal)):
-            return False
-        others = self._undeclared(shape, names, 0)
-        return others is None or len(others) > 0
-
-    def _undeclared(self, shape: ObjectShape, names: KeyClass, most: int) -> Sequence[str] | None:
-        """The names of a class that are neither declared nor forbidden; None when there are more than ``most``."""
-        known = {*shape.forbidden, *(name for name, _ in shape.properties)}
-        texts = self._few(names, most + len(known))
-        if texts is None:
-            return None
-        others = [text for text in texts if text not in known]
-        return others if len(others) <= most else None
 
     # --- productivity ------------------------------------------------------------------------------------------------
 
@@ -610,7 +482,7 @@ class Normal:
         for pair in combinations(range(len(branches)), 2):
             if pair in known:
                 continue
-            self._spend(1, place)
+            self.spend(1, place)
             both = self.conjoin(branches[pair[0]], branches[pair[1]])
             if self.productivity.prove(both) and self.productivity.prove(self.conjoin(here, both)):
                 assert not self._proved, "all that can be reached was read"
@@ -620,7 +492,7 @@ class Normal:
     def _fits(self, shape: Shape, goal: Goal) -> bool:
         return not isinstance(shape, StringShape) or self.has_text(shape, self._place(goal))
 
-    def has_text(self, shape: Shape | KeyClass, place: _Place, step: str = "") -> bool:
+    def has_text(self, shape: Shape, place: Place, step: str = "") -> bool:
         if not isinstance(shape, StringShape) or not (shape.patterns or shape.excluded):
             return True
         found = self._string_fits.get(shape)
@@ -634,38 +506,11 @@ class Normal:
 
     def _productive(self, shape: Shape, goal: Goal) -> bool:
         proofs = self.productivity.proofs
-        return self._fits(shape, goal) and all(need in proofs for need in needs(shape)) and self._enough(shape, proofs)
-
-    def _enough(self, shape: Shape, proofs: Collection[Goal]) -> bool:
-        """Whether an object can have as many properties as it must, and an array as many different items."""
-        if isinstance(shape, ArrayShape) and shape.unique:
-            counts = [self._few(names, shape.min_items - 1) for names in shape.texts]
-            return None in counts or sum(len(texts) for texts in counts if texts is not None) >= shape.min_items
-        if not isinstance(shape, ObjectShape) or not shape.min_properties:
-            return True
-        available = sum(goal in proofs for _, goal in shape.properties)
-        for names, goal in shape.additional:
-            if available < shape.min_properties and goal in proofs:
-                others = self._undeclared(shape, names, shape.min_properties)
-                available += shape.min_properties if others is None else len(others)
-        return available >= shape.min_properties
-
-    def _complete(self, shape: Shape) -> Shape:
-        """A productive prepared shape without the parts that are not productive."""
-        proofs = self.productivity.proofs
-        if not isinstance(shape, ArrayShape | ObjectShape) or all(part in proofs for part in parts(shape)):
-            return shape
-        if isinstance(shape, ArrayShape):
-            prefix = [goal if goal in proofs else NEVER for goal in shape.prefix]
-            rest = shape.rest if shape.rest in proofs else None
-            return array_shape(prefix, rest, shape.min_items, shape.max_items, (), shape.unique, shape.texts) or shape
-        complete = object_shape(
-            {name: goal if goal in proofs else NEVER for name, goal in shape.properties}, shape.required,
-            [(names, goal) for names, goal in shape.additional if goal in proofs], shape.forbidden,
-            shape.min_properties, shape.max_properties, shape.some,
-        )  # fmt: skip
-        assert complete is not None, "a productive shape has a value"
-        return complete
+        return (
+            self._fits(shape, goal)
+            and all(need in proofs for need in needs(shape))
+            and self._preparation.enough(shape, proofs)
+        )
 
     def _unsatisfiable(self, goal: Goal) -> UnsatisfiableConstraint:
         """Why nothing satisfies a goal: follow one missing part after another to a contradiction, or into a circle."""

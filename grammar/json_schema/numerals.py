@@ -1,4 +1,4 @@
-"""Number values: `numbers.NumberAutomaton` as locations. A number has no closing byte: the byte after it ends it (REDO)."""
+"""Number values: `numbers.NumberAutomaton` as locations. No byte closes a number: the one after it ends it (REDO)."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 A goal needs one of its shapes; a shape needs all parts that it cannot do without (required properties, the first
 ``min_items`` items). So goals and shapes form an and-or graph, productivity is Horn satisfiability, and the linear
-algorithm of Dowling and Gallier (1984) decides it: each goal is proved at most once, as soon as one of its shapes
-lacks nothing (and can choose enough optional properties, which is no clause but as monotone as one). What is left unproved when the queue is empty has no finite value, be it contradictory or a recursion
-without an end.
+algorithm of Dowling and Gallier (1984) decides it: each goal is proved at most once, as soon as one of its shapes lacks
+nothing (and can choose enough optional properties, which is no clause but as monotone as one). What is left unproved
+when the queue is empty has no finite value, be it contradictory or a recursion without an end.
 
     {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}     # needs itself: never proved
 """

@@ -44,8 +44,8 @@ class NumberShape:
     """A number within an interval; bounds are exact, None is unbounded, ``*_open`` excludes the bound.
 
     ``integer``: the value is an integer (1.0 is one); bounds are then integers and closed. ``multiple_of``: the value
-    is an integer times each of these, which are positive, distinct and ascending. ``not_multiple_of``: and times none of
-    these.
+    is an integer times each of these, which are positive, distinct and ascending. ``not_multiple_of``: and times none
+    of these.
     """
 
     integer: bool = False
@@ -88,7 +88,7 @@ KeyClass = StringShape | StringEnum
 
 @dataclass(frozen=True, slots=True)
 class Contains:
-    """From ``least`` to ``most`` (None: all) of the items satisfy ``goal``; the first ``skip`` items are not counted."""
+    """From ``least`` to ``most`` (None: all) items satisfy ``goal``; the first ``skip`` items are not counted."""
 
     goal: Goal
     least: int

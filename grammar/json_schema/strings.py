@@ -1,4 +1,4 @@
-"""String values as locations: the plain lexicon with its length in registers, and automata for patterns and enumerations."""
+"""String values as locations: the plain lexicon, its length in registers, and automata of patterns and enumerations."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class Strings:
         return spell(text, self.spellable)
 
     def patterned(self, shape: StringShape) -> LazyDfa:
-        """The automaton of a shape over canonical spellings; no state of it is a dead end. UnsatisfiableConstraint if it is empty."""
+        """The automaton of a shape over canonical spellings; no state of it is a dead end. UnsatisfiableConstraint if
+        it is empty."""
         found = self._patterned.get(shape)
         if found is None:
             found = self._patterned[shape] = text_dfa(
@@ -249,7 +250,8 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Inside a string that several automata read at once. ``threads``: (index of the shape, state of its automaton), those alive."""
+    """Inside a string that several automata read at once. ``threads``: (index of the shape, state of its automaton) of
+    those alive."""
 
     shapes: Strings_
     threads: tuple[tuple[int, Hashable], ...]

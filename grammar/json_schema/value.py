@@ -44,7 +44,8 @@ def word_edge(m: JsonMachine, text: bytes, then: int) -> Edge:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Before a value that must satisfy one of ``shapes``. ``ret``: the state after it; ``undecided``: ret wants the verdict."""
+    """Before a value that must satisfy one of ``shapes``. ``ret``: the state after it; ``undecided``: it wants the
+    verdict."""
 
     shapes: tuple[Shape, ...]
     undecided: bool

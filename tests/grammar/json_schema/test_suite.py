@@ -52,8 +52,8 @@ def test_suite(draft: str) -> None:
 
 
 def judge(draft: str, group: dict[str, Any], remotes: dict[str, Any], wrong: list[str]) -> str:
-    """How the group fares; every verdict that is not the suite's is added to ``wrong``, unless a valid value is left out
-    for a reason that the form gives."""
+    """How the group fares; every verdict that is not the suite's is added to ``wrong``, unless a valid value is left
+    out for a reason that the form gives."""
     schema, tests, name = group["schema"], group["tests"], f"{group['file']}: {group['group']}"
     if isinstance(schema, dict) and "$schema" not in schema:
         schema = {"$schema": SCHEMAS[draft], **schema}
