@@ -31,7 +31,8 @@ decimals = st.builds(lambda n, places: Fraction(n, 10**places), st.integers(-120
 def intervals(draw: st.DrawFn) -> NumberShape | NumberEnum:
     lo, hi = draw(st.none() | decimals), draw(st.none() | decimals)
     factors = draw(st.lists(decimals.map(abs).filter(bool), max_size=1))
-    shape = number_shape(draw(st.booleans()), lo, draw(st.booleans()), hi, draw(st.booleans()), factors)
+    apart = draw(st.lists(decimals.map(abs).filter(bool) | st.sampled_from([Fraction(1), Fraction(2)]), max_size=2))
+    shape = number_shape(draw(st.booleans()), lo, draw(st.booleans()), hi, draw(st.booleans()), factors, apart)
     return NumberShape() if shape is None else shape
 
 

@@ -70,9 +70,7 @@ def page() -> str:
         "*Narrowed*: nothing invalid can be written, but some valid values cannot be either; the program lists why.",
         "*Refused*: the schema is rejected with the JSON pointer of the keyword. Nothing is ever ignored in silence.",
         "",
-        "Drafts: "
-        + ", ".join(dict.fromkeys(dialect.name for dialect in BY_URI.values()))
-        + "; without `$schema` the last.",
+        f"Drafts: {', '.join(dialect.name for dialect in list(BY_URI.values())[1:])}; without `$schema` the last.",
         "",
         "| Keywords | Contract | Notes |",
         "| --- | --- | --- |",
