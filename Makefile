@@ -22,7 +22,7 @@ model: setup ## Fetch the default model (98 MB) into the user's cache folder
 serve: model kernels ## Serve the default model on 127.0.0.1:8000 (ARGS="--port 9000" passes options on)
 	@exec $(BIN)/sluice serve $(ARGS)
 
-test: model kernels lint ## Run the linters and the default tests (below 15 minutes on 2 cores)
+test: model kernels lint types ## Run the checkers and the default tests (below 15 minutes on 2 cores)
 	@$(BIN)/pytest -m "not slow"
 
 test-all: model kernels lint types ## Run everything, slow tests included, and search for new counterexamples
@@ -43,8 +43,11 @@ format: setup ## Rewrite the sources in the house's format
 bench-setup: setup ## Install the peers to compare with, in an environment of their own (.venv-bench)
 	@scripts/bench-setup.sh $(PEERS)
 
-bench: bench-setup model kernels ## Run every benchmark beside its peers
-	@for file in bench/[a-z]*.py; do $(BIN)/python $$file --peer-python $(PEERS)/bin/python || exit 1; done
+bench: bench-setup model kernels ## Run every benchmark, beside its peers where it has some
+	@$(BIN)/python -m bench.engine --peer-python $(PEERS)/bin/python
+	@$(BIN)/python -m bench.decode_cpu --peer-python $(PEERS)/bin/python
+	@$(BIN)/python -m bench.isolation
+	@$(BIN)/python -m bench.gateway
 
 clean: ## Remove environments, caches and build products (not the models)
 	rm -rf .venv $(PEERS) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -22,7 +22,7 @@ dropping a program frees everything it ever touched.
     TEXT           (TEXT, parent text, byte)                           text of an additional key; cell 0 = empty
     SEEN           (SEEN, text, rest)                                  set of key texts; cell 0 = empty
     KEY_FRAME      (KEY_FRAME, ret, hi, lo, ext, seen, text, below)    a frame as masks see it: counters saturated,
-    KEY_CONFIG     (KEY_CONFIG, state, key frame, levels, shared)                      frames below the consulted ones cut off
+    KEY_CONFIG     (KEY_CONFIG, state, key frame, levels, shared)      frames below the consulted ones cut off
 """
 
 from __future__ import annotations

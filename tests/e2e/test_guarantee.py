@@ -49,7 +49,8 @@ async def _answers(
 
 
 def _hold(answers: list[tuple[str, float, str, str]], schemas: dict[str, Any]) -> float:
-    """Check every answer; returns the share that finished."""
+    """Check every answer; returns the share that finished, and says which did not."""
+    unfinished: list[tuple[str, float]] = []
     for name, temperature, reason, text in answers:
         where = f"{name} at {temperature}: {text!r}"
         if reason == "stop":
@@ -58,6 +59,8 @@ def _hold(answers: list[tuple[str, float, str, str]], schemas: dict[str, Any]) -
         else:
             assert reason == "length", where
             assert viable(schemas[name], text), where
+            unfinished.append((name, temperature))
+    print(f"{len(answers)} answers, cut by their length: {unfinished}")
     return sum(reason == "stop" for _, _, reason, _ in answers) / len(answers)
 
 
