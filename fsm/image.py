@@ -45,6 +45,8 @@ class Image:
         capacities |= {_CELL_HASH: 1024, _CELL_ROWS: 512 + at.SCRATCH, _MADE_SETS: 64, _MADE_HASH: 64}
         self.heap: NDArray[np.int32] = np.zeros(at.HEADER, np.int32)
         self.generation = 0
+        self.plain: set[int] = set()
+        """States between two characters of an unconstrained string (`Tables.mark_plain`)."""
         self._lay_out(capacities)
         self.heap[at.SATURATE] = max_token_bytes + 1
         self.start = int(first_cells(self.heap, start_state))
@@ -65,6 +67,7 @@ class Image:
         registers = np.frombuffer(delta.registers, np.int32).reshape(-1, 3)
         sets = np.frombuffer(delta.sets, np.int32)
         returns = np.frombuffer(delta.returns, np.int32).reshape(-1, 3)
+        self.plain.update(np.frombuffer(delta.plain, np.int32).tolist())
         heap = self.heap
         new_states = delta.n_states - int(heap[at.N_ST])
         self._reserve({_STATES: new_states, _EDGES: len(edges), _REGISTERS: len(registers), _SETS: len(sets)})
@@ -94,6 +97,10 @@ class Image:
         # A single set must fit even into a small table.
         capacities[_MADE_SETS] = max(capacities[_MADE_SETS], 4 * int(heap[at.N_SS]))
         self._lay_out(capacities)
+
+    def field(self, cell: int, which: int) -> int:
+        """One field of a cell (fsm/layout.py)."""
+        return int(self.heap[int(self.heap[at.CE]) + 8 * cell + which])
 
     def expanded(self, state: int) -> bool:
         return int(self._view(_STATES)[state, 1]) != UNEXPANDED

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fsm import masks, steps
 from fsm.image import Image
+from fsm.layout import HI
 from fsm.rows import RowPool
 from fsm.tokens import TokenTable
 from fsm.trie import TokenTrie
@@ -52,6 +53,9 @@ class Runtime:
         self.pool = pool or RowPool(table.vocab_size)
         self.figures = Figures()
         self._trie = table.trie
+        self._quoting, self._unquoting = _split_at_quotes(table)
+        self._inside: dict[int, NDArray[np.uint32]] = {}
+        """Tokens without a quote that may follow inside a string, by the characters that may still come."""
         quoted = quoted_texts(table)
         self._keys = (self._trie.byte, self._trie.skip, quoted.byte, quoted.skip)
         self._slots: list[_Slot | None] = [None]
@@ -191,26 +195,13 @@ class Runtime:
 
     def _fill(self, program: int, state: int) -> int:
         """The row of a configuration that has none yet, or -1 on a miss."""
-        trie = self._trie
-        while True:
-            heap = self._slot(program).image.heap
+        inside = self._inside_of(program, state)
+        if inside is None:
             self._mask[:] = 0
-            code = masks.walk(
-                heap,
-                state,
-                trie.byte,
-                trie.depth,
-                trie.skip,
-                trie.first,
-                trie.order,
-                self._mask,
-                self._missing,
-                self._info,
-            )
-            if code != steps.FULL:
-                break
-            self._make_room(program)
-        self.figures.nodes += int(self._info[2])
+            code = self._walk(program, state, self._trie)
+        else:
+            np.copyto(self._mask, inside)
+            code = self._walk(program, state, self._quoting)
         if code == steps.MISS:
             self._note_misses(program, int(self._info[1]))
             return -1
@@ -225,6 +216,37 @@ class Runtime:
         while masks.remember(self._slot(program).image.heap, state, levels, shared, row, *self._keys) == steps.FULL:
             self._make_room(program)
         return row
+
+    def _inside_of(self, program: int, state: int) -> NDArray[np.uint32] | None:
+        """In an unconstrained string, the part of the mask that does not leave it, the same in all programs; else None.
+
+        Tokens without a quote cannot leave a string, so they depend on the characters left alone: some walks over them
+        serve every string of every schema, and only the few tokens with a quote are left to be walked each time.
+        """
+        image = self._slot(program).image
+        if image.field(state, 1) not in image.plain:
+            return None
+        left = image.field(image.field(state, 2), HI)
+        longest = self.table.max_token_bytes
+        left = left if 0 <= left <= longest else longest + 1
+        found = self._inside.get(left)
+        if found is None:
+            self._mask[:] = 0
+            if self._walk(program, state, self._unquoting) != steps.OK:
+                return None
+            found = self._inside[left] = self._mask.copy()
+        return found
+
+    def _walk(self, program: int, state: int, trie: TokenTrie) -> int:
+        """Add to the mask what a trie's tokens allow in a configuration. OK or MISS."""
+        arrays = (trie.byte, trie.depth, trie.skip, trie.first, trie.order)
+        while True:
+            heap = self._slot(program).image.heap
+            code = masks.walk(heap, state, *arrays, self._mask, self._missing, self._info)
+            self.figures.nodes += int(self._info[2])
+            if code != steps.FULL:
+                return code
+            self._make_room(program)
 
     def _complete(self, program: int, state: int) -> tuple[int, bool | None]:
         """(levels consulted, accepting); accepting is None on a miss."""
@@ -276,3 +298,18 @@ def quoted_texts(table: TokenTable) -> TokenTrie:
     pieces = sorted(texts)
     offset = np.cumsum([0, *map(len, pieces)]).astype(np.int32)
     return TokenTrie(np.frombuffer(b"".join(pieces), np.uint8).copy(), offset)
+
+
+def _split_at_quotes(table: TokenTable) -> tuple[TokenTrie, TokenTrie]:
+    """The tries of the tokens with a quote and of those without one."""
+    quotes = np.zeros(len(table.data) + 1, np.int32)
+    np.cumsum(table.data == 0x22, out=quotes[1:])
+    has_quote = quotes[table.offset[1:]] > quotes[table.offset[:-1]]
+    return _trie_of(table, has_quote), _trie_of(table, ~has_quote)
+
+
+def _trie_of(table: TokenTable, kept: NDArray[np.bool_]) -> TokenTrie:
+    """The trie of the tokens that are ``kept``, under their own ids."""
+    lengths = np.where(kept, np.diff(table.offset), 0)
+    bytes_kept = np.repeat(kept, np.diff(table.offset))
+    return TokenTrie(table.data[bytes_kept], np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))

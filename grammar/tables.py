@@ -61,8 +61,9 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
 
     ``defined``: rows (state, first edge, edge count, end). ``edges``: rows of 7 (lo, hi, op, t, a, b, c).
     ``registers``: rows (hi, lo, ext). ``sets``: uint32 words; a set's id is the offset of its first word, the word
-    before holds its length. ``returns``: rows (ret, verdict, state). ``n_states``: states known after this delta,
-    expanded or not."""
+    before holds its length. ``returns``: rows (ret, verdict, state). ``plain``: states of `Tables.mark_plain`.
+    ``n_states``: states known after this delta, expanded or not.
+    """
 
     n_states: int
     defined: bytes
@@ -70,6 +71,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     registers: bytes
     sets: bytes
     returns: bytes
+    plain: bytes
 
 
 class Tables:
@@ -84,7 +86,8 @@ class Tables:
         self._registers: list[int] = []
         self._sets: list[int] = []
         self._returns: list[int] = []
-        self._marks = [0, 0, 0, 0, 0]
+        self._plain: list[int] = []
+        self._marks = [0, 0, 0, 0, 0, 0]
         self._register_ids: dict[tuple[int, int, int], int] = {}
         self._set_ids: dict[tuple[int, int], int] = {}
         self._return_ids: dict[tuple[int, int], int] = {}
@@ -148,11 +151,16 @@ class Tables:
     def returned(self, ret: int, verdict: int) -> int | None:
         return ret if verdict == 0 else self._return_ids.get((ret, verdict))
 
+    def mark_plain(self, state: int) -> None:
+        """Say that ``state`` is between two characters of an unconstrained JSON string: until a quote comes, what may
+        follow depends on frame.hi alone, in every program alike."""
+        self._plain.append(state)
+
     def delta(self) -> Delta:
         """Everything appended since the last call."""
         parts: list[bytes] = []
-        lists = (self._defined, self._edges, self._registers, self._sets, self._returns)
-        for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u4", "<i4"), strict=True)):
+        lists = (self._defined, self._edges, self._registers, self._sets, self._returns, self._plain)
+        for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u4", "<i4", "<i4"), strict=True)):
             parts.append(np.array(values[self._marks[i] :], dtype=kind).tobytes())
             self._marks[i] = len(values)
         return Delta(self.n_states, *parts)

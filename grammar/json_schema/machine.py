@@ -28,6 +28,7 @@ from typing import Protocol, cast
 from grammar.constraint import JsonObject, JsonSchema
 from grammar.errors import ConstraintTooLarge, UnsupportedConstraint
 from grammar.json_schema.arrays import UniquePlan
+from grammar.json_schema.document import load
 from grammar.json_schema.members import MembersPlan
 from grammar.json_schema.normal import Normal
 from grammar.json_schema.numbers import NumberAutomaton
@@ -259,8 +260,9 @@ def compile_json_schema(
                 f"{name} must be one of {', '.join(allowed)}, not {getattr(constraint, name)!r}"
             )
     strings = Strings(spellable, fuel)
+    schema = load(constraint.schema) if isinstance(constraint.schema, str) else constraint.schema
     normal = Normal(
-        constraint.schema, formats=constraint.formats, registry=constraint.registry, fuel=fuel,
+        schema, formats=constraint.formats, registry=constraint.registry, fuel=fuel,
         string_productive=strings.productive, matches=strings.matches, few=strings.few,
     )  # fmt: skip
     machine = JsonMachine(

@@ -34,6 +34,7 @@ from grammar.json_schema.conjunction import (
     union,
 )
 from grammar.json_schema.document import Document, Location
+from grammar.json_schema.formats import NARROWED
 from grammar.json_schema.keywords import Dependency, Reader
 from grammar.json_schema.numbers import LIMITS
 from grammar.json_schema.preparation import MAX_DISJUNCTS, Few, Place, Preparation, few_texts
@@ -118,13 +119,15 @@ class Normal:
     ) -> None:
         if formats not in ("assert", "annotate"):
             raise ConstraintError(f"formats must be 'assert' or 'annotate', not {formats!r}")
-        self.matches = matches
+        self._search = matches
+        self._turned_away = False
+        """A narrowed format has refused a text of the schema itself, which the format proper may allow."""
         self._string_productive = string_productive
-        self._preparation = Preparation(self, Conjunction(self.conjoin, matches), few)
+        self._preparation = Preparation(self, Conjunction(self.conjoin, self.matches), few)
         self._all_fuel = fuel
         self._document = Document(schema, registry)
         self._reader = Reader(self._document, self, formats)
-        self._conjunction = Conjunction(self.conjoin, matches)
+        self._conjunction = Conjunction(self.conjoin, self.matches)
         self._complements = Complement(self._conjunction, self.negate)
         self._overlapping: dict[Location, set[tuple[int, int]]] = {}
         """Pairs of branches of `oneOf` that some value satisfies both."""
@@ -134,6 +137,9 @@ class Normal:
             self._forget()
             self._prove(self.goal_at(self._document.root))
         self._proved = True
+        if self._turned_away and self._negations:
+            place = self._place(next(iter(self._negations)))
+            raise UnsupportedConstraint("a value that a format may turn away cannot be negated", place.pointer)
         self.root: Goal = self.goal_at(self._document.root)
         if self.root not in self.productivity.proofs:
             raise self._unsatisfiable(self.root)
@@ -164,6 +170,12 @@ class Normal:
         self._final: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self._prepared_shapes: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self.productivity = Productivity(self._prepared, self._fits, self._preparation.enough)
+
+    def matches(self, pattern: str, text: str) -> bool:
+        """Whether a pattern is found in a text."""
+        found = self._search(pattern, text)
+        self._turned_away = self._turned_away or (not found and pattern in NARROWED)
+        return found
 
     @property
     def reasons(self) -> tuple[str, ...]:

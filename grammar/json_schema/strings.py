@@ -225,6 +225,7 @@ class Plain:
             (lo, hi, op, m.state(Plain(to, self.verdict)), 0, 0, 0) for lo, hi, to in m.strings.plain.edges(self.at)
         ]
         if self.at == BETWEEN:
+            m.tables.mark_plain(m.state(self))
             edges.append((QUOTE, QUOTE, POP, 0, self.verdict, 0, 0))
         return edges, END_REJECT
 

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from grammar.compile import compile_machine
+from grammar.constraint import JsonSchema
 from grammar.errors import (
     ConstraintError,
     ConstraintTooLarge,
@@ -374,3 +376,15 @@ def test_a_broken_pattern_is_named_with_its_place() -> None:
 def test_patterns_that_exclude_each_other_are_found_empty() -> None:
     schema = {"allOf": [{"pattern": "^a"}, {"pattern": "^b"}], "type": ["string", "null"]}
     assert shapes_of(schema, string_productive=has_example) == (NullShape(),)
+
+
+def test_what_a_narrowed_format_turns_away_is_not_negated() -> None:
+    """The leap second is a time, and no time of ours: its negation must not let it in."""
+    schema = {"not": {"enum": ["23:59:60Z"], "format": "time"}}
+    with pytest.raises(UnsupportedConstraint, match="turn away"):
+        compile_machine(JsonSchema(schema), [True] * 256)
+
+
+def test_a_schema_may_be_its_text() -> None:
+    compiled = compile_machine(JsonSchema('{"const": 1.50}'), [True] * 256)
+    assert compiled.contract.value == "exact"
