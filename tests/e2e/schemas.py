@@ -10,6 +10,10 @@ from typing import Any
 
 from fsm import TokenTable, compile_constraint
 from grammar import ConstraintError, JsonSchema
+from grammar.compile import DEFAULT_FUEL
+from grammar.json_schema.machine import compile_json_schema
+from grammar.json_schema.normal import Normal
+from grammar.json_schema.shapes import ArrayShape, ObjectShape
 
 MASKBENCH = Path(__file__).parents[3] / "shared" / "data" / "maskbench.jsonl.gz"
 
@@ -93,14 +97,37 @@ def real(count: int, seed: int = 2) -> dict[str, Any]:
     for entry in entries:
         if len(chosen) == count:
             break
-        if len(json.dumps(entry["schema"])) > 1500:
+        if len(json.dumps(entry["schema"])) > 2500 or entry["split"] == "Synthesized":
             continue
         try:
-            compile_constraint(JsonSchema(entry["schema"]), BYTES)
+            machine, _ = compile_json_schema(JsonSchema(entry["schema"]), [True] * 256, DEFAULT_FUEL)
         except ConstraintError:
+            continue
+        if not _comes_to_an_end(machine.normal):
             continue
         chosen[entry["id"]] = entry["schema"]
     return chosen
+
+
+def _comes_to_an_end(normal: Normal) -> bool:
+    """Whether no place of the schema invites a model to go on without end: objects are closed, arrays short."""
+    seen: set[int] = set()
+    goals = [normal.root]
+    while goals:
+        goal = goals.pop()
+        if goal in seen:
+            continue
+        seen.add(goal)
+        for shape in normal.shapes(goal):
+            if isinstance(shape, ObjectShape):
+                if shape.additional:
+                    return False
+                goals += [part for _, part in shape.properties]
+            if isinstance(shape, ArrayShape):
+                if shape.max_items is None or shape.max_items > 8:
+                    return False
+                goals += [*shape.prefix, *([] if shape.rest is None else [shape.rest])]
+    return True
 
 
 def viable(schema: Any, text: str) -> bool:

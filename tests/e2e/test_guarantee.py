@@ -21,8 +21,9 @@ TEMPERATURES = (0.0, 1.0, 1.5)
 
 
 def validator(schema: Any) -> Validator:
-    default = validators.Draft202012Validator
-    return validators.validator_for(schema, default=default)(schema)
+    """Formats are asserted, as the server does by default."""
+    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+    return kind(schema, format_checker=kind.FORMAT_CHECKER)
 
 
 async def _answers(
