@@ -3,10 +3,11 @@ schema-constrained.
 
     python -m bench.engine [--peer-python .venv-bench/bin/python] [--rounds 5]
 
-Ours is the engine process as the server runs it, asked through `engine.client`; decode is timed from each batch's first
-token to its last, so that admission and prefill are not in it. Peers: llama.cpp through llama-cpp-python on the same
-file (bench/peers/llama.py), and transformers' `generate` on the dequantized weights. All are measured in interleaved
-rounds of one run, with the same number of threads; the card shows medians."""
+Ours is the engine process as the server runs it, asked through `engine.client`; decode is timed while all sequences of
+a batch decode, so that admission and prefill are not in it. Peers: llama.cpp through llama-cpp-python on the same file
+(bench/peers/llama.py), and transformers' `generate` on the dequantized weights. All are measured in interleaved rounds
+of one run, with the same number of threads; the card shows medians, and the constrained share as each round's median.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ class Ours:
         return self._loop.run_until_complete(self._run([prompt], 1, None))[0]
 
     def decode(self, prompts: list[list[int]], tokens: int, schema: Any = None) -> tuple[int, float]:
-        """Tokens after the first of each sequence, and the seconds they took."""
+        """Tokens made while the whole batch decoded, and the seconds that took."""
         _, made, seconds = self._loop.run_until_complete(self._run(prompts, tokens + 1, schema))
         return made, seconds
 
@@ -78,15 +79,20 @@ class Ours:
         constraint = None if schema is None else JsonSchemaSpec(json.dumps(schema))
         first: dict[int, float] = {}
         ends: list[float] = []
-        made = 0
+        arrivals: list[tuple[float, int]] = []
 
         async def follow(i: int, prompt: list[int]) -> None:
-            nonlocal made
             self._n += 1
             request = Submit(
-                f"r{self._n}", "m", prompt, tokens, sampling=Sampling(temperature=0.0), constraint=constraint,
-                ignore_eos=constraint is None, tenant=f"t{self._n}",
-            )  # fmt: skip
+                f"r{self._n}",
+                "m",
+                prompt,
+                tokens,
+                sampling=Sampling(temperature=0.0),
+                constraint=constraint,
+                ignore_eos=constraint is None,
+                tenant=f"t{self._n}",
+            )
             events = self._client.submit(request)
             while True:
                 event = await events.get()
@@ -94,8 +100,8 @@ class Ours:
                 if isinstance(event, (Failed, EngineGone)):
                     raise RuntimeError(str(event))
                 if isinstance(event, Tokens):
-                    made += len(event.ids) if i in first else len(event.ids) - 1
                     first.setdefault(i, now)
+                    arrivals.append((now, len(event.ids)))
                 if isinstance(event, Finished):
                     ends.append(now)
                     break
@@ -103,9 +109,10 @@ class Ours:
 
         began = time.perf_counter()
         await asyncio.gather(*(follow(i, prompt) for i, prompt in enumerate(prompts)))
-        # Until the last sequence has its first token, some others decode beside its prefill: they are not counted as
-        # late.
-        return max(first.values()) - began, made, max(ends) - min(first.values())
+        # While every sequence decodes: after the last prompt is computed, until the first sequence ends.
+        full, over = max(first.values()), min(ends)
+        made = sum(n for when, n in arrivals if full < when <= over)
+        return full - began, made, over - full
 
 
 class Llama:
@@ -246,14 +253,24 @@ def main() -> None:
                 results[name].append(value)
                 print(f"round {turn}: {name}: {value:.1f} tok/s", flush=True)
     medians = {name: statistics.median(values) for name, values in results.items() if values}
-    print(card(medians, options.threads, llama.version if llama else None))
-    print(json.dumps({"bench": "engine", "threads": options.threads, "tokens_per_second": medians}))
+    shares = {
+        batch: statistics.median(
+            constrained / free
+            for constrained, free in zip(
+                results[f"sluice constrained {batch}"], results[f"sluice decode {batch}"], strict=True
+            )
+        )
+        for batch in (1, 8, 32)
+    }
+    print(card(medians, shares, options.threads, llama.version if llama else None))
+    line = {"bench": "engine", "threads": options.threads, "tokens_per_second": medians, "constrained_share": shares}
+    print(json.dumps(line))
     ours.close()
     if llama is not None:
         llama.close()
 
 
-def card(medians: dict[str, float], threads: int, llama_version: str | None) -> str:
+def card(medians: dict[str, float], shares: dict[int, float], threads: int, llama_version: str | None) -> str:
     """A table for people: rows are tasks, columns engines, with the ratio to llama.cpp."""
     lines = [f"\n{EMBEDDED_MODEL}, {threads} threads, tokens/s (llama-cpp-python {llama_version})"]
     lines.append(f"{'':18}{'sluice':>10}{'llama.cpp':>12}{'transformers':>14}{'sluice / llama.cpp':>20}")
@@ -270,9 +287,7 @@ def card(medians: dict[str, float], threads: int, llama_version: str | None) -> 
         cells = [f"{value:.1f}" if value else "-" for value in found]
         ratio = f"{found[0] / found[1]:.2f}" if found[0] and found[1] else "-"
         lines.append(f"{task:18}{cells[0]:>10}{cells[1]:>12}{cells[2]:>14}{ratio:>20}")
-    for batch in (1, 8, 32):
-        share = medians[f"sluice constrained {batch}"] / medians[f"sluice decode {batch}"]
-        lines.append(f"constrained / free at batch {batch}: {share:.3f}")
+    lines += [f"constrained / free at batch {batch}: {share:.3f}" for batch, share in shares.items()]
     return "\n".join(lines)
 
 
