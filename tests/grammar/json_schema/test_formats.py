@@ -45,6 +45,8 @@ def test_no_text_of_a_format_is_rejected_by_jsonschema(name: str) -> None:
     texts = {text for _ in range(300) if (text := sample(automaton, rng)) is not None}
     if name == "relative-json-pointer":  # the checker takes the 01 of 101 for a leading zero
         texts = {text for text in texts if not re.match("[0-9]*0[0-9]", text)}
+    if not CHECKER.conforms("a:\U00010400", "iri"):  # one of the checker's engines knows no ucschar above U+FFFF
+        texts = {text for text in texts if not name.startswith("iri") or max(text, default="") < "\U00010000"}
     assert len(texts) > 50
     assert not [text for text in texts if not CHECKER.conforms(text, name)]
 
