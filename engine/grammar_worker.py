@@ -26,7 +26,7 @@ from grammar.json_schema.document import load
 from grammar.tables import Delta
 from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec
 
-POLITE_AFTER_S = 0.05
+POLITE_AFTER_S = 0.25
 """A compile that takes longer yields to everything else on the machine."""
 
 
@@ -190,6 +190,6 @@ def _lower_priority(thread: int) -> None:
     """On Linux priorities belong to threads; elsewhere this has no effect."""
     if hasattr(os, "setpriority"):
         try:
-            os.setpriority(os.PRIO_PROCESS, thread, 19)
+            os.setpriority(os.PRIO_PROCESS, thread, 10)
         except (ProcessLookupError, PermissionError):
             pass  # the thread has just ended, or this system does not let it

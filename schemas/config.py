@@ -91,7 +91,7 @@ class Grammar(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a constraint may cost. ``compile_deadline_s``: seconds, after which its worker is killed. ``fuel``:
     deterministic units of work. ``cache_mb``: MiB of compiled constraints that are kept."""
 
-    compile_deadline_s: Seconds = 5.0
+    compile_deadline_s: Seconds = 30.0
     fuel: Positive = 100_000
     cache_mb: Positive = 256
 
