@@ -188,7 +188,6 @@ class Programs:
         """One fewer; unused programs may be evicted."""
         if program:
             self._by_program[program].users -= 1
-            self._evict()
 
     def ask(self, programs: set[int]) -> None:
         """Send the misses of these programs to their worker. One batch a program is under way at a time."""
@@ -202,7 +201,9 @@ class Programs:
                     self._news.append(Grown(program))
 
     def poll(self) -> list[News]:
-        """What has become known since the last call."""
+        """What has become known since the last call. Programs told as Ready are to be acquired before the next one."""
+        if not self._news:
+            self._evict()
         while True:
             try:
                 owner, reply = self._replies.get_nowait()
@@ -240,7 +241,7 @@ class Programs:
         if entry.program:
             # Compiled again after a worker died: the image already has these tables, and the replay is complete.
             if entry.expanding:
-                self._expand(entry, entry.expanding, logged=True)
+                self._expand(entry, entry.expanding)
             return
         image = Image(reply.start, self.runtime.table.max_token_bytes)
         image.apply(reply.delta)
@@ -248,7 +249,6 @@ class Programs:
         entry.contract, entry.reasons = reply.contract, list(reply.reasons)
         self._by_program[entry.program] = entry
         self._news.append(Ready(entry.key, entry.program, entry.contract, entry.reasons, reply.seconds))
-        self._evict()
 
     def _refuse(self, entry: _Entry, kind: str, message: str, pointer: str) -> None:
         if entry.program:
@@ -272,7 +272,7 @@ class Programs:
         self._worker.send(worker.Compile(entry.ticket, spec, self._spellable, self._fuel))
         return entry
 
-    def _expand(self, entry: _Entry, misses: list[Miss], logged: bool = False) -> None:
+    def _expand(self, entry: _Entry, misses: list[Miss]) -> None:
         entry.deadline = time.monotonic() + self._deadline_s
         entry.expanding = misses
         if entry.owner is not self._worker:
@@ -280,8 +280,7 @@ class Programs:
             entry.owner = self._worker
             self._worker.send(worker.Compile(entry.ticket, entry.spec, self._spellable, self._fuel, list(entry.log)))
             return
-        if not logged:
-            entry.log.append(misses)
+        entry.log.append(misses)
         self._worker.send(worker.Expand(entry.ticket, misses))
 
     def _check_deadlines(self) -> None:

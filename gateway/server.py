@@ -24,11 +24,14 @@ KEEP_ALIVE_SECONDS = 75
 
 
 def run(settings: Settings) -> None:
-    """Serve the configured models until told to stop."""
+    """Serve the configured models until told to stop. SystemExit with status 1 when the server cannot start."""
     from providers.local import LocalProvider
 
     logs.configure(settings.server.log_level)
-    server(settings, LocalProvider(settings)).run()
+    serving = server(settings, LocalProvider(settings))
+    serving.run()
+    if not serving.started:
+        raise SystemExit(1)
 
 
 def server(settings: Settings, provider: Provider, tracing: Tracing | None = None) -> uvicorn.Server:
