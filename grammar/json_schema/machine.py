@@ -23,10 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 from grammar.constraint import JsonObject, JsonSchema
-from grammar.errors import ConstraintTooLarge, UnsupportedConstraint
+from grammar.errors import UnsupportedConstraint
 from grammar.json_schema.arrays import UniquePlan
 from grammar.json_schema.document import load
 from grammar.json_schema.members import MembersPlan
@@ -36,13 +36,14 @@ from grammar.json_schema.objects import ObjectPlan
 from grammar.json_schema.shapes import ArrayShape, Goal, NumberEnum, NumberShape, ObjectShape, Shape
 from grammar.json_schema.strings import Strings
 from grammar.json_schema.value import Value
-from grammar.tables import END_ACCEPT, END_REJECT, ENDING, GOTO, PUSH, REDO, Edge, Tables
+from grammar.states import Edges, States
+from grammar.tables import END_ACCEPT, END_REJECT, ENDING, GOTO, PUSH, REDO, Edge
 
 MAX_INDENT = 32
 """Bounded whitespace: a newline and up to so many spaces, or a quarter of it in tabs."""
 
-Edges = tuple[list[Edge], int]
-"""What a location expands to: edges, and what the end of the text means there."""
+AFTER_A_VALUE = b"\t\n\r ,]}"
+"""The bytes that may follow a value inside JSON."""
 
 
 class Location(Protocol):
@@ -52,20 +53,25 @@ class Location(Protocol):
 
 
 class JsonMachine:
-    """`grammar.tables.Machine` over a normalised schema. Locations are expanded when they are first reached."""
+    """`grammar.tables.Machine` over a normalised schema. Locations are expanded when they are first reached.
+
+    ``states``: those of a constraint that JSON is a part of; such a machine has no start, only `value_before`.
+    ``follow``: the bytes that may come after the JSON.
+    """
 
     def __init__(
-        self, normal: Normal, spellable: Sequence[bool], *, whitespace: str, property_order: str, number: str, fuel: int
-    ) -> None:
-        self.tables = Tables()
+        self, normal: Normal, spellable: Sequence[bool], *, whitespace: str, property_order: str, number: str,
+        fuel: int, states: States | None = None, follow: bytes = b"",
+    ) -> None:  # fmt: skip
+        self._all = states or States(fuel)
+        self.tables = self._all.tables
         self.normal = normal
         self.whitespace = whitespace
         self.declared_order = property_order == "schema"
         self.free_numbers = number == "free"
-        self.fuel = fuel
+        self.after_a_value = bytes(sorted({*AFTER_A_VALUE, *follow}))
         self.strings = Strings(spellable, fuel)
         self._states: dict[Location, int] = {}
-        self._locations: list[Location] = []
         self._plans: dict[tuple[ObjectShape, int], ObjectPlan] = {}
         self._array_plans: dict[tuple[ArrayShape, int], UniquePlan] = {}
         self._members_plans: dict[ObjectShape, MembersPlan] = {}
@@ -75,24 +81,22 @@ class JsonMachine:
         missing = [chr(b) for b in b'{}[]:,"\\-0123456789.eE+ntrufalse' if not spellable[b]]
         if missing:
             raise UnsupportedConstraint(f"the vocabulary has no token for {missing[0]!r} alone, which JSON needs")
-        root = Value(normal.shapes(normal.root), False, self.state(Done()))
-        self.start = self.state(Spaced(root) if whitespace == "flexible" else root)
+        self.expand, self.resume = self._all.expand, self._all.resume
+        if states is None:
+            self.start = self.state(self.value_before(self.state(Done())))
 
-    # -- the Machine protocol ------------------------------------------------------------------------------------------
+    def value_before(self, then: int) -> Location:
+        """The whole JSON value, then the state ``then``."""
+        root = Value(self.normal.shapes(self.normal.root), False, then)
+        return Spaced(root) if self.whitespace == "flexible" else root
 
-    def expand(self, state: int) -> None:
-        if len(self._locations) > self.fuel:
-            raise ConstraintTooLarge(f"the schema needs more than {self.fuel} automaton states")
-        edges, end = self._locations[state].edges(self)
-        self.tables.define(state, edges, end)
+    # -- the owner of its locations (grammar.states) -------------------------------------------------------------------
 
-    def resume(self, ret: int, verdict: int) -> int:
-        known = self.tables.returned(ret, verdict)
-        if known is None:
-            location = cast(Undecided, self._locations[ret])
-            known = self.state(location.decided(self, self._verdicts[verdict]))
-            self.tables.returns(ret, verdict, known)
-        return known
+    def edges_of(self, location: Location) -> Edges:
+        return location.edges(self)
+
+    def decided(self, location: Undecided, verdict: int) -> int:
+        return self.state(location.decided(self, self._verdicts[verdict]))
 
     # -- what locations use --------------------------------------------------------------------------------------------
 
@@ -100,8 +104,7 @@ class JsonMachine:
         """The state of a location."""
         known = self._states.get(location)
         if known is None:
-            known = self._states[location] = self.tables.state()
-            self._locations.append(location)
+            known = self._states[location] = self._all.new(self, location)
         return known
 
     def spaced(self, location: Location) -> int:
@@ -245,9 +248,15 @@ class Indent:
 
 
 def compile_json_schema(
-    constraint: JsonSchema, spellable: Sequence[bool], fuel: int
+    constraint: JsonSchema,
+    spellable: Sequence[bool],
+    fuel: int,
+    *,
+    states: States | None = None,
+    follow: bytes = b"",
 ) -> tuple[JsonMachine, tuple[str, ...]]:
-    """The machine of a schema, and the reasons why it reaches less than all valid values (none: it is exact)."""
+    """The machine of a schema, and the reasons why it reaches less than all valid values (none: it is exact).
+    ``states`` and ``follow`` as in `JsonMachine`."""
     options = {
         "property_order": ("schema", "any"),
         "whitespace": ("compact", "bounded", "flexible"),
@@ -267,7 +276,7 @@ def compile_json_schema(
     )  # fmt: skip
     machine = JsonMachine(
         normal, spellable, whitespace=constraint.whitespace, property_order=constraint.property_order,
-        number=constraint.number, fuel=fuel,
+        number=constraint.number, fuel=fuel, states=states, follow=follow,
     )  # fmt: skip
     return machine, normal.reasons
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 Numbers = tuple[tuple[NumberShape | NumberEnum, int], ...]
 """(shape, bit of its verdict; 0 where nobody asks)"""
 
-_AFTER_A_VALUE = b"\t\n\r ,]}"
-
 
 def number_edges(m: JsonMachine, shapes: Numbers, ret: int) -> list[Edge]:
     """The edges on a number's first byte."""
@@ -46,4 +44,8 @@ class Digits:
         for i in satisfied:
             bits |= self.shapes[i][1]
         verdict = m.verdict(bits)
-        return edges + [(b, b, REDO, 0, verdict, 0, 0) for b in _AFTER_A_VALUE], verdict
+        return edges + [(b, b, REDO, 0, verdict, 0, 0) for b in m.after_a_value if not _takes(edges, b)], verdict
+
+
+def _takes(edges: list[Edge], byte: int) -> bool:
+    return any(lo <= byte <= hi for lo, hi, *_ in edges)

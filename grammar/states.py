@@ -1,0 +1,59 @@
+"""The states of one program: which location each stands for, and whose it is.
+
+A constraint is read as *locations*, small immutable objects that can say their edges; `States` numbers them and writes
+their edges into the tables when they are first asked for. Owners of locations are machines of one kind (a JSON Schema,
+a structural tag), and several may share one `States`: that is how JSON lies inside a structural tag without a border
+that a token would notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+from grammar.errors import ConstraintTooLarge
+from grammar.tables import Edge, Tables
+
+Edges = tuple[list[Edge], int]
+"""What a location expands to: edges, and what the end of the text means there."""
+
+
+class Owner(Protocol):
+    """Whose locations they are."""
+
+    def edges_of(self, location: Any) -> Edges: ...
+
+    def decided(self, location: Any, verdict: int) -> int:
+        """The state after a value that ended with ``verdict`` above 0, for the location that waits for it."""
+        ...
+
+
+class States:
+    """`grammar.tables.Machine`, less the start. ``fuel``: states that may be reached."""
+
+    def __init__(self, fuel: int) -> None:
+        self.tables = Tables()
+        self._fuel = fuel
+        self._locations: list[tuple[Owner, Hashable]] = []
+
+    def new(self, owner: Owner, location: Hashable) -> int:
+        """A state for a location that has none."""
+        self._locations.append((owner, location))
+        return self.tables.state()
+
+    def expand(self, state: int) -> None:
+        """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent."""
+        if len(self._locations) > self._fuel:
+            raise ConstraintTooLarge(f"the constraint needs more than {self._fuel} automaton states")
+        owner, location = self._locations[state]
+        edges, end = owner.edges_of(location)
+        self.tables.define(state, edges, end)
+
+    def resume(self, ret: int, verdict: int) -> int:
+        """The state after a value that ended with ``verdict`` above 0; recorded in the tables."""
+        known = self.tables.returned(ret, verdict)
+        if known is None:
+            owner, location = self._locations[ret]
+            known = owner.decided(location, verdict)
+            self.tables.returns(ret, verdict, known)
+        return known
