@@ -22,7 +22,7 @@ import msgspec
 from grammar.compile import Compiled, compile_machine, expand_ahead
 from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Regex
 from grammar.errors import ConstraintError, ConstraintTooLarge
-from grammar.json_schema.document import load
+from grammar.json_schema.decoding import load
 from grammar.tables import Delta
 from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec
 

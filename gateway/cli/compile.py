@@ -91,7 +91,7 @@ def _read(path: Path) -> str:
 
 def _constraint(text: str, options: argparse.Namespace) -> JsonSchema | Regex | Choice:
     from grammar import Choice, JsonSchema, Regex
-    from grammar.json_schema.document import load
+    from grammar.json_schema.decoding import load
 
     if options.kind == "regex":
         return Regex(text.removesuffix("\n"))

@@ -1,102 +1,29 @@
-"""A schema document: decoding it without loss, naming its places, and following its references.
+"""A schema document: naming its places, and following its references.
 
-`load` decodes JSON text with exact numbers and refuses duplicate keys, whose meaning RFC 8259 §4 leaves open.
 `Document` turns sub-schemas into `Location`s: one object a place, so that a place reached by two references is the
-same place. References are resolved as JSON Schema Core 2020-12 §8.2 and §9 say, within the document: JSON pointers
-(RFC 6901, percent-encoded in a fragment), anchors and embedded resources. Identifiers are looked for only when a
-reference needs one.
+same place. References are resolved as JSON Schema Core 2020-12 §8.2 and §9 say, within the document, the registry and
+the metaschemas: JSON pointers (RFC 6901, percent-encoded in a fragment), anchors and embedded resources. Identifiers
+are looked for only when a reference needs one.
+
+Dynamic references (Core 2020-12 §8.2.3.2, 2019-09 §8.2.4.2) mean what the outermost resource on the way here means by
+an anchor. That way is part of a location, reduced to what can matter of it: a `Scope`, which says what each dynamic
+anchor means. A scope only ever gains names, so there are few of them, and one only where no dynamic anchor is declared.
+
+    {"$id": "tree", "$dynamicAnchor": "node", ... "$dynamicRef": "#node"}      scope {}: node is tree's own
+    {"$id": "strict-tree", "$dynamicAnchor": "node", "$ref": "tree"}           below here {node: strict-tree}, tree too
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, NoReturn, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 from urllib.parse import unquote, urldefrag, urljoin
 
-from grammar.errors import ConstraintError, ConstraintTooLarge, UnsupportedConstraint
-from grammar.json_schema.dialect import APPLICATORS, UNDECLARED, Dialect, Holds, by_uri
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def load(text: str | bytes) -> Any:
-    """Decode a schema's JSON text: objects keep their order, numbers with fraction or exponent become `Decimal`.
-
-    ConstraintError names line and column of a syntax error, or the JSON pointer of an object with a duplicate key.
-    """
-    repeated: list[tuple[dict[str, Any], str]] = []
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            repeated.append((found, next(name for i, name in enumerate(names) if name in names[:i])))
-        return found
-
-    try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        schema = json.loads(text, parse_float=_decimal, parse_constant=_refuse_constant, object_pairs_hook=members)
-    except json.JSONDecodeError as error:
-        raise ConstraintError(f"the schema is not JSON: {error.msg}", f"{error.lineno}:{error.colno}") from error
-    except UnicodeDecodeError as error:
-        raise ConstraintError(f"the schema is not UTF-8: {error.reason} at byte {error.start}") from error
-    except RecursionError as error:
-        raise ConstraintTooLarge("the schema is nested too deeply to be decoded") from error
-    if repeated:
-        broken, name = repeated[0]
-        raise ConstraintError(f"the key {name!r} occurs twice in one object", _find(schema, broken))
-    if r"\ud" in text or r"\uD" in text:
-        _refuse_lone_surrogates(schema)
-    return schema
-
-
-def _decimal(text: str) -> Decimal:
-    exponent = text.lower().partition("e")[2]
-    if len(exponent) > 6 or len(text) > 4300:
-        raise ConstraintError(f"the number {text[:40]}... is out of every range")
-    return Decimal(text)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ConstraintError(f"{name} is not JSON")
-
-
-def _refuse_lone_surrogates(schema: Any) -> None:
-    stack: list[tuple[Any, str]] = [(schema, "")]
-    while stack:
-        value, pointer = stack.pop()
-        if isinstance(value, str) and _LONE_SURROGATE.search(value):
-            raise ConstraintError("a string holds half of a surrogate pair, which UTF-8 cannot spell", pointer)
-        for step, child in _children(value):
-            stack += ((step, pointer), (child, f"{pointer}/{escape(step)}"))
-
-
-def _find(schema: Any, wanted: object) -> str:
-    stack: list[tuple[Any, str]] = [(schema, "")]
-    while stack:
-        value, pointer = stack.pop()
-        if value is wanted:
-            return pointer
-        stack += ((child, f"{pointer}/{escape(step)}") for step, child in _children(value))
-    return ""  # the object was itself overwritten by a later duplicate
-
-
-def _children(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return list(cast("dict[str, Any]", value).items())
-    if isinstance(value, list):
-        return [(str(i), child) for i, child in enumerate(cast("list[Any]", value))]
-    return []
-
-
-def escape(step: str) -> str:
-    """One step of a JSON pointer (RFC 6901 §3)."""
-    return step.replace("~", "~0").replace("/", "~1")
+from grammar.errors import ConstraintError, UnsupportedConstraint
+from grammar.json_schema.decoding import children, escape
+from grammar.json_schema.dialect import APPLICATORS, UNDECLARED, Dialect, Holds, by_uri, of_vocabularies
+from grammar.json_schema.metaschemas import metaschema
 
 
 @dataclass(slots=True, eq=False)
@@ -108,17 +35,31 @@ class Resource:
     dialect: Dialect
     prefix: str = ""
     """Before pointers into a document of the registry: its URI and "#"."""
+    anchors: dict[str, Location] = field(default_factory=dict[str, "Location"])
+    dynamic: dict[str, Location] = field(default_factory=dict[str, "Location"])
+    """Where its dynamic anchors stand; `$recursiveAnchor` is one without a name."""
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """A dynamic scope: what each dynamic anchor means, and the locations that were reached so, by the identity of the
+    value there (each dict and list of a decoded text is an object of its own)."""
+
+    dynamic: Mapping[str, Location]
+    locations: dict[int, Location] = field(default_factory=dict[int, "Location"])
 
 
 @dataclass(slots=True, eq=False)
 class Location:
-    """A place in a schema document, compared by identity. ``schema`` is the value there, of any JSON type."""
+    """A place in a schema document, and the dynamic scope in which it was reached; compared by identity. ``schema`` is
+    the value there, of any JSON type."""
 
     schema: Any
     parent: Location | None
     steps: tuple[str, ...]
     """From the parent; the parent of `/properties/a` is the schema that has the properties."""
     resource: Resource
+    scope: Scope
 
     @property
     def pointer(self) -> str:
@@ -138,49 +79,68 @@ class Document:
 
     def __init__(self, schema: Any, registry: Mapping[str, Any] | None = None) -> None:
         self._registry = {urldefrag(uri)[0]: other for uri, other in (registry or {}).items()}
-        self._locations: dict[int, Location] = {}
-        """By identity of the value there: each dict and list of a decoded text is an object of its own."""
+        self._static = Scope({})
+        """That of no dynamic anchors, in which every place is found first."""
+        self._scopes: dict[tuple[tuple[str, Location], ...], Scope] = {(): self._static}
         self._resources: dict[str, Resource] = {}
-        self._anchors: dict[tuple[str, str], Location] = {}
         self._index_pending: list[Location] = []
         """Roots of documents whose identifiers were not looked for yet."""
-        self.root = self._resource_at(schema, None, (), "", UNDECLARED).root
+        root = self._resource_at(schema, None, (), "", UNDECLARED).root
+        self.root = self._within(root, self._static)
 
     def child(self, parent: Location, *steps: str) -> Location:
         """The location of a direct sub-schema ``steps`` below, which must exist."""
         value = parent.schema
         for step in steps:
             value = value[int(step)] if isinstance(value, list) else value[step]
-        found = self._locations.get(id(value))
-        return self._locate(value, parent, steps) if found is None else found
+        return self._within(self._locate(value, parent, steps), parent.scope)
 
-    def resolve(self, place: Location, reference: str) -> Location:
-        """Where a `$ref` at ``place`` points.
+    def resolve(self, place: Location, reference: str, keyword: str = "$ref") -> Location:
+        """Where a reference at ``place``, the value of ``keyword``, points.
 
-        ConstraintError if it points to nothing, UnsupportedConstraint if it leaves the document.
+        ConstraintError if it points to nothing, UnsupportedConstraint if it leaves the documents at hand.
         """
-        pointer = f"{place.pointer}/$ref"
+        pointer = f"{place.pointer}/{keyword}"
         if reference.startswith("#"):
             resource, fragment = place.resource, reference[1:]
         else:
-            self._index()
             uri, fragment = urldefrag(urljoin(place.resource.uri, reference))
-            if uri not in self._resources and uri in self._registry:
-                self._resource_at(self._registry[uri], None, (), uri, place.resource.dialect, f"{uri}#")
-                self._index()
-            if uri not in self._resources:
-                raise UnsupportedConstraint(f"$ref {reference!r} points outside the documents at hand", pointer)
-            resource = self._resources[uri]
+            found = self._resource(uri, place)
+            if found is None:
+                raise UnsupportedConstraint(f"{keyword} {reference!r} points outside the documents at hand", pointer)
+            resource = found
         fragment = unquote(fragment)
         if not fragment:
-            return resource.root
-        if fragment.startswith("/"):
-            return self._walk(resource.root, fragment, reference, pointer)
+            target = resource.root
+        elif fragment.startswith("/"):
+            target = self._walk(resource.root, fragment, reference, pointer)
+        else:
+            self._index()
+            named = resource.anchors.get(fragment)
+            if named is None:
+                raise ConstraintError(f"{keyword} {reference!r} points to nothing: there is no such anchor", pointer)
+            target = named
+        if keyword != "$ref":
+            target = self._outermost(target, fragment, place.scope)
+        return self._within(target, place.scope)
+
+    def _outermost(self, target: Location, fragment: str, scope: Scope) -> Location:
+        """What a dynamic reference that names ``target`` means in a scope."""
+        if target.resource.dynamic.get(fragment) is not target:
+            return target
+        return scope.dynamic.get(fragment, target)
+
+    def _resource(self, uri: str, place: Location) -> Resource | None:
+        """The resource of a URI that a reference at ``place`` names: of this document, of the registry, or a
+        metaschema."""
         self._index()
-        target = self._anchors.get((resource.uri, fragment))
-        if target is None:
-            raise ConstraintError(f"$ref {reference!r} points to nothing: there is no such anchor", pointer)
-        return target
+        if uri not in self._resources:
+            document = self._registry.get(uri, metaschema(uri))
+            if document is None:
+                return None
+            self._resource_at(document, None, (), uri, place.resource.dialect, f"{uri}#")
+            self._index()
+        return self._resources[uri]
 
     def _walk(self, place: Location, fragment: str, reference: str, pointer: str) -> Location:
         for raw in fragment[1:].split("/"):
@@ -188,15 +148,32 @@ class Document:
             value = place.schema
             within = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
             if isinstance(value, list):
-                within = dict(_children(value))
+                within = dict(children(value))
             if step not in within:
-                raise ConstraintError(
-                    f"$ref {reference!r} points to nothing: no {step!r} in {place.pointer or '/'}", pointer
-                )
-            place = self.child(place, step)
+                keyword = pointer.rpartition("/")[2]
+                reason = f"{keyword} {reference!r} points to nothing: no {step!r} in {place.pointer or '/'}"
+                raise ConstraintError(reason, pointer)
+            place = self._locate(within[step], place, (step,))
         return place
 
+    def _within(self, place: Location, scope: Scope) -> Location:
+        """A place, reached in a dynamic scope to which the resource it is in adds its own anchors."""
+        if scope is self._static and not place.resource.dynamic:
+            return place
+        if not place.resource.dynamic.keys() <= scope.dynamic.keys():
+            known = sorted({**place.resource.dynamic, **scope.dynamic}.items())
+            scope = self._scopes.setdefault(tuple(known), Scope(dict(known)))
+        found = scope.locations.get(id(place.schema))
+        if found is None:
+            found = Location(place.schema, place.parent, place.steps, place.resource, scope)
+            self._remember(found)
+        return found
+
     def _locate(self, value: Any, parent: Location, steps: tuple[str, ...]) -> Location:
+        """The place of a value below another, in the static scope."""
+        found = self._static.locations.get(id(value))
+        if found is not None:
+            return found
         if isinstance(value, dict):
             schema = cast("dict[str, Any]", value)
             dialect = parent.resource.dialect
@@ -205,10 +182,14 @@ class Document:
                 uri = urldefrag(identifier)[0]
                 if uri:
                     return self._resource_at(schema, parent, steps, urljoin(parent.resource.uri, uri), dialect).root
-        location = Location(value, parent, steps, parent.resource)
-        if isinstance(value, dict | list):
-            self._locations[id(cast("object", value))] = location
+        location = Location(value, parent, steps, parent.resource, self._static)
+        self._remember(location)
         return location
+
+    @staticmethod
+    def _remember(place: Location) -> None:
+        if isinstance(place.schema, dict | list):
+            place.scope.locations[id(cast("object", place.schema))] = place
 
     def _resource_at(
         self, schema: Any, parent: Location | None, steps: tuple[str, ...], uri: str, dialect: Dialect, prefix: str = ""
@@ -216,51 +197,91 @@ class Document:
         """Make the resource whose root stands at ``steps`` below ``parent``, in the draft it declares or else
         inherits."""
         resource = Resource(cast("Location", None), uri, dialect, prefix)
-        resource.root = root = Location(schema, parent, steps, resource)
+        resource.root = root = Location(schema, parent, steps, resource, self._static)
         if isinstance(schema, dict):
             members = cast("dict[str, Any]", schema)
             if "$schema" in members:
-                resource.dialect = _declared(members["$schema"], root)
+                resource.dialect = self._declared(members["$schema"], root)
             identifier = members.get(resource.dialect.id_keyword)
             if parent is None and isinstance(identifier, str):
                 resource.uri = urldefrag(urljoin(uri, identifier))[0]
-        self._locations[id(schema)] = root
+        self._remember(root)
         for name in (uri, resource.uri):
             self._resources.setdefault(name, resource)
         if parent is None:
             self._index_pending.append(root)
+            if _declares_dynamic_anchors(schema):
+                self._index()
         return resource
 
+    def _declared(self, uri: Any, place: Location) -> Dialect:
+        """The dialect that a `$schema` names: a draft, or vocabularies of one by a metaschema of the registry."""
+        pointer = f"{place.pointer}/$schema"
+        named, met = uri, list[str]()
+        while isinstance(named, str):
+            dialect = by_uri(named)
+            if dialect is not None:
+                return dialect if not met else of_vocabularies(self._registry[met[0]], dialect, pointer)
+            met.append(urldefrag(named)[0])
+            document = self._registry.get(met[-1])
+            if not isinstance(document, dict) or met[-1] in met[:-1]:
+                break
+            named = cast("dict[str, Any]", document).get("$schema")
+        raise UnsupportedConstraint(f"$schema {uri!r} is not a draft that Sluice knows", pointer)
+
     def _index(self) -> None:
-        """Visit every sub-schema, so that identifiers are known; note anchors."""
+        """Visit every sub-schema, so that identifiers and anchors are known."""
         pending = self._index_pending
         while pending:
             place = pending.pop()
             if not isinstance(place.schema, dict):
                 continue
             schema = cast("dict[str, Any]", place.schema)
-            dialect = place.resource.dialect
+            resource, dialect = place.resource, place.resource.dialect
             names: list[Any] = [schema.get(keyword) for keyword in dialect.anchor_keywords]
             identifier = schema.get(dialect.id_keyword)
             if dialect.fragment_ids and isinstance(identifier, str):
                 names.append(urldefrag(identifier)[1])
             for name in names:
                 if isinstance(name, str) and name:
-                    self._anchors.setdefault((place.resource.uri, name), place)
+                    resource.anchors.setdefault(name, place)
+            if "$dynamicRef" in dialect.keywords and isinstance(schema.get("$dynamicAnchor"), str):
+                resource.dynamic.setdefault(schema["$dynamicAnchor"], place)
+            if (
+                "$recursiveRef" in dialect.keywords
+                and place is resource.root
+                and schema.get("$recursiveAnchor") is True
+            ):
+                resource.dynamic[""] = place
             for keyword, value in schema.items():
                 if keyword in APPLICATORS:
-                    pending += (self.child(place, keyword, *steps) for steps in _places(APPLICATORS[keyword], value))
+                    pending += (
+                        self._locate(_at(value, steps), place, (keyword, *steps))
+                        for steps in _places(APPLICATORS[keyword], value)
+                    )
+
+
+def _declares_dynamic_anchors(schema: Any) -> bool:
+    stack = [schema]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if "$dynamicAnchor" in value or "$recursiveAnchor" in value:
+                return True
+            stack += cast("dict[str, Any]", value).values()
+        elif isinstance(value, list):
+            stack += cast("list[Any]", value)
+    return False
+
+
+def _at(value: Any, steps: tuple[str, ...]) -> Any:
+    for step in steps:
+        value = value[int(step)] if isinstance(value, list) else value[step]
+    return value
 
 
 def _places(holds: Holds, value: Any) -> Sequence[tuple[str, ...]]:
     """Steps below an applicator's value at which schemas stand."""
     if holds is Holds.SCHEMA or (holds is Holds.SCHEMA_OR_SCHEMAS and not isinstance(value, list)):
         return [()]
-    return [(step,) for step, _ in _children(value)]
-
-
-def _declared(uri: Any, place: Location) -> Dialect:
-    dialect = by_uri(uri) if isinstance(uri, str) else None
-    if dialect is None:
-        raise UnsupportedConstraint(f"$schema {uri!r} is not a draft that Sluice knows", f"{place.pointer}/$schema")
-    return dialect
+    return [(step,) for step, _ in children(value)]

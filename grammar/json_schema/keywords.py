@@ -22,7 +22,9 @@ from typing import Any, NoReturn, Protocol, cast
 
 from grammar.errors import ConstraintError, UnsupportedConstraint
 from grammar.json_schema.conjunction import ANY_STRING, array_shape, number_shape, object_shape
-from grammar.json_schema.document import Document, Location, escape
+from grammar.json_schema.decoding import escape
+from grammar.json_schema.dialect import REFERENCES
+from grammar.json_schema.document import Document, Location
 from grammar.json_schema.formats import FORMATS
 from grammar.json_schema.shapes import (
     ANY,
@@ -65,8 +67,6 @@ def _never(_: Any) -> bool:
 
 
 UNSUPPORTED: dict[str, tuple[int, Callable[[Any], bool]]] = {
-    "$dynamicRef": (EVERY_TYPE, _never),
-    "$recursiveRef": (EVERY_TYPE, _never),
     "unevaluatedProperties": (OBJECT, _trivial),
     "contains": (ARRAY, _never),
     "unevaluatedItems": (ARRAY, _trivial),
@@ -128,10 +128,13 @@ class Reader:
 
     def clause(self, place: Location) -> Clause:
         """Everything that the schema object at ``place`` asserts; never called where `$ref` hides its siblings."""
-        schema: dict[str, Any] = place.schema
-        keywords = place.resource.dialect.keywords
+        dialect = place.resource.dialect
+        keywords, schema = dialect.keywords, cast("dict[str, Any]", place.schema)
+        if dialect.ignored:
+            schema = {keyword: value for keyword, value in schema.items() if keyword not in dialect.ignored}
         types, integer = _types(place, schema["type"]) if "type" in schema else (EVERY_TYPE, False)
-        for keyword in sorted(UNSUPPORTED.keys() & schema.keys() & keywords):
+        active = keywords & schema.keys()
+        for keyword in sorted(UNSUPPORTED.keys() & active):
             self._refuse_unsupported(place, schema, keyword, types)
         clause = Clause([])
         shapes = clause.shapes
@@ -160,8 +163,7 @@ class Reader:
             clause.values.append(_list(place, "enum", schema["enum"]))
         if "const" in schema and "const" in keywords:
             clause.values.append([schema["const"]])
-        if "$ref" in schema:
-            clause.all_of.append(self.reference(place))
+        clause.all_of += (self._goal(self.target(place, keyword)) for keyword in REFERENCES if keyword in active)
         if "allOf" in schema:
             clause.all_of += self._goals(place, "allOf", schema["allOf"])
         if "anyOf" in schema:
@@ -176,18 +178,14 @@ class Reader:
             clause.one_of = self._goals(place, "oneOf", schema["oneOf"])
         return clause
 
-    def reference(self, place: Location) -> Goal:
-        """The goal that the `$ref` of the schema object at ``place`` stands for."""
-        return self._goal(self.target(place))
-
-    def target(self, place: Location) -> Location:
-        """The location that the `$ref` of the schema object at ``place`` points to; a schema."""
-        reference = place.schema["$ref"]
+    def target(self, place: Location, keyword: str) -> Location:
+        """The location that a reference of the schema object at ``place`` points to; a schema."""
+        reference = place.schema[keyword]
         if not isinstance(reference, str):
-            _malformed(place, "$ref", reference, "a URI reference")
-        target = self._document.resolve(place, reference)
+            _malformed(place, keyword, reference, "a URI reference")
+        target = self._document.resolve(place, reference, keyword)
         if not isinstance(target.schema, dict | bool):
-            raise ConstraintError(f"$ref {reference!r} points to no schema", f"{place.pointer}/$ref")
+            raise ConstraintError(f"{keyword} {reference!r} points to no schema", f"{place.pointer}/{keyword}")
         return target
 
     def _refuse_unsupported(self, place: Location, schema: dict[str, Any], keyword: str, types: int) -> None:
@@ -216,7 +214,8 @@ class Reader:
                 _malformed(place, "pattern", pattern, "a regular expression")
             patterns = (pattern,)
         name = schema.get("format")
-        if self._assert_formats and isinstance(name, str) and name in FORMATS:
+        asserted = self._assert_formats or place.resource.dialect.asserts_formats
+        if asserted and isinstance(name, str) and name in FORMATS:
             form = FORMATS[name]
             patterns += (form.pattern,)
             if form.max_length is not None:

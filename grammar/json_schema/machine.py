@@ -28,7 +28,7 @@ from typing import Protocol
 from grammar.constraint import JsonObject, JsonSchema
 from grammar.errors import UnsupportedConstraint
 from grammar.json_schema.arrays import UniquePlan
-from grammar.json_schema.document import load
+from grammar.json_schema.decoding import load
 from grammar.json_schema.members import MembersPlan
 from grammar.json_schema.normal import Normal
 from grammar.json_schema.numbers import NumberAutomaton

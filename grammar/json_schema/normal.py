@@ -33,6 +33,7 @@ from grammar.json_schema.conjunction import (
     object_shape,
     union,
 )
+from grammar.json_schema.dialect import REFERENCES
 from grammar.json_schema.document import Document, Location
 from grammar.json_schema.formats import NARROWED
 from grammar.json_schema.keywords import Dependency, Reader
@@ -239,11 +240,16 @@ class Normal:
             active = dialect.keywords & schema.keys()
             if not active:
                 return ANY
-            if "$ref" not in active or (len(active) > 1 and not dialect.ref_hides_siblings):
+            if "$ref" in active and dialect.ref_hides_siblings:
+                keyword = "$ref"
+            elif len(active) == 1 and not active.isdisjoint(REFERENCES):
+                (keyword,) = active
+            else:
                 break
-            place = self._reader.target(place)
+            place = self._reader.target(place, keyword)
             if place in followed:
-                raise ConstraintError("$ref leads back to itself and never describes a value", f"{place.pointer}/$ref")
+                reason = f"{keyword} leads back to itself and never describes a value"
+                raise ConstraintError(reason, f"{place.pointer}/{keyword}")
             if len(followed) == MAX_CHAIN:
                 raise ConstraintTooLarge(f"more than {MAX_CHAIN} $ref lead to one another", followed[0].pointer)
             followed.append(place)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsupportedConstraint
-from grammar.json_schema.document import Document, load
+from grammar.json_schema.decoding import load
+from grammar.json_schema.document import Document
 
 
 def test_load_keeps_numbers_exact_and_keys_in_order() -> None:
@@ -111,3 +112,67 @@ def test_an_unknown_dialect_is_refused() -> None:
     with pytest.raises(UnsupportedConstraint) as caught:
         Document({"$schema": "https://example.com/my-dialect"})
     assert caught.value.pointer == "/$schema"
+
+
+TREE = {"$id": "https://example.com/tree", "$dynamicAnchor": "node", "items": {"$dynamicRef": "#node"}}
+
+
+def dynamic_target(root: dict[str, Any]) -> Any:
+    """What the `$dynamicRef` of TREE means where ``root`` refers to it."""
+    document = Document(root, {"https://example.com/tree": TREE})
+    items = document.child(document.resolve(document.root, "tree"), "items")
+    return document.resolve(items, "#node", "$dynamicRef").schema
+
+
+def test_a_dynamic_reference_means_the_outermost_anchor_of_its_name() -> None:
+    strict: dict[str, Any] = {"$id": "https://example.com/strict", "$ref": "tree"}
+    assert dynamic_target(strict) == TREE
+    assert dynamic_target({**strict, "$anchor": "node"}) == TREE
+    assert dynamic_target({**strict, "$dynamicAnchor": "other"}) == TREE
+    assert dynamic_target({**strict, "$dynamicAnchor": "node"})["$id"] == strict["$id"]
+    below = {**strict, "$defs": {"here": {"$dynamicAnchor": "node", "title": "below"}}}
+    assert dynamic_target(below)["title"] == "below"
+
+
+def test_a_place_is_one_location_a_dynamic_scope() -> None:
+    root: dict[str, Any] = {"$id": "https://example.com/strict", "$dynamicAnchor": "node", "$ref": "tree"}
+    document = Document(root, {"https://example.com/tree": TREE})
+    inside, again = (document.resolve(document.root, "tree") for _ in range(2))
+    assert inside is again
+    assert document.child(inside, "items") is document.child(again, "items")
+    assert inside.pointer == "https://example.com/tree#"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://json-schema.org/draft-04/schema#",
+        "http://json-schema.org/draft-06/schema",
+        "http://json-schema.org/draft-07/schema#",
+        "https://json-schema.org/draft/2019-09/schema",
+        "https://json-schema.org/draft/2020-12/schema",
+        "https://json-schema.org/draft/2020-12/meta/core",
+    ],
+)
+def test_metaschemas_are_at_hand(uri: str) -> None:
+    document = Document({"$ref": uri})
+    target = document.resolve(document.root, uri)
+    assert target.schema["$schema"].rstrip("#").startswith(uri.rstrip("#").partition("/meta")[0])
+
+
+VOCABULARIES = "https://json-schema.org/draft/2020-12/vocab/"
+
+
+@pytest.mark.parametrize(("required", "refused"), [(True, True), (False, False)])
+def test_a_metaschema_says_which_keywords_are_in_force(required: bool, refused: bool) -> None:
+    uri = "https://example.com/meta"
+    vocabulary = {VOCABULARIES + "core": True, VOCABULARIES + "applicator": True, "urn:example:units": required}
+    registry = {uri: {"$schema": "https://json-schema.org/draft/2020-12/schema", "$vocabulary": vocabulary}}
+    if refused:
+        with pytest.raises(UnsupportedConstraint, match="urn:example:units"):
+            Document({"$schema": uri}, registry)
+        return
+    dialect = Document({"$schema": uri}, registry).root.resource.dialect
+    assert {"properties", "$ref", "prefixItems"} <= dialect.keywords
+    assert {"minimum", "unevaluatedItems", "format"} <= dialect.ignored
+    assert dialect.keywords.isdisjoint(dialect.ignored)

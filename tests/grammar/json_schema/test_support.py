@@ -20,6 +20,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "schema-support.md"
 
 _TWO = {"properties": {"a": {"type": "null"}, "b": {"type": "null"}}, "type": "object"}
 _STRINGS = {"type": "array", "items": {"type": "string"}}
+_ANCHORED = {"a": {"$dynamicAnchor": "a", "type": "null"}}
 ROWS: list[tuple[str, Any, str]] = [
     ("type", {"type": ["integer", "null"]}, ""),
     ("enum, const", {"enum": [1, "a", {"b": []}]}, "Compared by value: 1.0 is 1, true is not."),
@@ -43,8 +44,12 @@ ROWS: list[tuple[str, Any, str]] = [
     ("oneOf", {"oneOf": [{"type": "integer"}, {"type": "number", "minimum": 2}]}, "Overlapping branches too."),
     ("not", {"not": {"type": "integer"}}, "Refused around `contains` and narrowed formats."),
     ("if, then, else", {"if": {"type": "string"}, "then": {"minLength": 1}, "else": {"type": "null"}}, ""),
-    ("$ref, $id, $anchor, $defs", {"$ref": "#/$defs/a", "$defs": {"a": {"type": "null"}}}, "Recursive ones too."),
-    ("$dynamicRef, $recursiveRef", {"$dynamicRef": "#a"}, ""),
+    (
+        "$ref, $id, $anchor, $defs",
+        {"$ref": "#/$defs/a", "$defs": {"a": {"type": "null"}}},
+        "Recursive ones too; the metaschemas are at hand.",
+    ),
+    ("$dynamicRef, $recursiveRef", {"$dynamicRef": "#a", "$defs": _ANCHORED}, "Resolved in each dynamic scope."),
     ("unevaluatedProperties", {**_TWO, "unevaluatedProperties": False}, ""),
     ("unevaluatedItems", {"type": "array", "unevaluatedItems": False}, ""),
 ]
