@@ -5,7 +5,8 @@ holds the threads that are still alive, and drops those that the next byte, key 
 can be completed by itself, so what any of them allows leads to a valid end. A value inside is asked of all threads at
 once: the union of the shapes they want there, and the verdict says which threads go on (docs/architecture.md §3).
 
-A thread may also split: a property that could satisfy one of its shape's ``some`` is asked both ways.
+A thread may also split: a property that could satisfy one of its shape's ``some`` is asked both ways, and an item that
+its ``contains`` could count is asked in each of the shape's ways; of these only the best is kept (`counting.py`).
 
 With one thread left nothing is tracked that the registers of `objects.py` and `arrays.py` would not track better, but
 the frame was opened for many: it stays here until it closes. The texts of all keys are kept as seen keys.
@@ -13,12 +14,13 @@ the frame was opened for many: it stays here until it closes. The texts of all k
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grammar.json_schema.arrays import CloseArray, item_goal, open_array
 from grammar.json_schema.conjunction import array_shape
+from grammar.json_schema.counting import Tally
 from grammar.json_schema.members import Members
 from grammar.json_schema.objects import CloseObject, counted_in_registers, gaps, open_object
 from grammar.json_schema.shapes import ArrayShape, Goal, ObjectShape, Shape
@@ -56,28 +58,59 @@ def want(m: JsonMachine, goals: list[Goal]) -> Wanted:
 
 # -- arrays ------------------------------------------------------------------------------------------------------------
 
-ArrayThreads = tuple[tuple[ArrayShape, int], ...]
-"""(shape, bit of its verdict)"""
+
+@dataclass(frozen=True, slots=True)
+class ArrayThread:
+    """One array shape, what its ``contains`` have counted so far, and the bit of its verdict."""
+
+    shape: ArrayShape
+    tally: Tally
+    bit: int
+
+    def complete(self, m: JsonMachine, count: int) -> bool:
+        if self.shape.ways:
+            return m.counting(self.shape).complete(count, self.tally)
+        return count >= self.shape.min_items
+
+    def horizon(self, m: JsonMachine) -> int:
+        """Numbers of items beyond are all alike."""
+        if self.shape.ways:
+            return m.counting(self.shape).horizon
+        return max(len(self.shape.prefix), self.shape.min_items, self.shape.max_items or 0)
+
+    def next(self, m: JsonMachine, count: int) -> Iterator[tuple[Goal, ArrayThread]]:
+        """What the next item may satisfy, and the thread after it."""
+        if self.shape.ways:
+            for goal, tally in m.counting(self.shape).following(count, self.tally):
+                yield goal, ArrayThread(self.shape, tally, self.bit)
+            return
+        goal = item_goal(self.shape, count)
+        if goal is not None:
+            yield goal, self
 
 
-def open_arrays(m: JsonMachine, threads: ArrayThreads, ret: int) -> Edge:
+ArrayThreads = tuple[ArrayThread, ...]
+
+
+def open_arrays(m: JsonMachine, shapes: tuple[tuple[ArrayShape, int], ...], ret: int) -> Edge:
     """The edge on the opening bracket of one of several arrays."""
-    if len(threads) > 1:
-        threads = _without_unique(threads)
-    if len(threads) == 1:
-        return open_array(m, threads[0][0], m.verdict(threads[0][1]), ret)
+    if len(shapes) > 1:
+        shapes = _without_unique(shapes)
+    if len(shapes) == 1 and not shapes[0][0].ways:
+        return open_array(m, shapes[0][0], m.verdict(shapes[0][1]), ret)
+    threads = tuple(ArrayThread(shape, (0,) * len(shape.contains), bit) for shape, bit in shapes)
     return ord("["), ord("["), PUSH, m.spaced(Items(threads, 0)), ret, m.tables.registers(), 0
 
 
-def _without_unique(threads: ArrayThreads) -> ArrayThreads:
-    """Threads that no item need be compared for: those of unique items have at most one. Where none could then be
+def _without_unique(shapes: tuple[tuple[ArrayShape, int], ...]) -> tuple[tuple[ArrayShape, int], ...]:
+    """Shapes that no item need be compared for: those of unique items have at most one. Where none could then be
     completed, the first goes on alone. `Normal.reasons` says so."""
     kept: list[tuple[ArrayShape, int]] = []
-    for shape, bit in threads:
+    for shape, bit in shapes:
         single = array_shape(shape.prefix, shape.rest, shape.min_items, 1) if shape.unique else shape
         if single is not None:
             kept.append((single, bit))
-    return tuple(kept) if kept else threads[:1]
+    return tuple(kept) if kept else shapes[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +122,7 @@ class Items:
 
     def edges(self, m: JsonMachine) -> Edges:
         edges: list[Edge] = []
-        satisfied = [bit for shape, bit in self.threads if self.count >= shape.min_items]
+        satisfied = [thread.bit for thread in self.threads if thread.complete(m, self.count)]
         if satisfied:
             close = CloseArray(m.verdict(_union(satisfied)))
             edges += close.edges(m)[0]
@@ -105,19 +138,13 @@ class Items:
 
     def _item(self, m: JsonMachine) -> Value | None:
         """The next item, None when no thread takes one."""
-        alive: list[tuple[ArrayShape, int]] = []
-        goals: list[Goal] = []
-        for shape, bit in self.threads:
-            goal = item_goal(shape, self.count)
-            if goal is not None:
-                alive.append((shape, bit))
-                goals.append(goal)
-        if not alive:
+        ways = [way for thread in self.threads for way in thread.next(m, self.count)]
+        if not ways:
             return None
-        wanted = want(m, goals)
-        horizon = max(max(len(s.prefix), s.min_items, s.max_items or 0) for s, _ in alive)
-        ret = m.state(ItemsDecided(tuple(alive), min(self.count + 1, horizon + 1), wanted.bits))
-        return m.choice(wanted.shapes, ret)
+        wanted = want(m, [goal for goal, _ in ways])
+        after = tuple(thread for _, thread in ways)
+        count = min(self.count + 1, max(thread.horizon(m) for thread in after) + 1)
+        return m.choice(wanted.shapes, m.state(ItemsDecided(after, count, wanted.bits)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +159,15 @@ class ItemsDecided:
         return [], END_REJECT  # never entered: every value before it returns a verdict
 
     def decided(self, m: JsonMachine, satisfied: int) -> Location:
-        alive = tuple(t for t, bits in zip(self.threads, self.wanted, strict=True) if bits & satisfied)
-        return m.with_flexible_space(Items(alive, self.count))
+        tallies: dict[tuple[ArrayShape, int], list[Tally]] = {}
+        for thread, bits in zip(self.threads, self.wanted, strict=True):
+            if bits & satisfied:
+                tallies.setdefault((thread.shape, thread.bit), []).append(thread.tally)
+        alive = (
+            ArrayThread(shape, m.counting(shape).best(readings) if shape.ways else (), bit)
+            for (shape, bit), readings in tallies.items()
+        )
+        return m.with_flexible_space(Items(tuple(alive), self.count))
 
 
 # -- objects -----------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from grammar.json_schema.shapes import (
     Shape,
     StringEnum,
     StringShape,
+    Way,
 )
 from grammar.json_schema.values import Matches, number_satisfies, string_satisfies
 
@@ -125,15 +126,22 @@ def array_shape(
     contains: Iterable[Contains] = (),
     unique: bool = False,
     texts: tuple[KeyClass, ...] = (),
+    ways: tuple[Way, ...] = (),
 ) -> ArrayShape | None:
     """The canonical shape; goals that are NEVER cut it. None when too few items are left."""
     goals = list(prefix)
-    contains = tuple(dict.fromkeys(c for c in contains if c.least or c.most is not None))
+    counts: dict[Contains, None] = {}
     for asked in contains:
         if (asked.goal == NEVER and asked.least) or (asked.most is not None and asked.most < asked.least):
             return None
-        if asked.least:
-            min_items = max(min_items, asked.skip + asked.least)
+        if asked.least and max_items is not None and max_items < asked.skip + asked.least:
+            return None
+        if asked.goal == ANY:  # what counts all items is about their number
+            min_items = max(min_items, asked.skip + asked.least) if asked.least else min_items
+            if asked.most is not None:
+                max_items = asked.skip + asked.most if max_items is None else min(max_items, asked.skip + asked.most)
+        elif asked.goal != NEVER and (asked.least or asked.most is not None):
+            counts[asked] = None
     if max_items is not None and max_items <= len(goals):
         del goals[max_items:]
         rest = None
@@ -148,7 +156,7 @@ def array_shape(
     if max_items is not None and max_items < min_items:
         return None
     unique = unique and (max_items is None or max_items > 1)
-    return ArrayShape(tuple(goals), rest, min_items, max_items, contains, unique, texts if unique else ())
+    return ArrayShape(tuple(goals), rest, min_items, max_items, tuple(counts), unique, texts if unique else (), ways)
 
 
 def object_shape(

@@ -73,6 +73,8 @@ _DRAFT2019 = (_DRAFT7 - {"dependencies"}) | {
     "$recursiveRef",
     "dependentRequired",
     "dependentSchemas",
+    "maxContains",
+    "minContains",
     "unevaluatedItems",
     "unevaluatedProperties",
 }

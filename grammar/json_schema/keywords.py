@@ -29,6 +29,7 @@ from grammar.json_schema.formats import FORMATS
 from grammar.json_schema.shapes import (
     ANY,
     BoolShape,
+    Contains,
     Goal,
     KeyClass,
     NullShape,
@@ -62,13 +63,8 @@ def _trivial(value: Any) -> bool:
     return value is True or value == {}
 
 
-def _never(_: Any) -> bool:
-    return False
-
-
 UNSUPPORTED: dict[str, tuple[int, Callable[[Any], bool]]] = {
     "unevaluatedProperties": (OBJECT, _trivial),
-    "contains": (ARRAY, _never),
     "unevaluatedItems": (ARRAY, _trivial),
 }
 """Keywords that are not enforced: the types that they say something about, and which values assert nothing."""
@@ -193,8 +189,6 @@ class Reader:
         value = schema[keyword]
         if not types & relevant or neutral(value):
             return
-        if keyword == "contains" and schema.get("minContains") == 0 and "maxContains" not in schema:
-            return
         raise UnsupportedConstraint(f"the keyword {keyword!r} is not enforced yet", f"{place.pointer}/{keyword}")
 
     def _goals(self, place: Location, keyword: str, value: Any) -> list[Goal]:
@@ -245,7 +239,15 @@ class Reader:
         if not isinstance(unique, bool):
             _malformed(place, "uniqueItems", unique, "true or false")
         least, most = _count(place, schema, "minItems") or 0, _count(place, schema, "maxItems")
-        return array_shape(prefix, rest, least, most, unique=unique)
+        return array_shape(prefix, rest, least, most, self._contains(place, schema), unique)
+
+    def _contains(self, place: Location, schema: dict[str, Any]) -> list[Contains]:
+        keywords = place.resource.dialect.keywords
+        if "contains" not in schema or "contains" not in keywords:
+            return []
+        least = _count(place, schema, "minContains") if "minContains" in keywords else None
+        most = _count(place, schema, "maxContains") if "maxContains" in keywords else None
+        return [Contains(self._child(place, "contains"), 1 if least is None else least, most)]
 
     def _object(self, place: Location, schema: dict[str, Any]) -> Shape | None:
         names = _names(place, schema)

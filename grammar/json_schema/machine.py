@@ -28,6 +28,7 @@ from typing import Protocol
 from grammar.constraint import JsonObject, JsonSchema
 from grammar.errors import UnsupportedConstraint
 from grammar.json_schema.arrays import UniquePlan
+from grammar.json_schema.counting import Counting
 from grammar.json_schema.decoding import load
 from grammar.json_schema.members import MembersPlan
 from grammar.json_schema.normal import Normal
@@ -74,6 +75,7 @@ class JsonMachine:
         self._states: dict[Location, int] = {}
         self._plans: dict[tuple[ObjectShape, int], ObjectPlan] = {}
         self._array_plans: dict[tuple[ArrayShape, int], UniquePlan] = {}
+        self._countings: dict[ArrayShape, Counting] = {}
         self._members_plans: dict[ObjectShape, MembersPlan] = {}
         self._numbers: dict[tuple[NumberShape | NumberEnum, ...], NumberAutomaton] = {}
         self._verdicts: list[int] = [0]
@@ -161,6 +163,13 @@ class JsonMachine:
         if plan is None:
             plan = self._array_plans[shape, verdict] = UniquePlan(self, shape, verdict)
         return plan
+
+    def counting(self, shape: ArrayShape) -> Counting:
+        """How the arrays of a shape that counts can be completed."""
+        counting = self._countings.get(shape)
+        if counting is None:
+            counting = self._countings[shape] = Counting(shape, lambda goal: True)
+        return counting
 
     def members_plan(self, shape: ObjectShape) -> MembersPlan:
         """The one plan of the threads of an object shape."""

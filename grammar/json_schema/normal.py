@@ -548,6 +548,8 @@ class Normal:
             missing = [need for need in needs(fitting[0]) if need not in self.productivity.proofs]
             if not missing:
                 why = "there cannot be as many properties as minProperties asks for"
+                if isinstance(fitting[0], ArrayShape):
+                    why = "there cannot be as many items of the kind that contains or uniqueItems asks for"
                 return UnsatisfiableConstraint(
                     f"nothing can ever satisfy this schema: {why}", self._place(goal).pointer
                 )

@@ -2,7 +2,8 @@
 
     objects     required names are declared; classes without names go; ``some`` is served by a declared property, by one
                 of few names, or stays to be served by a property of any name
-    arrays      unique items are strings of disjoint classes, or there is one at most
+    arrays      items are written in one of several ways where ``contains`` count them; unique items are strings of
+                disjoint classes, or there is one at most
 
 Between the two steps stands the proof (`productivity.py`); `enough` says whether what was proved suffices for a count.
 """
@@ -16,16 +17,19 @@ from typing import Protocol
 from grammar.errors import ConstraintTooLarge, UnsupportedConstraint
 from grammar.json_schema.complement import outside
 from grammar.json_schema.conjunction import ANY_STRING, Conjunction, array_shape, object_shape
+from grammar.json_schema.counting import Counting
 from grammar.json_schema.productivity import parts
 from grammar.json_schema.shapes import (
     NEVER,
     ArrayShape,
+    Contains,
     Goal,
     KeyClass,
     ObjectShape,
     Shape,
     StringEnum,
     StringShape,
+    Way,
 )
 from grammar.json_schema.values import Matches, string_satisfies
 
@@ -33,6 +37,10 @@ MAX_DISJUNCTS = 4096
 """Of one goal."""
 FEW_NAMES = 64
 """A class of so many names is spread out where one of them must break a rule."""
+MAX_TALLIES = 50_000
+"""Numbers of items with the counts of each schema that counts them, of one array."""
+MAX_COUNTS = 5
+"""Schemas that count the items of one array: an item is written in one of two ways for each."""
 MAX_PENDING = 4
 """Properties of one object that must break rules, whatever their names."""
 
@@ -64,6 +72,8 @@ class Algebra(Protocol):
     def raw(self, goal: Goal) -> tuple[Shape, ...]: ...
 
     def conjoin(self, a: Goal, b: Goal) -> Goal: ...
+
+    def negate(self, goal: Goal) -> Goal: ...
 
     def has_text(self, shape: KeyClass, place: Place) -> bool: ...
 
@@ -115,9 +125,19 @@ class Preparation:
         return found
 
     def _array(self, shape: ArrayShape, place: Place) -> list[Shape]:
+        barred = self._without_barred(shape)
+        if barred is None:
+            return []
+        shape = barred
         if shape.contains:
-            reason = "counting the items that satisfy a schema is not enforced yet"
-            raise UnsupportedConstraint(reason, place.pointer)
+            if not shape.unique:
+                counted = replace(shape, ways=tuple(self._ways(shape, place)))
+                if Counting(counted, bool).places > MAX_TALLIES:
+                    raise ConstraintTooLarge("what it counts among so many items multiplies to too much", place.pointer)
+                return [counted]
+            self._algebra.narrow(f"{place.pointer}: arrays of unique items that are counted have at most one")
+            single = array_shape(shape.prefix, shape.rest, shape.min_items, 1, shape.contains)
+            return [] if single is None else self._array(single, place)
         if not shape.unique:
             return [shape]
         texts: list[KeyClass] | None = None
@@ -133,6 +153,44 @@ class Preparation:
         self._algebra.narrow(f"{place.pointer}: arrays of unique items that are no strings have at most one")
         single = array_shape(shape.prefix, shape.rest, shape.min_items, 1)
         return [] if single is None else [single]
+
+    def _without_barred(self, shape: ArrayShape) -> ArrayShape | None:
+        """Without a ``contains`` that may count no item: none satisfies it."""
+        prefix, rest = list(shape.prefix), shape.rest
+        for asked in shape.contains:
+            if asked.most == 0:
+                other = self._algebra.negate(asked.goal)
+                if rest is not None:
+                    prefix += [rest] * (asked.skip - len(prefix))
+                    rest = self._algebra.conjoin(rest, other)
+                prefix[asked.skip :] = [self._algebra.conjoin(goal, other) for goal in prefix[asked.skip :]]
+        kept = [asked for asked in shape.contains if asked.most != 0]
+        return array_shape(prefix, rest, shape.min_items, shape.max_items, kept, shape.unique)
+
+    def _ways(self, shape: ArrayShape, place: Place) -> Iterator[Way]:
+        """The ways to write an item, where ``contains`` count. Nothing is negated where nothing may be too many."""
+        if len(shape.contains) > MAX_COUNTS:
+            raise UnsupportedConstraint(f"more than {MAX_COUNTS} schemas count the items of one array", place.pointer)
+        length = max(len(shape.prefix), *(asked.skip for asked in shape.contains))
+        rest = NEVER if shape.rest is None else shape.rest
+        goals = [*shape.prefix, *[rest] * (length - len(shape.prefix)), rest]
+        self._algebra.spend(len(goals) << len(shape.contains), place)
+        for counted in range(1 << len(shape.contains)):
+            written = [self._written(goal, i, counted, shape.contains) for i, goal in enumerate(goals)]
+            yield Way(counted, tuple(written[:-1]), written[-1])
+
+    def _written(self, goal: Goal, position: int, counted: int, contains: Sequence[Contains]) -> Goal:
+        """What an item satisfies that just these ``contains`` (bits) count."""
+        for i, asked in enumerate(contains):
+            counts = counted >> i & 1
+            if position < asked.skip:
+                if counts:
+                    return NEVER
+            elif counts and asked.least:
+                goal = self._algebra.conjoin(goal, asked.goal)
+            elif not counts and asked.most is not None:
+                goal = self._algebra.conjoin(goal, self._algebra.negate(asked.goal))
+        return goal
 
     def disjoint(self, shapes: Iterable[Shape], place: Place) -> list[KeyClass] | None:
         """Disjoint classes that make up some string shapes; None if other shapes are among them."""
@@ -202,6 +260,8 @@ class Preparation:
 
     def enough(self, shape: Shape, proofs: Collection[Goal]) -> bool:
         """Whether an object can have as many properties as it must, and an array as many different items."""
+        if isinstance(shape, ArrayShape) and shape.ways:
+            return Counting(shape, proofs.__contains__).shortest() is not None
         if isinstance(shape, ArrayShape) and shape.unique:
             counts = [self._few(names, shape.min_items - 1) for names in shape.texts]
             return None in counts or sum(len(texts) for texts in counts if texts is not None) >= shape.min_items
@@ -218,6 +278,16 @@ class Preparation:
         """A productive prepared shape without the parts that are not productive."""
         if not isinstance(shape, ArrayShape | ObjectShape) or all(part in proofs for part in parts(shape)):
             return shape
+        if isinstance(shape, ArrayShape) and shape.ways:
+            ways = [
+                Way(
+                    way.counted,
+                    tuple(g if g in proofs else NEVER for g in way.prefix),
+                    way.rest if way.rest in proofs else NEVER,
+                )
+                for way in shape.ways
+            ]
+            return replace(shape, ways=tuple(ways))
         if isinstance(shape, ArrayShape):
             prefix = [goal if goal in proofs else NEVER for goal in shape.prefix]
             rest = shape.rest if shape.rest in proofs else None

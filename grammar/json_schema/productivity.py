@@ -3,8 +3,8 @@
 A goal needs one of its shapes; a shape needs all parts that it cannot do without (required properties, the first
 ``min_items`` items). So goals and shapes form an and-or graph, productivity is Horn satisfiability, and the linear
 algorithm of Dowling and Gallier (1984) decides it: each goal is proved at most once, as soon as one of its shapes lacks
-nothing (and can choose enough optional properties, which is no clause but as monotone as one). What is left unproved
-when the queue is empty has no finite value, be it contradictory or a recursion without an end.
+nothing (and can choose enough optional properties, or items that count, which is no clause but as monotone as one).
+What is left unproved when the queue is empty has no finite value, be it contradictory or a recursion without an end.
 
     {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}     # needs itself: never proved
 """
@@ -18,10 +18,10 @@ from grammar.json_schema.shapes import ANY, NEVER, ArrayShape, Goal, NullShape, 
 
 
 def needs(shape: Shape) -> Sequence[Goal]:
-    """Goals of the parts that every value of a prepared shape has."""
+    """Goals of the parts that every value of a prepared shape has; of an array that counts, none is known."""
     if isinstance(shape, ObjectShape):
         return [goal for name, goal in shape.properties if name in shape.required] + [goal for _, goal in shape.some]
-    if isinstance(shape, ArrayShape):
+    if isinstance(shape, ArrayShape) and not shape.ways:
         first = list(shape.prefix[: shape.min_items])
         if shape.min_items > len(shape.prefix):
             first.append(NEVER if shape.rest is None else shape.rest)
@@ -35,6 +35,8 @@ def parts(shape: Shape) -> Sequence[Goal]:
         goals = [goal for _, goal in shape.properties]
         return goals + [goal for _, goal in shape.additional] + [goal for _, goal in shape.some]
     if isinstance(shape, ArrayShape):
+        if shape.ways:
+            return [goal for way in shape.ways for goal in (*way.prefix, way.rest) if goal != NEVER]
         return shape.prefix if shape.rest is None else [*shape.prefix, shape.rest]
     return ()
 
@@ -56,8 +58,8 @@ class _Attempt:
 
 class Productivity:
     """Verdicts on goals, each final once given. ``prepared`` gives a goal's prepared shapes, ``fits`` whether a scalar
-    one has a value. A shape that `needs` nothing more may still lack parts to choose from (``minProperties``): that is
-    what ``enough`` says."""
+    one has a value. A shape that `needs` nothing more may still lack parts to choose from (``minProperties``,
+    ``contains``): that is what ``enough`` says."""
 
     def __init__(
         self, prepared: Callable[[Goal], tuple[Shape, ...]], fits: Callable[[Shape, Goal], bool], enough: Enough
@@ -87,7 +89,11 @@ class Productivity:
                         stack.append(part)
                 if current in proofs or not self._fits(shape, current):
                     continue
-                choosing = isinstance(shape, ObjectShape) and shape.min_properties > 0
+                choosing = (
+                    shape.min_properties > 0
+                    if isinstance(shape, ObjectShape)
+                    else isinstance(shape, ArrayShape) and len(shape.ways) > 0
+                )
                 missing = {need for need in needs(shape) if need not in proofs}
                 if missing or (choosing and not self._enough(shape, proofs)):
                     attempt = _Attempt(current, shape, len(missing), choosing)

@@ -97,13 +97,26 @@ class Contains:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """A way to write an item of an array that counts: bit i of ``counted`` says that ``contains[i]`` counts it. What
+    the item satisfies at each position of ``prefix``, and behind it; NEVER where it cannot be written so."""
+
+    counted: int
+    prefix: tuple[Goal, ...]
+    rest: Goal
+
+
+@dataclass(frozen=True, slots=True)
 class ArrayShape:
     """Item i satisfies ``prefix[i]``, items after the prefix ``rest`` (None: there are none). ``max_items`` None: no
     limit.
 
     ``max_items`` is never None when ``rest`` is, and exceeds ``len(prefix)`` only when ``rest`` is not None.
-    ``contains``: of how many items what must hold. ``unique``: no two items are equal; in a productive shape ``texts``
-    are then disjoint classes, and the items are strings of them.
+    ``contains``: of how many items what must hold; in a prepared shape ``ways`` are then the ways to write an item,
+    whose prefixes are of one length. What an item satisfies that is not counted may be counted all the same where a
+    ``contains`` has no ``most``, and the other way round where it has no ``least``.
+    ``unique``: no two items are equal; in a productive shape ``texts`` are then disjoint classes, and the items are
+    strings of them.
     """
 
     prefix: tuple[Goal, ...]
@@ -113,6 +126,7 @@ class ArrayShape:
     contains: tuple[Contains, ...] = ()
     unique: bool = False
     texts: tuple[KeyClass, ...] = ()
+    ways: tuple[Way, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

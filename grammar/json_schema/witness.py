@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from grammar.json_schema.counting import Counting
 from grammar.json_schema.normal import Normal
 from grammar.json_schema.numbers import simplest, spell
 from grammar.json_schema.productivity import needs
@@ -45,6 +46,7 @@ def witness(normal: Normal, goal: Goal, examples: Examples = plain_texts) -> Any
     proofs = normal.productivity.proofs
     earlier = {proved: i for i, proved in enumerate(proofs)}
     members: dict[Goal, list[tuple[str, Goal]]] = {}
+    items: dict[Goal, list[Goal]] = {}
     wanted: set[Goal] = set()
     stack = [goal]
     while stack:
@@ -55,12 +57,18 @@ def witness(normal: Normal, goal: Goal, examples: Examples = plain_texts) -> Any
             if isinstance(shape, ObjectShape):
                 members[current] = _members(shape, {g for g, i in earlier.items() if i < earlier[current]}, examples)
                 stack += [part for _, part in members[current]]
+            elif isinstance(shape, ArrayShape) and shape.ways:
+                before = {g for g, i in earlier.items() if i < earlier[current]}
+                items[current] = Counting(shape, before.__contains__).shortest() or []
+                stack += items[current]
             else:
                 stack += needs(shape)
     values: dict[Goal, Any] = {}
     for current, shape in proofs.items():
         if current in members:
             values[current] = {name: values[part] for name, part in members[current]}
+        elif current in items:
+            values[current] = [values[part] for part in items[current]]
         elif current in wanted:
             values[current] = _value(shape, needs(shape), values, examples)
     return values[goal]

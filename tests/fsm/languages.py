@@ -26,12 +26,14 @@ def _candidates(schema: Any) -> Iterator[Any]:
     if schema is False:
         return
     yield from SCALARS
+    yield from schema.get("enum", ())
     for branch in schema.get("anyOf", ()):
         yield from values(branch)
-    if "items" in schema:
-        items = values(schema["items"])
+    if "maxItems" in schema:
+        first = [values(part) for part in schema.get("prefixItems", ())]
+        rest = values(schema.get("items", False))
         for n in range(schema["maxItems"] + 1):
-            yield from map(list, product(items, repeat=n))
+            yield from map(list, product(*first[:n], *[rest] * (n - len(first))))
     properties = {name: values(part) for name, part in schema.get("properties", {}).items()}
     for pattern, part in schema.get("patternProperties", {}).items():
         for name in filter(re.compile(pattern).search, NAMES):

@@ -168,6 +168,45 @@ def test_masks_of_unique_strings(schema: Any, cuts: list[tuple[int, int, int]]) 
     _compare({**schema, "uniqueItems": True}, "any", cuts)
 
 
+COUNTED = st.sampled_from(
+    [
+        {"contains": {"const": 1}},
+        {"contains": {"const": 1}, "minContains": 2},
+        {"contains": {"type": ["integer", "null"]}, "maxContains": 1},
+        {"contains": {"type": "string"}, "minContains": 1, "maxContains": 2},
+        {"contains": {"enum": ["a", 1]}, "minContains": 0, "maxContains": 1},
+        {"contains": {"items": {"const": "a"}, "type": "array"}},
+        {"contains": {"minItems": 1, "type": "array"}, "maxContains": 0},
+        {"not": {"contains": {"enum": [1, None]}}},
+        {"not": {"contains": {"type": "string"}, "minContains": 2}},
+        {"not": {"contains": {"type": "string"}, "maxContains": 1}},
+        {"not": {"prefixItems": [True], "items": {"type": "integer"}}},
+        {"anyOf": [{"contains": {"const": 2}}, {"minItems": 3}]},
+        {"if": {"contains": {"const": 1}}, "then": {"contains": {"const": "a"}}, "else": {"maxItems": 2}},
+    ]
+)
+
+
+@st.composite
+def counted(draw: st.DrawFn) -> Any:
+    items = st.sampled_from([{"enum": [1, 2, "a"]}, {"enum": [1, None]}, {"type": "null"}, {"enum": [["a"], [], 1]}])
+    prefix = draw(st.lists(items, max_size=2))
+    schema: dict[str, Any] = {
+        "type": "array",
+        "items": draw(items | st.just(False)),
+        "minItems": draw(st.integers(0, 2)),
+        "maxItems": draw(st.integers(1, 3)),
+        "allOf": draw(st.lists(COUNTED, min_size=1, max_size=2)),
+    }
+    return {**schema, "prefixItems": prefix} if prefix else schema
+
+
+@settings(max_examples=120, deadline=None, phases=PHASES)
+@given(schema=counted(), cuts=CUTS)
+def test_masks_of_counted_items(schema: Any, cuts: list[tuple[int, int, int]]) -> None:
+    _compare(schema, "any", cuts)
+
+
 LOGIC = st.sampled_from(
     [
         {"not": {"required": ["a"]}},
