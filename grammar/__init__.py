@@ -1,6 +1,6 @@
 """Text → constraint program. What is asked (`constraint.py`), compiled to byte machines (`compile.py`)."""
 
-from grammar.constraint import Choice, Contract, JsonObject, JsonSchema, Lark, Regex
+from grammar.constraint import Choice, Contract, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "JsonSchema",
     "Lark",
     "Regex",
+    "StructuralTag",
     "UnsatisfiableConstraint",
     "UnsupportedConstraint",
 ]

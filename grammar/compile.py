@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from grammar.constraint import Choice, Constraint, Contract, JsonObject, JsonSchema, Lark, Regex
+from grammar.constraint import Choice, Constraint, Contract, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.errors import UnsupportedConstraint
 from grammar.json_schema.machine import compile_json_object, compile_json_schema
 from grammar.literals import ChoiceMachine
 from grammar.regex.machine import RegexMachine
+from grammar.structural.machine import StructuralMachine
 from grammar.tables import Machine
 
 DEFAULT_FUEL = 100_000
@@ -50,6 +51,10 @@ def compile_machine(
             compiled = Compiled(RegexMachine(constraint.pattern, constraint.dialect, spellable, fuel))
         case Choice():
             compiled = Compiled(ChoiceMachine(constraint.options, spellable))
+        case StructuralTag():
+            tags = StructuralMachine(constraint.document, spellable, fuel)
+            contract = Contract.SOUND_SUBSET if tags.reasons else Contract.EXACT
+            compiled = Compiled(tags, contract, tags.reasons, tags.limits)
         case Lark():
             raise UnsupportedConstraint("Lark grammars are not supported yet")
     expand_ahead(compiled.machine, [compiled.machine.start], ahead)

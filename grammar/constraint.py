@@ -2,7 +2,7 @@
 
 JsonSchema(schema)    any JSON value that validates          Regex(pattern)    text that matches as a whole
 JsonObject()          any JSON object                        Choice(options)   one of some strings
-Lark(grammar)         a sentence of a Lark grammar
+Lark(grammar)         a sentence of a Lark grammar        StructuralTag(document)   text around constrained regions
 """
 
 from __future__ import annotations
@@ -77,4 +77,12 @@ class Lark:
     start: str = "start"
 
 
-Constraint = JsonSchema | JsonObject | Regex | Choice | Lark
+@dataclass(frozen=True)
+class StructuralTag:
+    """Free text in which triggers start constrained regions, and formats made of such parts: a decoded structural tag
+    as xgrammar, vLLM and SGLang take it, ``{"type": "structural_tag", "format": {...}}`` (grammar/structural)."""
+
+    document: Any
+
+
+Constraint = JsonSchema | JsonObject | Regex | Choice | Lark | StructuralTag

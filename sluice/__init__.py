@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from grammar import JsonObject as JsonObject
     from grammar import JsonSchema as JsonSchema
     from grammar import Regex as Regex
+    from grammar import StructuralTag as StructuralTag
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ _ROOMS = {
     "JsonObject": "grammar",
     "JsonSchema": "grammar",
     "Regex": "grammar",
+    "StructuralTag": "grammar",
     "TokenTable": "fsm",
     "compile_constraint": "fsm",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "JsonObject",
     "JsonSchema",
     "Regex",
+    "StructuralTag",
     "TokenTable",
     "__version__",
     "compile_constraint",

@@ -43,8 +43,10 @@ from grammar.tables import END_ACCEPT, END_REJECT, ENDING, GOTO, PUSH, REDO, Edg
 MAX_INDENT = 32
 """Bounded whitespace: a newline and up to so many spaces, or a quarter of it in tabs."""
 
-AFTER_A_VALUE = b"\t\n\r ,]}"
-"""The bytes that may follow a value inside JSON."""
+ByteRanges = Sequence[tuple[int, int]]
+
+AFTER_A_VALUE: ByteRanges = tuple((byte, byte) for byte in b"\t\n\r ,]}")
+"""The bytes that may follow a value inside JSON, as ranges."""
 
 
 class Location(Protocol):
@@ -57,12 +59,12 @@ class JsonMachine:
     """`grammar.tables.Machine` over a normalised schema. Locations are expanded when they are first reached.
 
     ``states``: those of a constraint that JSON is a part of; such a machine has no start, only `value_before`.
-    ``follow``: the bytes that may come after the JSON.
+    ``follow``: the bytes that may come after a number in it.
     """
 
     def __init__(
         self, normal: Normal, spellable: Sequence[bool], *, whitespace: str, property_order: str, number: str,
-        fuel: int, states: States | None = None, follow: bytes = b"",
+        fuel: int, states: States | None = None, follow: ByteRanges = AFTER_A_VALUE,
     ) -> None:  # fmt: skip
         self._all = states or States(fuel)
         self.tables = self._all.tables
@@ -70,7 +72,7 @@ class JsonMachine:
         self.whitespace = whitespace
         self.declared_order = property_order == "schema"
         self.free_numbers = number == "free"
-        self.after_a_value = bytes(sorted({*AFTER_A_VALUE, *follow}))
+        self.follow = follow
         self.strings = Strings(spellable, fuel)
         self._states: dict[Location, int] = {}
         self._plans: dict[tuple[ObjectShape, int], ObjectPlan] = {}
@@ -262,7 +264,7 @@ def compile_json_schema(
     fuel: int,
     *,
     states: States | None = None,
-    follow: bytes = b"",
+    follow: ByteRanges = AFTER_A_VALUE,
 ) -> tuple[JsonMachine, tuple[str, ...]]:
     """The machine of a schema, and the reasons why it reaches less than all valid values (none: it is exact).
     ``states`` and ``follow`` as in `JsonMachine`."""

@@ -10,7 +10,7 @@ from grammar.json_schema.shapes import NumberEnum, NumberShape
 from grammar.tables import END_REJECT, GOTO, PUSH, REDO, Edge
 
 if TYPE_CHECKING:
-    from grammar.json_schema.machine import Edges, JsonMachine
+    from grammar.json_schema.machine import ByteRanges, Edges, JsonMachine
 
 Numbers = tuple[tuple[NumberShape | NumberEnum, int], ...]
 """(shape, bit of its verdict; 0 where nobody asks)"""
@@ -44,8 +44,19 @@ class Digits:
         for i in satisfied:
             bits |= self.shapes[i][1]
         verdict = m.verdict(bits)
-        return edges + [(b, b, REDO, 0, verdict, 0, 0) for b in m.after_a_value if not _takes(edges, b)], verdict
+        return edges + [(lo, hi, REDO, 0, verdict, 0, 0) for lo, hi in _between(edges, m.follow)], verdict
 
 
-def _takes(edges: list[Edge], byte: int) -> bool:
-    return any(lo <= byte <= hi for lo, hi, *_ in edges)
+def _between(edges: list[Edge], ranges: ByteRanges) -> list[tuple[int, int]]:
+    """``ranges`` without the bytes that ``edges`` take."""
+    taken = sorted(edge[:2] for edge in edges)
+    left: list[tuple[int, int]] = []
+    for lo, hi in ranges:
+        for first, last in taken:
+            if first <= hi and last >= lo:
+                if lo < first:
+                    left.append((lo, first - 1))
+                lo = last + 1
+        if lo <= hi:
+            left.append((lo, hi))
+    return left
