@@ -1,7 +1,7 @@
 """A generation on its way out, whole or as server-sent events, in whichever shape an endpoint has.
 
-    generate ─▶ headers ─▶ Shape.opening, Shape.delta*, Shape.finish*, Shape.usage, [DONE]     streamed
-                      └──▶ collect ─▶ Shape.whole                                              plain
+    generate ─▶ headers ─▶ Shape.opening, (Shape.spoken | Shape.finish)*, Shape.closing     streamed
+                      └──▶ collect ─▶ Shape.whole                                           plain
 
 A client that goes away ends either: the generation is closed at once, which frees its KV blocks.
 """
@@ -25,7 +25,18 @@ from gateway.constraint import Constraint
 from gateway.errors import CLIENT_CLOSED, ApiError, from_provider, unexpected
 from gateway.fan import generate
 from gateway.metrics import Metrics
-from providers.base import Delta, Finished, GenerateRequest, Generation, Provider, ProviderError, ScoredToken, Usage
+from providers.base import (
+    CallBegun,
+    CallDelta,
+    Delta,
+    Finished,
+    GenerateRequest,
+    Generation,
+    Provider,
+    ProviderError,
+    ScoredToken,
+    Usage,
+)
 
 DONE = b"data: [DONE]\n\n"
 MAX_HEADER = 1000
@@ -36,33 +47,91 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Choice:
-    """A finished choice of a plain answer."""
+class Said:
+    """Text of a plain answer, with its tokens where log-probabilities were asked for."""
 
-    text: list[str] = field(default_factory=list)
+    text: str = ""
     tokens: list[ScoredToken] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Called:
+    """A call of a plain answer; ``arguments``: JSON text."""
+
+    name: str
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class Choice:
+    """A finished choice of a plain answer, ``parts`` in their order."""
+
+    parts: list[Said | Called] = field(default_factory=list)
     reason: Literal["stop", "length"] = "length"
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Said))
+
+    @property
+    def tokens(self) -> list[ScoredToken]:
+        return [token for part in self.parts if isinstance(part, Said) for token in part.tokens]
+
+    @property
+    def calls(self) -> list[Called]:
+        return [part for part in self.parts if isinstance(part, Called)]
+
+    def hear(self, event: Delta | CallBegun | CallDelta) -> None:
+        match event:
+            case CallBegun():
+                self.parts.append(Called(event.name))
+            case CallDelta():
+                called = self.parts[-1]
+                assert isinstance(called, Called)
+                called.arguments += event.arguments
+            case Delta():
+                if not self.parts or isinstance(self.parts[-1], Called):
+                    self.parts.append(Said())
+                said = self.parts[-1]
+                assert isinstance(said, Said)
+                said.text += event.text
+                said.tokens.extend(event.tokens)
 
 
 class Shape(Protocol):
-    """JSON bodies of one endpoint. ``opening`` and ``usage`` may be empty: then nothing is sent."""
+    """What one endpoint sends. All but `whole` give server-sent events as bytes: several, one, or none (b"")."""
 
-    def opening(self, choices: int) -> list[bytes]: ...
-    def delta(self, event: Delta) -> bytes: ...
+    def opening(self, choices: int) -> bytes:
+        """Before anything is generated."""
+        ...
+
+    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes: ...
     def finish(self, event: Finished) -> bytes: ...
-    def usage(self, usage: Usage) -> bytes | None: ...
-    def whole(self, choices: list[Choice], usage: Usage) -> bytes: ...
+
+    def closing(self, usage: Usage) -> bytes:
+        """The end of a stream that is whole."""
+        ...
+
+    def failure(self, error: ApiError) -> bytes:
+        """The end of a stream that is not."""
+        ...
+
+    def whole(self, choices: list[Choice], usage: Usage) -> bytes:
+        """The JSON body of a plain answer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One HTTP request for text, understood. ``requests``: one for each prompt, which came in ``prompt_field``."""
+    """One HTTP request for text, understood. ``requests``: one for each prompt, which came in ``prompt_field``.
+    ``tool_field``: where the schema of a tool came in, by its number."""
 
     requests: list[GenerateRequest]
-    prompt_field: Literal["messages", "prompt"]
+    prompt_field: str
     constraint: Constraint | None
     shape: Shape
     stream: bool
+    tool_field: str = ""
 
     @property
     def choices(self) -> int:
@@ -94,7 +163,7 @@ class Delivery:
         try:
             generation = await generate(self.provider, self.asked.requests)
         except ProviderError as error:
-            raise from_provider(error, self.asked.constraint, self.asked.prompt_field) from error
+            raise self._understood(error) from error
         self.record.headers.update(_enforcement(self.provider, generation, self.asked.constraint))
         self.record.fields.update(contract=generation.admission.contract or None, stream=self.asked.stream)
         return generation
@@ -106,16 +175,15 @@ class Delivery:
         try:
             async for event in generation:
                 match event:
-                    case Delta(number, text, tokens):
+                    case Delta() | CallBegun() | CallDelta():
                         self._first_token()
-                        choices[number].text.append(text)
-                        choices[number].tokens.extend(tokens)
+                        choices[event.choice].hear(event)
                     case Finished(number, reason):
                         choices[number].reason = reason
                     case Usage():
                         used = event
         except ProviderError as error:
-            raise from_provider(error, self.asked.constraint, self.asked.prompt_field) from error
+            raise self._understood(error) from error
         finally:
             await generation.aclose()
         self._account(used, [choice.reason for choice in choices])
@@ -124,34 +192,37 @@ class Delivery:
     async def events(self, generation: Generation) -> AsyncGenerator[bytes, None]:
         shape = self.asked.shape
         reasons: list[str] = []
-        for chunk in shape.opening(self.asked.choices):
-            yield _event(chunk)
+        if opening := shape.opening(self.asked.choices):
+            yield opening
         try:
             async for event in generation:
                 match event:
                     case Delta(text="", tokens=()):
                         pass
-                    case Delta():
+                    case Delta() | CallBegun() | CallDelta():
                         self._first_token()
-                        yield _event(shape.delta(event))
+                        if spoken := shape.spoken(event):
+                            yield spoken
                     case Finished():
                         reasons.append(event.reason)
-                        yield _event(shape.finish(event))
+                        if finish := shape.finish(event):
+                            yield finish
                     case Usage():
                         self._account(event, reasons)
-                        if (chunk := shape.usage(event)) is not None:
-                            yield _event(chunk)
-            yield DONE
+                        yield shape.closing(event)
         except ProviderError as error:
-            yield self._failure(from_provider(error, self.asked.constraint, self.asked.prompt_field))
+            yield self._failure(self._understood(error))
         except Exception as error:
             # The status line is out: a stream can only say so itself, and must, lest a cut answer look whole.
             log.exception("stream failed", exc_info=error)
             yield self._failure(unexpected())
 
+    def _understood(self, error: ProviderError) -> ApiError:
+        return from_provider(error, self.asked.constraint, self.asked.prompt_field, self.asked.tool_field)
+
     def _failure(self, error: ApiError) -> bytes:
         self.record.fields["error"] = error.code
-        return _event(error.body())
+        return self.asked.shape.failure(error)
 
     def _first_token(self) -> None:
         if "ttft_ms" not in self.record.fields:
@@ -216,17 +287,19 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
+def sent(data: bytes, event: str = "") -> bytes:
+    """A server-sent event; ``event`` is its type, if it has one."""
+    named = b"event: " + event.encode() + b"\n" if event else b""
+    return named + b"data: " + data + b"\n\n"
 
 
 def _enforcement(provider: Provider, generation: Generation, constraint: Constraint | None) -> dict[str, str]:
     """Headers that say what was enforced, and how exactly."""
-    if constraint is None:
+    if not generation.admission.contract:
         return {"x-sluice-enforced": "none"}
     headers = {"x-sluice-enforced": provider.enforcement, "x-sluice-contract": generation.admission.contract}
     if generation.admission.reasons:
         headers["x-sluice-contract-reasons"] = json.dumps(generation.admission.reasons)[:MAX_HEADER]
-    if constraint.deprecated:
+    if constraint is not None and constraint.deprecated:
         headers["x-sluice-deprecated"] = constraint.param
     return headers

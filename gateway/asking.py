@@ -5,22 +5,21 @@ Wire values that mean "off" or "default" become the neutral values of `schemas.e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
+from gateway.chat_tools import chat_tools
 from gateway.constraint import Constraint
+from gateway.conversation import turns_of
 from gateway.errors import invalid
 from providers.base import GenerateRequest, Message
 from schemas.engine import ModelCard, Sampling
 from schemas.openai.chat import ChatRequest
 from schemas.openai.completions import MAX_PROMPTS, CompletionRequest
 from schemas.openai.generation import MAX_CHOICES, GenerationFields
-from schemas.openai.messages import AssistantMessage, ChatMessage, RefusalPart, TextPart, UserMessage
 
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default for ``max_tokens`` of completions; chat goes as far as the context does."""
-
-PART_SEPARATOR = "\n"
-"""Between the text parts of a message, as vLLM joins them for templates that take strings."""
 
 
 def chat_request(
@@ -32,9 +31,10 @@ def chat_request(
     if fields.top_logprobs is not None and not fields.logprobs:
         raise invalid("'top_logprobs' is allowed only together with 'logprobs: true'.", "top_logprobs")
     logprobs = (fields.top_logprobs or 0) if fields.logprobs else None
-    messages = tuple(_message(message, f"messages[{i}]") for i, message in enumerate(fields.messages))
+    messages = turns_of(fields.messages)
     max_tokens = fields.max_tokens or fields.max_completion_tokens
-    return _request(fields, card, constraint, messages, max_tokens, logprobs, id=id, tenant=tenant)
+    request = _request(fields, card, constraint, messages, max_tokens, logprobs, id=id, tenant=tenant)
+    return replace(request, tools=chat_tools(fields))
 
 
 def completion_requests(
@@ -124,23 +124,3 @@ def _prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]
     if kinds == {int}:
         return [cast(list[int], prompt)]
     return cast(list[str | list[int]], prompt)
-
-
-def _message(message: ChatMessage, place: str) -> Message:
-    if not isinstance(message, AssistantMessage):
-        role = "user" if isinstance(message, UserMessage) else "system"
-        return Message(role, _text(message.content), message.name)
-    for name in ("tool_calls", "function_call", "audio", "annotations"):
-        if getattr(message, name) not in (None, []):
-            param = f"{place}.{name}"
-            raise invalid(f"Unsupported parameter: '{param}'.", param, "unsupported_parameter")
-    content = message.content if message.content is not None else message.refusal
-    if content is None:
-        raise invalid(f"'{place}' has no content.", f"{place}.content")
-    return Message("assistant", _text(content), message.name)
-
-
-def _text(content: str | list[TextPart] | list[TextPart | RefusalPart]) -> str:
-    if isinstance(content, str):
-        return content
-    return PART_SEPARATOR.join(part.text if isinstance(part, TextPart) else part.refusal for part in content)

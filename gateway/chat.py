@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from litestar import Request
 from msgspec import UNSET, UnsetType
 
-from gateway.answer import Asked, Choice
+from gateway.answer import DONE, Asked, Choice, sent
 from gateway.asking import chat_request
 from gateway.body import read_fields
 from gateway.constraint import constraint_of
+from gateway.errors import ApiError
 from gateway.models import find_model
 from gateway.tokens import chat_logprobs
-from providers.base import Delta, Finished, Provider, Usage
+from providers.base import CallBegun, CallDelta, Delta, Finished, Provider, Tools, Usage
 from schemas.openai import generation as wire
+from schemas.openai import tools as wire_tools
 from schemas.openai.chat import ChatAnswer, ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatRequest, ChunkChoice
+from schemas.openai.tools import AnsweredCall, AnsweredFunction, FunctionDelta, NamedFunction
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 _encode = msgspec.json.Encoder().encode
@@ -30,40 +34,68 @@ async def read_chat(
     card = find_model(provider, fields.model)
     constraint = constraint_of(fields)
     generate = chat_request(fields, card, constraint, id=id, tenant=tenant)
-    return Asked([generate], "messages", constraint, ChatShape(fields, id, created), bool(fields.stream))
+    shape = ChatShape(fields, generate.tools, id, created)
+    return Asked([generate], "messages", constraint, shape, bool(fields.stream), "tools[{}].function.parameters")
 
 
 class ChatShape:
-    """`gateway.answer.Shape` of chat completions."""
+    """`gateway.answer.Shape` of chat completions.
 
-    def __init__(self, fields: ChatRequest, id: str, created: int) -> None:
+    The role comes in a chunk of its own, before anything else, with the content that the answer will have: "" for text,
+    null for calls alone. So where the model may choose, that chunk waits until it has.
+    """
+
+    def __init__(self, fields: ChatRequest, tools: Tools | None, id: str, created: int) -> None:
         self._id = id
         self._created = created
         self._model = fields.model
         self._logprobs = bool(fields.logprobs)
         self._include_usage = bool(fields.stream_options and fields.stream_options.include_usage)
         self._tier: str | UnsetType = "default" if fields.service_tier else UNSET
+        self._tools = tools
+        # OpenAI ends a call that was asked for by name as if it were the text that was asked for.
+        self._called = "stop" if isinstance(fields.tool_choice, NamedFunction) else "tool_calls"
+        self._opened: set[int] = set()
+        self._calling: set[int] = set()
 
-    def opening(self, choices: int) -> list[bytes]:
-        """The role comes in a chunk of its own, before any text."""
-        return [self._chunk([ChunkChoice(i, ChatDelta(role="assistant", content=""))]) for i in range(choices)]
+    def opening(self, choices: int) -> bytes:
+        if self._tools is not None and not self._tools.required:
+            return b""
+        content = "" if self._tools is None else None
+        return b"".join(self._open(i, content) for i in range(choices))
 
-    def delta(self, event: Delta) -> bytes:
-        logprobs = chat_logprobs(event.tokens) if self._logprobs else None
-        return self._chunk([ChunkChoice(event.choice, ChatDelta(content=event.text), logprobs=logprobs)])
+    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:
+        opening = self._open(event.choice, "" if isinstance(event, Delta) else None)
+        logprobs = None
+        match event:
+            case Delta():
+                delta = ChatDelta(content=event.text)
+                logprobs = chat_logprobs(event.tokens) if self._logprobs else None
+            case CallBegun(choice, number, name):
+                self._calling.add(choice)
+                begun = wire_tools.CallDelta(number, FunctionDelta("", name), call_id(), "function")
+                delta = ChatDelta(tool_calls=[begun])
+            case CallDelta(_, number, arguments):
+                delta = ChatDelta(tool_calls=[wire_tools.CallDelta(number, FunctionDelta(arguments))])
+        return opening + self._chunk([ChunkChoice(event.choice, delta, logprobs=logprobs)])
 
     def finish(self, event: Finished) -> bytes:
-        return self._chunk([ChunkChoice(event.choice, ChatDelta(), finish_reason=event.reason)])
+        reason = self._reason(event.reason, event.choice in self._calling)
+        last = self._chunk([ChunkChoice(event.choice, ChatDelta(), finish_reason=reason)])
+        return self._open(event.choice, "") + last
 
-    def usage(self, usage: Usage) -> bytes | None:
-        return self._chunk([], usage_fields(usage)) if self._include_usage else None
+    def closing(self, usage: Usage) -> bytes:
+        return (self._chunk([], usage_fields(usage)) if self._include_usage else b"") + DONE
+
+    def failure(self, error: ApiError) -> bytes:
+        return sent(error.body())
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         answers = [
             ChatChoice(
                 index=i,
-                message=ChatAnswer("".join(choice.text)),
-                finish_reason=choice.reason,
+                message=_answer(choice),
+                finish_reason=self._reason(choice.reason, bool(choice.calls)),
                 logprobs=chat_logprobs(choice.tokens) if self._logprobs else None,
             )
             for i, choice in enumerate(choices)
@@ -71,9 +103,29 @@ class ChatShape:
         fields = usage_fields(usage)
         return _encode(ChatCompletion(self._id, self._created, self._model, answers, fields, service_tier=self._tier))
 
+    def _open(self, choice: int, content: str | None) -> bytes:
+        if choice in self._opened:
+            return b""
+        self._opened.add(choice)
+        return self._chunk([ChunkChoice(choice, ChatDelta(role="assistant", content=content))])
+
+    def _reason(self, reason: str, called: bool) -> str:
+        return self._called if called and reason == "stop" else reason
+
     def _chunk(self, choices: list[ChunkChoice], usage: wire.Usage | None = None) -> bytes:
         shown = usage if self._include_usage else UNSET
-        return _encode(ChatChunk(self._id, self._created, self._model, choices, usage=shown, service_tier=self._tier))
+        chunk = ChatChunk(self._id, self._created, self._model, choices, usage=shown, service_tier=self._tier)
+        return sent(_encode(chunk))
+
+
+def call_id() -> str:
+    return f"call_{uuid4().hex[:24]}"
+
+
+def _answer(choice: Choice) -> ChatAnswer:
+    calls = [AnsweredCall(call_id(), AnsweredFunction(call.name, call.arguments)) for call in choice.calls]
+    content = choice.text or (None if calls else "")
+    return ChatAnswer(content, tool_calls=calls or UNSET)
 
 
 def usage_fields(usage: Usage) -> wire.Usage:

@@ -9,14 +9,15 @@ import msgspec
 from litestar import Request
 from msgspec import UNSET
 
-from gateway.answer import Asked, Choice
+from gateway.answer import DONE, Asked, Choice, sent
 from gateway.asking import completion_requests
 from gateway.body import read_fields
 from gateway.chat import usage_fields
 from gateway.constraint import constraint_of
+from gateway.errors import ApiError
 from gateway.models import find_model
 from gateway.tokens import CompletionTokens
-from providers.base import Delta, Finished, Provider, Usage
+from providers.base import CallBegun, CallDelta, Delta, Finished, Provider, Usage
 from schemas.openai import generation as wire
 from schemas.openai.completions import Completion, CompletionChoice, CompletionRequest
 
@@ -46,24 +47,28 @@ class CompletionShape:
         self._include_usage = bool(fields.stream_options and fields.stream_options.include_usage)
         self._tokens: defaultdict[int, CompletionTokens] = defaultdict(CompletionTokens)
 
-    def opening(self, choices: int) -> list[bytes]:
-        return []
+    def opening(self, choices: int) -> bytes:
+        return b""
 
-    def delta(self, event: Delta) -> bytes:
+    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:
+        assert isinstance(event, Delta), "completions have no tools"
         logprobs = self._tokens[event.choice].logprobs(event.tokens) if self._logprobs else None
         return self._chunk([CompletionChoice(event.choice, event.text, logprobs=logprobs)])
 
     def finish(self, event: Finished) -> bytes:
         return self._chunk([CompletionChoice(event.choice, "", event.reason)])
 
-    def usage(self, usage: Usage) -> bytes | None:
-        return self._chunk([], usage_fields(usage)) if self._include_usage else None
+    def closing(self, usage: Usage) -> bytes:
+        return (self._chunk([], usage_fields(usage)) if self._include_usage else b"") + DONE
+
+    def failure(self, error: ApiError) -> bytes:
+        return sent(error.body())
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         answers = [
             CompletionChoice(
                 index=i,
-                text="".join(choice.text),
+                text=choice.text,
                 finish_reason=choice.reason,
                 logprobs=CompletionTokens().logprobs(choice.tokens) if self._logprobs else None,
             )
@@ -73,4 +78,4 @@ class CompletionShape:
 
     def _chunk(self, choices: list[CompletionChoice], usage: wire.Usage | None = None) -> bytes:
         shown = usage if self._include_usage else UNSET
-        return _encode(Completion(self._id, self._created, self._model, choices, usage=shown))
+        return sent(_encode(Completion(self._id, self._created, self._model, choices, usage=shown)))

@@ -82,15 +82,20 @@ def from_decoding(error: Exception) -> ApiError:
     return invalid(f"Invalid value for {place}: {what[:1].lower()}{what[1:]}.", path or None, code)
 
 
-def from_provider(error: ProviderError, constraint: Constraint | None, prompt_field: str) -> ApiError:
-    """A provider's refusal. Faults of a constraint name the field it came in and the place inside it."""
+def from_provider(
+    error: ProviderError, constraint: Constraint | None, prompt_field: str, tool_field: str = "tools[{}]"
+) -> ApiError:
+    """A provider's refusal. Faults of a constraint name the field it came in and the place inside it; ``tool_field``:
+    where the schema of a tool comes in, by its number."""
     if error.kind in _CONSTRAINT_CODES:
-        assert constraint is not None
+        if error.tool is not None:
+            noun, param = "schema", tool_field.format(error.tool)
+        else:
+            assert constraint is not None
+            noun, param = constraint.noun, constraint.param
         place = f" at {error.pointer}" if error.pointer else ""
-        code = _CONSTRAINT_CODES[error.kind].format(constraint.noun)
-        return invalid(
-            f"Invalid {constraint.noun} in '{constraint.param}'{place}: {error.message}", constraint.param, code
-        )
+        code = _CONSTRAINT_CODES[error.kind].format(noun)
+        return invalid(f"Invalid {noun} in '{param}'{place}: {error.message}", param, code)
     match error.kind:
         case "context_length":
             return invalid(error.message, error.param or prompt_field, "context_length_exceeded")

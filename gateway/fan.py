@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from providers.base import Admission, Delta, Finished, GenerateRequest, Generation, GenerationEvent, Provider, Usage
+from providers.base import Admission, GenerateRequest, Generation, GenerationEvent, Provider, Usage
 
 
 async def generate(provider: Provider, requests: list[GenerateRequest]) -> Generation:
@@ -40,15 +40,16 @@ class Fan:
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         events: asyncio.Queue[GenerationEvent | BaseException | None] = asyncio.Queue()
 
-        async def forward(number: int, part: Generation) -> None:
+        async def forward(first: int, part: Generation) -> None:
             try:
                 async for event in part:
-                    events.put_nowait(event if isinstance(event, Usage) else _numbered(event, number * self._n))
+                    numbered = event if isinstance(event, Usage) else replace(event, choice=event.choice + first)
+                    events.put_nowait(numbered)
                 events.put_nowait(None)
             except Exception as error:
                 events.put_nowait(error)
 
-        self._tasks = [asyncio.create_task(forward(number, part)) for number, part in enumerate(self._parts)]
+        self._tasks = [asyncio.create_task(forward(i * self._n, part)) for i, part in enumerate(self._parts)]
         total = Usage(0, 0, 0)
         running = len(self._tasks)
         while running:
@@ -68,7 +69,3 @@ class Fan:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(part.aclose() for part in self._parts))
-
-
-def _numbered(event: Delta | Finished, offset: int) -> GenerationEvent:
-    return replace(event, choice=event.choice + offset)

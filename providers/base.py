@@ -1,19 +1,19 @@
 """The seam between the gateway and whoever can answer: requests go in as text or tokens, text-level events come out.
 
-    Provider.generate(GenerateRequest) ──▶ Generation ──▶ (Delta | Finished)* , Usage
+    Provider.generate(GenerateRequest) ──▶ Generation ──▶ (Delta | CallBegun | CallDelta | Finished)* , Usage
             └─ ProviderError: refused before anything was generated
 
-A provider renders chat templates, tokenises, detokenises and finds stop strings. The gateway knows neither tokenizers
-nor templates, and a provider knows no HTTP. A request lives: `generate` returns once the constraint is compiled and the
-request admitted (that is what a status line and headers can still report), then the generation is iterated, and
-`aclose` is called in every case.
+A provider renders chat templates, tokenises, detokenises, finds stop strings, and writes and reads tool calls the way
+the model was trained to. The gateway knows neither tokenizers nor templates, and a provider knows no HTTP. A request
+lives: `generate` returns once the constraint is compiled and the request admitted (that is what a status line and
+headers can still report), then the generation is iterated, and `aclose` is called in every case.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from schemas.constraint import ConstraintSpec
 from schemas.engine import ModelCard, Report, Sampling
@@ -43,24 +43,72 @@ class ProviderError(Exception):
 
     ``message`` is a sentence for the caller, without secrets. ``pointer``: the place inside the constraint (a JSON
     pointer or line:column). ``param``: the request field it is about, when the provider knows better than the gateway
-    ("messages[2].content").
+    ("messages[2].content"). ``tool``: the constraint at fault is the schema of that tool, an index into
+    `Tools.offered`.
     """
 
-    def __init__(self, kind: ErrorKind, message: str, *, pointer: str = "", param: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        pointer: str = "",
+        param: str | None = None,
+        tool: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
         self.message = message
         self.pointer = pointer
         self.param = param
+        self.tool = tool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call of an earlier answer; ``arguments``: the decoded JSON object."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn for the chat template: ``role`` is "system", "user" or "assistant"; ``content`` is text."""
+    """One turn for the chat template: ``role`` is "system", "user", "assistant" or "tool"; ``content`` is text.
+
+    ``calls``: of an assistant. ``call_id``: of a tool's turn, the call whose result ``content`` is.
+    """
 
     role: str
     content: str
     name: str | None = None
+    calls: tuple[Call, ...] = ()
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that may be called. ``parameters``: JSON text of the schema of its arguments, which admits objects
+    only."""
+
+    name: str
+    parameters: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """``offered`` are described to the model, ``callable`` (names, not empty) are those that it may call now.
+
+    ``required``: the answer is calls. Otherwise it is text in which calls may come, or with a constraint either calls
+    or a text under that constraint. ``parallel``: there may be several calls, else at most one.
+    """
+
+    offered: tuple[Tool, ...]
+    callable: tuple[str, ...]
+    required: bool = False
+    parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +117,9 @@ class GenerateRequest:
 
     ``id`` is unique among all requests of this process. ``prompt``: turns for the chat template, raw text, or token
     ids (each below the model's vocabulary size; never empty). ``max_tokens`` is for each of the ``n`` choices; None =
-    as far as the context goes. ``stop`` strings end the text before them. Without a constraint they act anywhere; with
-    one, only where the text before them is a complete sentence, so that no request can make a finished answer invalid.
+    as far as the context goes. ``tools`` need a prompt of turns. ``stop`` strings end the text before them. Without a
+    constraint they act anywhere; with one, only where the text before them is a complete sentence, so that no request
+    can make a finished answer invalid.
     ``tenant`` keeps one tenant's cached prefixes from others.
     """
 
@@ -79,6 +128,7 @@ class GenerateRequest:
     prompt: tuple[Message, ...] | str | list[int]
     sampling: Sampling = field(default_factory=Sampling)
     constraint: ConstraintSpec | None = None
+    tools: Tools | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     max_tokens: int | None = None
@@ -118,8 +168,27 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class CallBegun:
+    """The model has begun to call ``name``. ``number`` counts the calls of a choice from 0."""
+
+    choice: int
+    number: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """New JSON text of the arguments of the choice's call ``number``."""
+
+    choice: int
+    number: int
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """A choice ended, its last delta given. "stop" with a constraint means that the text is a complete sentence."""
+    """A choice ended, its last delta given. "stop" with a constraint means that the text is a complete sentence, and
+    that every call is complete."""
 
     choice: int
     reason: Literal["stop", "length"]
@@ -134,7 +203,7 @@ class Usage:
     completion: int
 
 
-GenerationEvent = Delta | Finished | Usage
+GenerationEvent = Delta | CallBegun | CallDelta | Finished | Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +222,7 @@ class Generation(Protocol):
     admission: Admission
 
     def __aiter__(self) -> AsyncIterator[GenerationEvent]:
-        """Deltas and one Finished for each choice, interleaved, then Usage. A failure raises `ProviderError`."""
+        """Deltas, calls and one Finished for each choice, interleaved, then Usage. A failure raises `ProviderError`."""
         ...
 
     async def aclose(self) -> None:

@@ -5,33 +5,31 @@ other.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, cast
-from uuid import uuid4
 
 from engine.client import EngineClient, EngineGone, RequestEvent
-from engine.model.chat_template import ChatTemplate, ChatTemplateError
+from engine.model.errors import ChatTemplateError
 from engine.model.files import open_model
-from engine.model.tokenizer import Detokenizer, Tokenizer
+from engine.model.tokenizer import Tokenizer
 from providers.base import (
     Admission,
-    Candidate,
-    Delta,
     Enforcement,
     ErrorKind,
     Finished,
     GenerateRequest,
     GenerationEvent,
-    Message,
     ProviderError,
-    ScoredToken,
     Usage,
-)  # fmt: skip
-from providers.stops import StopFinder
+)
+from providers.call_plan import Plan, plan_calls
+from providers.choice_text import ChoiceText
+from providers.prompting import Prompter
+from providers.tool_calls import CallReader
+from providers.tool_formats import HERMES
 from schemas.config import Settings
-from schemas.engine import Failed, ModelCard, Report, Started, Submit, TokenLogprobs, Tokens
+from schemas.engine import Failed, ModelCard, Report, Started, Submit, Tokens
 from schemas.engine import Finished as EngineFinished
 
 
@@ -39,7 +37,7 @@ from schemas.engine import Finished as EngineFinished
 class _Model:
     card: ModelCard
     tokenizer: Tokenizer
-    template: ChatTemplate | None
+    prompter: Prompter | None
 
 
 class LocalProvider:
@@ -70,7 +68,10 @@ class LocalProvider:
         model = self._models.get(request.model)
         if model is None:
             raise ProviderError("unknown_model", f"The model `{request.model}` does not exist.", param="model")
-        prompt = _prompt_tokens(model, request.prompt)
+        format = model.prompter.format if model.prompter else HERMES
+        plan = plan_calls(request.tools, format, request.constraint) if request.tools else None
+        constraint = plan.constraint if plan else request.constraint
+        prompt = _prompt_tokens(model, request, plan)
         room = model.card.context_length - len(prompt)
         if room < 1 or (request.max_tokens or 0) > room:
             asked = f" and {request.max_tokens} for the answer" if request.max_tokens else ""
@@ -86,20 +87,28 @@ class LocalProvider:
             max_tokens=request.max_tokens or max(1, min(room, model.card.kv_tokens - len(prompt))),
             n=request.n,
             sampling=request.sampling,
-            constraint=request.constraint,
+            constraint=constraint,
             stop_token_ids=list(request.stop_token_ids),
             ignore_eos=request.ignore_eos,
             tenant=request.tenant,
             priority=request.priority,
-            track_complete=bool(request.stop) and request.constraint is not None,
+            track_complete=bool(request.stop) and constraint is not None,
         )
         try:
             events = self._client.submit(submit)
         except EngineGone as error:
             raise ProviderError("unavailable", str(error)) from error
-        generation = LocalGeneration(self._client, model.tokenizer, request, len(prompt), events)
+        readers = [CallReader(format, plan.call) if plan else None for _ in range(request.n)]
+        texts = [
+            ChoiceText(i, model.tokenizer, request.stop, constraint is not None, reader)
+            for i, reader in enumerate(readers)
+        ]
+        generation = LocalGeneration(self._client, request.id, len(prompt), events, texts)
         try:
             await generation.admitted()
+        except ProviderError as error:
+            await generation.aclose()
+            raise (plan.blame(error) if plan else error) from error
         except BaseException:
             await generation.aclose()
             raise
@@ -121,20 +130,17 @@ class LocalGeneration:
     def __init__(
         self,
         client: EngineClient,
-        tokenizer: Tokenizer,
-        request: GenerateRequest,
+        id: str,
         prompt_tokens: int,
         events: asyncio.Queue[RequestEvent | EngineGone],
+        texts: list[ChoiceText],
     ) -> None:
         self.admission = Admission(prompt_tokens)
         self._client = client
-        self._tokenizer = tokenizer
-        self._request = request
+        self._id = id
         self._events = events
-        self._texts = [
-            _ChoiceText(i, tokenizer, request.stop, request.constraint is not None) for i in range(request.n)
-        ]
-        self._running = request.n
+        self._texts = texts
+        self._running = len(texts)
         self._cached = 0
         self._closed = False
 
@@ -153,19 +159,17 @@ class LocalGeneration:
                     text = self._texts[event.choice]
                     if text.ended:
                         continue
-                    delta = text.take(event)
-                    if delta is not None:
-                        yield delta
+                    for spoken in text.take(event):
+                        yield spoken
                     if text.stopped:
-                        self._client.cancel(self._request.id, event.choice)
+                        self._client.cancel(self._id, event.choice)
                         yield self._end(text, "stop")
                 case EngineFinished():
                     text = self._texts[event.choice]
                     if text.ended:
                         continue
-                    delta = text.rest()
-                    if delta is not None:
-                        yield delta
+                    for spoken in text.rest():
+                        yield spoken
                     yield self._end(text, cast(Literal["stop", "length"], event.reason))
                 case Started():
                     pass
@@ -177,10 +181,10 @@ class LocalGeneration:
             return
         self._closed = True
         if self._running:
-            self._client.cancel(self._request.id)
-        self._client.forget(self._request.id)
+            self._client.cancel(self._id)
+        self._client.forget(self._id)
 
-    def _end(self, text: _ChoiceText, reason: Literal["stop", "length"]) -> Finished:
+    def _end(self, text: ChoiceText, reason: Literal["stop", "length"]) -> Finished:
         text.ended = True
         self._running -= 1
         return Finished(text.choice, reason)
@@ -196,87 +200,27 @@ class LocalGeneration:
         return event
 
 
-class _ChoiceText:
-    """Token ids of one choice into text: characters are never split, stop strings never shown."""
-
-    def __init__(self, choice: int, tokenizer: Tokenizer, stops: tuple[str, ...], constrained: bool) -> None:
-        self.choice = choice
-        self.tokens = 0
-        self.ended = False
-        self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer)
-        self._stops = StopFinder(stops, constrained)
-
-    @property
-    def stopped(self) -> bool:
-        return self._stops.stopped
-
-    def take(self, event: Tokens) -> Delta | None:
-        """The delta that new tokens make, None if nothing is to be told yet."""
-        self.tokens += len(event.ids)
-        text = ""
-        for i, token in enumerate(event.ids):
-            text += self._stops.feed(self._detokenizer.feed((token,)))
-            if event.complete is not None:
-                self._stops.boundary(event.complete[i])
-        scores = tuple(map(self._scored, event.ids, event.logprobs)) if event.logprobs is not None else ()
-        return Delta(self.choice, text, scores) if text or scores else None
-
-    def rest(self) -> Delta | None:
-        """What was held back until the end."""
-        text = self._stops.feed(self._detokenizer.flush()) + self._stops.flush()
-        return Delta(self.choice, text) if text else None
-
-    def _scored(self, token: int, scores: TokenLogprobs) -> ScoredToken:
-        top = tuple(map(self._candidate, scores.top_ids, scores.top_logprobs))
-        return ScoredToken(self._candidate(token, scores.logprob), top)
-
-    def _candidate(self, token: int, logprob: float) -> Candidate:
-        data = self._tokenizer.token_bytes(token) if token < self._tokenizer.vocab_size else b""
-        if data is None:
-            data = self._tokenizer.token_text(token).encode()
-        return Candidate(token, data, logprob)
-
-
 def _open(card: ModelCard) -> _Model:
     files = open_model(card.source)
-    return _Model(card, files.tokenizer(), files.chat_template())
+    tokenizer, template = files.tokenizer(), files.chat_template()
+    return _Model(card, tokenizer, Prompter(tokenizer, template) if template else None)
 
 
-def _prompt_tokens(model: _Model, prompt: tuple[Message, ...] | str | list[int]) -> list[int]:
-    if isinstance(prompt, list):
-        return prompt
-    if isinstance(prompt, str):
-        return model.tokenizer.encode(prompt, special=False, begin=True)
-    if model.template is None:
+def _prompt_tokens(model: _Model, request: GenerateRequest, plan: Plan | None) -> list[int]:
+    if isinstance(request.prompt, list):
+        return request.prompt
+    if isinstance(request.prompt, str):
+        return model.tokenizer.encode(request.prompt, special=False, begin=True)
+    if model.prompter is None:
         raise ProviderError(
             "invalid_request",
             f"The model `{model.card.name}` has no chat template: use /v1/completions.",
             param="messages",
         )
+    offered, begun = (request.tools.offered, plan.begun) if request.tools and plan else ((), "")
     try:
-        return _render(model.tokenizer, model.template, prompt)
+        return model.prompter.tokens(request.prompt, offered, begun)
     except ChatTemplateError as error:
         raise ProviderError("invalid_request", str(error), param="messages") from error
-
-
-def _render(tokenizer: Tokenizer, template: ChatTemplate, turns: tuple[Message, ...]) -> list[int]:
-    """The rendered turns as ids. Special tokens come from the template alone: a caller who spells one in a message has
-    written text, and cannot end a turn or open another one with it."""
-    names = tokenizer.special_names
-    spelled = {i for i, turn in enumerate(turns) if any(name in turn.content for name in names)}
-    if not spelled:
-        return tokenizer.encode(template.render([_turn(turn, turn.content) for turn in turns]), special=True)
-    mark = uuid4().hex
-    marked = [_turn(turn, f"{mark}{i};" if i in spelled else turn.content) for i, turn in enumerate(turns)]
-    ids: list[int] = []
-    for n, piece in enumerate(re.split(f"{mark}([0-9]+);", template.render(marked))):
-        if n % 2:
-            ids += tokenizer.encode(turns[int(piece)].content, special=False)
-        elif piece:
-            ids += tokenizer.encode(piece, special=True)
-    return ids
-
-
-def _turn(turn: Message, content: str) -> dict[str, str]:
-    return {"role": turn.role, "content": content} | ({"name": turn.name} if turn.name else {})
+    except RecursionError:
+        raise ProviderError("invalid_request", "The messages or the tools are nested too deeply.") from None

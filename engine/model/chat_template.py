@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import jinja2
 import msgspec
+from jinja2 import meta
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node
 from jinja2.parser import Parser
@@ -43,6 +44,8 @@ class ChatTemplate:
         self.tokens = dict(tokens)
         try:
             self._template = _ENVIRONMENT.from_string(source)
+            self.variables = frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(source)))
+            """Names that the template takes from its context, such as "tools" where it knows tools."""
         except jinja2.TemplateSyntaxError as error:
             raise ChatTemplateError(f"the chat template is invalid at line {error.lineno}: {error.message}") from error
 

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from schemas.openai.generation import MAX_TOP_LOGPROBS, GenerationFields, MaxTokens, Usage
 from schemas.openai.messages import ChatMessages
+from schemas.openai.tools import AnsweredCall, CallDelta, ChatTools, ToolChoice
 
 
 class ChatRequest(GenerationFields, kw_only=True, forbid_unknown_fields=True):
@@ -28,8 +29,8 @@ class ChatRequest(GenerationFields, kw_only=True, forbid_unknown_fields=True):
     verbosity: str | None = None
     reasoning_effort: str | None = None
     modalities: object = None
-    tools: object = None
-    tool_choice: object = None
+    tools: ChatTools | None = None
+    tool_choice: ToolChoice | None = None
     functions: object = None
     function_call: object = None
     audio: object = None
@@ -59,9 +60,12 @@ class ChoiceLogprobs(msgspec.Struct):
 
 
 class ChatAnswer(msgspec.Struct):
-    content: str
+    """``content`` is null where the answer is calls and no text."""
+
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    tool_calls: list[AnsweredCall] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct):
@@ -83,7 +87,8 @@ class ChatCompletion(msgspec.Struct):
 
 class ChatDelta(msgspec.Struct, omit_defaults=True):
     role: str | None = None
-    content: str | None = None
+    content: str | UnsetType | None = UNSET
+    tool_calls: list[CallDelta] | UnsetType = UNSET
 
 
 class ChunkChoice(msgspec.Struct):

@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from schemas.openai.tools import CustomCall, FunctionCall
+
 
 class TextPart(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
     """``prompt_cache_breakpoint`` is a hint to a cache that changes no answer; every prefix is cached here."""
@@ -37,16 +39,26 @@ class UserMessage(msgspec.Struct, tag_field="role", tag="user", forbid_unknown_f
 
 
 class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
-    """An earlier answer. Clients send back what they got, so empty ``tool_calls`` and the like must pass."""
+    """An earlier answer. Clients send back what they got, so empty ``tool_calls`` and the like must pass; ``parsed`` is
+    what OpenAI's SDK adds."""
 
     content: str | list[TextPart | RefusalPart] | None = None
     refusal: str | None = None
     name: str | None = None
-    tool_calls: object = None
+    tool_calls: list[FunctionCall | CustomCall] | None = None
     function_call: object = None
     audio: object = None
     annotations: object = None
+    parsed: object = None
 
 
-ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage
+class ToolMessage(msgspec.Struct, tag_field="role", tag="tool", forbid_unknown_fields=True):
+    """The result of a call."""
+
+    content: str | list[TextPart]
+    tool_call_id: str
+    name: str | None = None
+
+
+ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
 ChatMessages = Annotated[list[ChatMessage], Meta(min_length=1)]

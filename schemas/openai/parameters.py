@@ -44,7 +44,7 @@ def refused(name: str, endpoints: tuple[Endpoint, ...], note: str, *but: object)
 
 PARAMETERS = (
     honoured("model", BOTH, "One of `GET /v1/models`."),
-    honoured("messages", CHAT, "Roles system, developer (rendered as system), user, assistant; text parts only."),
+    honoured("messages", CHAT, "Roles system, developer (rendered as system), user, assistant, tool; text parts only."),
     honoured("prompt", COMPLETIONS, "A text, token ids, or a list of up to 64 of either; mixed lists are refused."),
     honoured("stream", BOTH, "Server-sent events, ended by `[DONE]`."),
     honoured("stream_options", BOTH, "`include_usage`. `include_obfuscation: true` is refused. Only with `stream`."),
@@ -72,12 +72,14 @@ PARAMETERS = (
     honoured(
         "guided_choice", BOTH, "Old name of `structured_outputs.choice`; the header `x-sluice-deprecated` says so."
     ),
+    honoured("tools", CHAT, "Up to 128 functions: their arguments are always enforced, `strict` or not."),
+    honoured("tool_choice", CHAT, "none, auto, required, a function by name, allowed_tools."),
+    honoured("parallel_tool_calls", CHAT, "`false`: at most one call. Default true, where the model can."),
     neutral("user", BOTH, "Names an end user for the operator's abuse monitoring."),
     neutral("safety_identifier", CHAT, "Names an end user for the operator's abuse monitoring."),
     neutral("metadata", CHAT, "Labels for stored completions; nothing is stored."),
     neutral("store", CHAT, "Nothing is stored.", False),
     neutral("service_tier", CHAT, "One tier is served, the default one; the answer says so.", "auto", "default"),
-    neutral("parallel_tool_calls", CHAT, "About tools, of which there are none."),
     neutral("prediction", CHAT, "A guess at the answer's text: may change its speed, never the answer."),
     neutral("prompt_cache_key", CHAT, "A routing hint; every prefix is cached, for its tenant alone."),
     neutral("prompt_cache_retention", CHAT, "An upper bound on how long prefixes are kept; here memory, never a disk."),
@@ -91,12 +93,10 @@ PARAMETERS = (
     neutral("priority", BOTH, "0 is the default; order is the operator's decision.", 0),
     neutral("chat_template_kwargs", CHAT, "Nothing passes to the template.", {}),
     neutral("guided_decoding_backend", BOTH, "`auto` leaves the choice to the server.", "auto"),
-    refused("tools", CHAT, "Not served yet; an empty list passes.", []),
+    refused("functions", CHAT, "The old form of `tools`; an empty list passes.", []),
     refused(
-        "tool_choice", CHAT, "Not served yet; without tools `none` and `auto` mean a plain answer.", "none", "auto"
+        "function_call", CHAT, "The old form of `tool_choice`; `none` and `auto` mean a plain answer.", "none", "auto"
     ),
-    refused("functions", CHAT, "Not served yet; an empty list passes.", []),
-    refused("function_call", CHAT, "Not served yet; `none` and `auto` mean a plain answer.", "none", "auto"),
     refused("audio", CHAT, "The models write text."),
     refused("moderation", CHAT, "No moderation model is served."),
     refused("web_search_options", CHAT, "There is no web search."),

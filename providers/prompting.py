@@ -1,0 +1,126 @@
+"""From turns and tools to the token ids of a prompt, by the model's own chat template.
+
+Templates that know tools are given them, calls and results as transformers gives them. For the others they become text:
+the tools a part of the system message, calls a part of the assistant's turns, results turns of the user
+(`providers.tool_formats`).
+
+Special tokens come from the template alone. A caller who spells one in a message, a tool or an argument has written
+text, and cannot end a turn or open another one with it: such names are kept from the template by marks, and encoded as
+text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+from uuid import uuid4
+
+from engine.model.chat_template import ChatTemplate
+from engine.model.tokenizer import Tokenizer
+from providers.base import Message, Tool
+from providers.tool_formats import HERMES, MISTRAL, RESPONSE, format_of, preamble
+
+Turn = dict[str, Any]
+
+
+class Prompter:
+    """Writes one model's prompts. ``format``: how the model spells tool calls."""
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        taught = format_of(template.source) if "tools" in template.variables else None
+        self.format = taught or HERMES
+        self._knows_tools = taught is not None
+        self._tokenizer = tokenizer
+        self._template = template
+        longest_first = sorted(tokenizer.special_names, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def tokens(self, messages: Iterable[Message], tools: Iterable[Tool] = (), begun: str = "") -> list[int]:
+        """Ids of the prompt. ``begun``: text with which the answer has begun. Raises `ChatTemplateError`."""
+        described = [_described(tool) for tool in tools]
+        turns = list(map(self._native, messages)) if self._knows_tools else list(_plain(messages, described))
+        if self.format is MISTRAL:
+            turns = [_with_short_ids(turn) for turn in turns]
+        mark = uuid4().hex
+        names: list[str] = []
+
+        def shielded(value: Any) -> Any:
+            match value:
+                case str():
+                    return self._special.sub(lambda found: f"{mark}{_place(names, found[0])};", value)
+                case list():
+                    return [shielded(item) for item in value]
+                case dict():
+                    return {shielded(key): shielded(item) for key, item in value.items()}
+                case _:
+                    return value
+
+        given = shielded(described) if described and self._knows_tools else None
+        text = self._template.render(shielded(turns), tools=given) + begun
+        ids: list[int] = []
+        for n, piece in enumerate(re.split(f"{mark}([0-9]+);", text)):
+            if n % 2:
+                ids += self._tokenizer.encode(names[int(piece)], special=False)
+            elif piece:
+                ids += self._tokenizer.encode(piece, special=True)
+        return ids
+
+    def _native(self, message: Message) -> Turn:
+        turn: Turn = {"role": message.role, "content": message.content}
+        if message.name:
+            turn["name"] = message.name
+        if message.call_id:
+            turn["tool_call_id"] = message.call_id
+        if message.calls:
+            turn["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in message.calls
+            ]
+        return turn
+
+
+def _place(names: list[str], name: str) -> int:
+    names.append(name)
+    return len(names) - 1
+
+
+def _described(tool: Tool) -> Turn:
+    described = {"name": tool.name, "parameters": json.loads(tool.parameters)}
+    if tool.description is not None:
+        described = {"name": tool.name, "description": tool.description, "parameters": described["parameters"]}
+    return {"type": "function", "function": described}
+
+
+def _plain(messages: Iterable[Message], tools: list[dict[str, Any]]) -> Iterator[Turn]:
+    """Turns for a template that knows system, user and assistant, and text."""
+    turns = list(messages)
+    if tools:
+        system = turns.pop(0).content if turns and turns[0].role == "system" else ""
+        yield {"role": "system", "content": f"{system}\n\n{preamble(tools)}".lstrip("\n")}
+    # Templates want roles to alternate, so the results of several calls share a turn.
+    for is_result, group in groupby(turns, lambda turn: turn.role == "tool"):
+        if is_result:
+            content = "\n".join(RESPONSE.format(result=turn.content) for turn in group)
+            yield {"role": "user", "content": content}
+            continue
+        for turn in group:
+            calls = (HERMES.spell(call.name, call.arguments) for call in turn.calls)
+            content = "\n".join(part for part in (turn.content, *calls) if part)
+            yield {"role": turn.role, "content": content} | ({"name": turn.name} if turn.name else {})
+
+
+def _with_short_ids(turn: Turn) -> Turn:
+    """Mistral's templates take ids of nine letters and digits only, so ids are replaced by digests of themselves."""
+    if "tool_call_id" in turn:
+        turn["tool_call_id"] = _short(turn["tool_call_id"])
+    for call in turn.get("tool_calls", ()):
+        call["id"] = _short(call["id"])
+    return turn
+
+
+def _short(id: str) -> str:
+    return hashlib.sha256(id.encode()).hexdigest()[:9]

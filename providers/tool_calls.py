@@ -1,0 +1,157 @@
+"""Tool calls out of a model's text, as the text grows.
+
+    text ─── head ──▶ name ── middle ──▶ arguments ── brackets closed ──▶ tail ──▶ text …
+
+What could still become a call is held back, and so is white space that may stand beside one. Arguments are given out as
+they come: JSON objects tell by themselves where they end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from providers.tool_formats import ToolFormat
+
+_BRACKETS = re.compile(r'["\\{}\[\]]')
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A call begins, of the function ``name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """More of the arguments of the call that began last."""
+
+    text: str
+
+
+Piece = Text | Begun | Arguments
+
+
+class CallReader:
+    """Reads one choice. ``begun``: the prompt already holds the beginning of a call of that function, and the choice is
+    its arguments."""
+
+    def __init__(self, format: ToolFormat, begun: str | None = None) -> None:
+        self._format = format
+        self._held = ""
+        self._pending: list[Piece] = []
+        self._state: Literal["text", "name", "arguments", "tail"] = "text"
+        self._called = False
+        if begun is not None:
+            self._begin(begun)
+
+    @property
+    def in_text(self) -> bool:
+        """What comes next is text, not a part of a call."""
+        return self._state == "text"
+
+    def feed(self, text: str) -> list[Piece]:
+        """What the text that is now known gives."""
+        self._held += text
+        while self._step():
+            pass
+        return self._take()
+
+    def flush(self) -> list[Piece]:
+        """What was held back, when the choice has ended. White space beside calls belongs to nobody."""
+        if self.in_text:
+            self._give(len(self._held.rstrip() if self._called else self._held))
+        return self._take()
+
+    def _step(self) -> bool:
+        """Go from one state to the next; False when that needs more text."""
+        match self._state:
+            case "text":
+                return self._read_text()
+            case "name":
+                place = self._held.find(self._format.middle)
+                if place < 0:
+                    return False
+                self._begin(self._held[:place])
+                self._held = self._held[place + len(self._format.middle) :]
+                return True
+            case "arguments":
+                return self._read_arguments()
+            case "tail":
+                if len(self._held) < len(self._format.tail):
+                    return False
+                self._held = self._held[len(self._format.tail) :]
+                self._state = "text"
+                return bool(self._held)
+
+    def _read_text(self) -> bool:
+        place = self._held.find(self._format.head)
+        if place < 0:
+            self._give(len(self._held[: len(self._held) - self._possible_head()].rstrip()))
+            return False
+        self._give(len(self._held[:place].rstrip()))
+        self._held = self._held.lstrip()[len(self._format.head) :]
+        self._state = "name"
+        return True
+
+    def _possible_head(self) -> int:
+        """Length of the longest end of the held text that begins a head."""
+        longest = min(len(self._format.head) - 1, len(self._held))
+        return next((n for n in range(longest, 0, -1) if self._format.head.startswith(self._held[-n:])), 0)
+
+    def _begin(self, name: str) -> None:
+        self._called = True
+        self._state = "arguments"
+        self._depth = 0
+        self._in_string = self._escaped = False
+        self._pending.append(Begun(name))
+
+    def _read_arguments(self) -> bool:
+        end = self._end_of_arguments()
+        given = len(self._held) if end is None else end
+        if given:
+            self._pending.append(Arguments(self._held[:given]))
+            self._held = self._held[given:]
+        if end is not None:
+            self._state = "tail"
+        return end is not None
+
+    def _end_of_arguments(self) -> int | None:
+        """Where the object ends in the held text, None if it goes on."""
+        skip = 0
+        if self._escaped and self._held:
+            self._escaped, skip = False, 1
+        while found := _BRACKETS.search(self._held, skip):
+            mark, skip = found[0], found.end()
+            if self._in_string:
+                if mark == "\\":
+                    if skip == len(self._held):
+                        self._escaped = True
+                    skip += 1
+                elif mark == '"':
+                    self._in_string = False
+            elif mark == '"':
+                self._in_string = True
+            elif mark in "{[":
+                self._depth += 1
+            elif mark in "}]":
+                self._depth -= 1
+                if self._depth == 0:
+                    return skip
+        return None
+
+    def _give(self, n: int) -> None:
+        if n:
+            self._pending.append(Text(self._held[:n]))
+            self._held = self._held[n:]
+
+    def _take(self) -> list[Piece]:
+        pending, self._pending = self._pending, []
+        return pending
