@@ -20,11 +20,18 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from grammar.compile import Compiled, compile_machine, expand_ahead
-from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Regex
+from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Regex, StructuralTag
 from grammar.errors import ConstraintError, ConstraintTooLarge
 from grammar.json_schema.decoding import load
 from grammar.tables import Delta
-from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec
+from schemas.constraint import (
+    ChoiceSpec,
+    ConstraintSpec,
+    JsonObjectSpec,
+    JsonSchemaSpec,
+    RegexSpec,
+    StructuralTagSpec,
+)  # fmt: skip
 
 POLITE_AFTER_S = 0.25
 """A compile that takes longer yields to everything else on the machine."""
@@ -96,6 +103,8 @@ def constraint_of(spec: ConstraintSpec) -> Constraint:
             return Regex(spec.pattern, spec.dialect)  # type: ignore[arg-type]
         case ChoiceSpec():
             return Choice(spec.choices)
+        case StructuralTagSpec():
+            return StructuralTag(load(spec.document))
 
 
 def run(connection: Connection) -> None:

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import invalid
-from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec
-from schemas.openai.constraints import JsonObjectFormat, JsonSchemaFormat
+from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec, StructuralTagSpec
+from schemas.openai.constraints import JsonObjectFormat, JsonSchemaFormat, StructuralTagFormat
 from schemas.openai.generation import GenerationFields
 
 
@@ -23,7 +23,7 @@ class Constraint:
 
     spec: ConstraintSpec
     param: str
-    noun: Literal["schema", "regex", "choice"]
+    noun: Literal["schema", "regex", "choice", "structural_tag"]
     deprecated: bool = False
 
 
@@ -45,6 +45,11 @@ def _response_format(fields: GenerationFields) -> list[Constraint]:
                 place = "response_format.json_schema.schema"
                 raise invalid(f"Missing required parameter: '{place}'.", place, "missing_required_parameter")
             return [Constraint(JsonSchemaSpec(_text(json_schema.schema)), "response_format", "schema")]
+        case StructuralTagFormat() as asked:
+            given = {name: getattr(asked, name) for name in ("format", "structures", "triggers")}
+            document = {"type": "structural_tag", **{name: raw for name, raw in given.items() if _given(raw)}}
+            spec = StructuralTagSpec(msgspec.json.encode(document).decode())
+            return [Constraint(spec, "response_format", "structural_tag")]
         case _:
             return []
 
@@ -68,8 +73,12 @@ def _structured(fields: GenerationFields) -> list[Constraint]:
         kinds.append(Constraint(ChoiceSpec(asked.choice), "structured_outputs.choice", "choice"))
     if asked.json_object:
         kinds.append(Constraint(JsonObjectSpec(whitespace), "structured_outputs.json_object", "schema"))
+    if _given(asked.structural_tag):
+        param = "structured_outputs.structural_tag"
+        spec = StructuralTagSpec(_schema_text(asked.structural_tag, param))
+        kinds.append(Constraint(spec, param, "structural_tag"))
     if len(kinds) != 1:
-        message = "'structured_outputs' takes exactly one of json, regex, choice and json_object"
+        message = "'structured_outputs' takes exactly one of json, regex, choice, json_object and structural_tag"
         raise invalid(f"{message}; it has {len(kinds)}.", "structured_outputs")
     if asked.disable_any_whitespace and kinds[0].noun != "schema":
         param = "structured_outputs.disable_any_whitespace"
@@ -77,7 +86,7 @@ def _structured(fields: GenerationFields) -> list[Constraint]:
     return kinds
 
 
-_UNSUPPORTED = ("grammar", "structural_tag", "whitespace_pattern", "disable_fallback", "disable_additional_properties")
+_UNSUPPORTED = ("grammar", "whitespace_pattern", "disable_fallback", "disable_additional_properties")
 
 
 def _guided(fields: GenerationFields) -> list[Constraint]:

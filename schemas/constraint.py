@@ -33,4 +33,10 @@ class ChoiceSpec(msgspec.Struct, tag="choice", frozen=True):
     choices: list[str]
 
 
-ConstraintSpec = JsonSchemaSpec | JsonObjectSpec | RegexSpec | ChoiceSpec
+class StructuralTagSpec(msgspec.Struct, tag="structural_tag", frozen=True):
+    """``document``: the structural tag's JSON text."""
+
+    document: str
+
+
+ConstraintSpec = JsonSchemaSpec | JsonObjectSpec | RegexSpec | ChoiceSpec | StructuralTagSpec

@@ -33,13 +33,23 @@ class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", forb
     json_schema: NamedSchema
 
 
-ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+class StructuralTagFormat(msgspec.Struct, tag_field="type", tag="structural_tag", forbid_unknown_fields=True):
+    """Free text around constrained regions, as vLLM and SGLang take it: ``format``, or the older ``structures`` and
+    ``triggers``. What is inside is read by the compiler (grammar/structural)."""
+
+    format: Raw = Raw()
+    structures: Raw = Raw()
+    triggers: Raw = Raw()
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | StructuralTagFormat
 
 
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
-    """Exactly one kind. ``json``: a schema, or its text in a string. ``disable_any_whitespace``: compact JSON.
+    """Exactly one kind. ``json``: a schema, or its text in a string. ``structural_tag``:
+    its JSON, or that in a string. ``disable_any_whitespace``: compact JSON.
 
-    The last five are known to vLLM and refused by name here unless null or false.
+    The last four are known to vLLM and refused by name here unless null or false.
     """
 
     json: Raw = Raw()
@@ -47,8 +57,8 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     choice: list[str] | None = None
     json_object: bool | None = None
     disable_any_whitespace: bool | None = None
+    structural_tag: Raw = Raw()
     grammar: object = None
-    structural_tag: object = None
     whitespace_pattern: object = None
     disable_fallback: object = None
     disable_additional_properties: object = None

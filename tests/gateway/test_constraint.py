@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from gateway.body import understand
 from gateway.constraint import constraint_of
 from providers.base import ErrorKind, ProviderError
-from schemas.constraint import ChoiceSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec
+from schemas.constraint import ChoiceSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec, StructuralTagSpec
 from tests.gateway.fakes import MODEL, FakeProvider
 from tests.gateway.test_parameters import DECODERS, LEAST
 
 SCHEMA = {"type": "object", "properties": {"z": {"type": "integer"}, "a": {"const": 1.0}}}
 TEXT = json.dumps(SCHEMA)
+
+
+TAG = {"type": "structural_tag", "format": {"type": "any_text", "excludes": ["<"]}}
 
 
 def json_schema(schema: object, **more: object) -> dict[str, Any]:
@@ -47,6 +50,9 @@ ASKED = [
     ({"structured_outputs": {"regex": "a+", "json": None, "grammar": None}}, RegexSpec("a+")),
     ({"structured_outputs": {"choice": ["a", "b"]}}, ChoiceSpec(["a", "b"])),
     ({"structured_outputs": {"json_object": True}}, JsonObjectSpec()),
+    ({"response_format": TAG}, StructuralTagSpec(compact(TAG))),
+    ({"structured_outputs": {"structural_tag": TAG}}, StructuralTagSpec(compact(TAG))),
+    ({"structured_outputs": {"structural_tag": json.dumps(TAG)}}, StructuralTagSpec(json.dumps(TAG))),
     ({"guided_json": SCHEMA}, JsonSchemaSpec(compact(SCHEMA))),
     ({"guided_json": TEXT}, JsonSchemaSpec(TEXT)),
     ({"guided_regex": "a+"}, RegexSpec("a+")),
@@ -88,14 +94,14 @@ REFUSED = [
     ({"response_format": json_schema(SCHEMA, name="a b")}, "response_format.json_schema.name"),
     ({"response_format": json_schema(SCHEMA, name="a" * 65)}, "response_format.json_schema.name"),
     ({"response_format": json_schema(SCHEMA, extra=1)}, "response_format.json_schema.extra"),
-    ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
     ({"response_format": {"type": "json_object", "schema": SCHEMA}}, "response_format.schema"),
     ({"response_format": {"schema": SCHEMA}}, "response_format.type"),
     ({"structured_outputs": {}}, "structured_outputs"),
     ({"structured_outputs": {"json": SCHEMA, "regex": "a"}}, "structured_outputs"),
     ({"structured_outputs": {"json_object": False}}, "structured_outputs"),
     ({"structured_outputs": {"grammar": "root ::= a"}}, "structured_outputs.grammar"),
-    ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs.structural_tag"),
+    ({"structured_outputs": {"structural_tag": ""}}, "structured_outputs.structural_tag"),
     ({"structured_outputs": {"json": SCHEMA, "whitespace_pattern": ""}}, "structured_outputs.whitespace_pattern"),
     ({"structured_outputs": {"json": " "}}, "structured_outputs.json"),
     ({"structured_outputs": {"regex": 1}}, "structured_outputs.regex"),
