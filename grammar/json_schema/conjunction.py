@@ -21,6 +21,8 @@ from grammar.json_schema.shapes import (
     ArrayShape,
     BoolShape,
     Contains,
+    EvaluatedItems,
+    EvaluatedNames,
     Goal,
     KeyClass,
     NullShape,
@@ -127,6 +129,7 @@ def array_shape(
     unique: bool = False,
     texts: tuple[KeyClass, ...] = (),
     ways: tuple[Way, ...] = (),
+    evaluated: EvaluatedItems | None = None,
 ) -> ArrayShape | None:
     """The canonical shape; goals that are NEVER cut it. None when too few items are left."""
     goals = list(prefix)
@@ -156,7 +159,8 @@ def array_shape(
     if max_items is not None and max_items < min_items:
         return None
     unique = unique and (max_items is None or max_items > 1)
-    return ArrayShape(tuple(goals), rest, min_items, max_items, tuple(counts), unique, texts if unique else (), ways)
+    texts = texts if unique else ()
+    return ArrayShape(tuple(goals), rest, min_items, max_items, tuple(counts), unique, texts, ways, evaluated)
 
 
 def object_shape(
@@ -167,6 +171,7 @@ def object_shape(
     min_properties: int = 0,
     max_properties: int | None = None,
     some: Iterable[tuple[KeyClass, Goal]] = (),
+    evaluated: EvaluatedNames | None = None,
 ) -> ObjectShape | None:
     """The canonical raw shape; names and classes whose goal is NEVER may not occur. None when a required name may not,
     or the counts of properties contradict each other."""
@@ -193,7 +198,7 @@ def object_shape(
             max_properties = None
     if min_properties <= len(required):
         min_properties = 0
-    return ObjectShape(declared, required, classes, frozenset(banned), min_properties, max_properties, some)
+    return ObjectShape(declared, required, classes, frozenset(banned), min_properties, max_properties, some, evaluated)
 
 
 def union(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
@@ -214,6 +219,8 @@ def union(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
                 numbers |= dict.fromkeys(shape.values)
             case StringEnum():
                 strings |= dict.fromkeys(shape.values)
+            case ArrayShape() | ObjectShape() if shape.evaluated is not None:
+                kept.append(shape)
             case _:
                 if type(shape) not in whole or shape in ANY_SHAPES:
                     kept.append(shape)
@@ -277,8 +284,9 @@ class Conjunction:
         prefix = [self._goals(_item_goal(a, i), _item_goal(b, i)) for i in range(length)]
         rest = None if a.rest is None or b.rest is None else self._goals(a.rest, b.rest)
         return array_shape(
-            prefix, rest, max(a.min_items, b.min_items), most, a.contains + b.contains, a.unique or b.unique
-        )
+            prefix, rest, max(a.min_items, b.min_items), most, a.contains + b.contains, a.unique or b.unique,
+            evaluated=a.evaluated | b.evaluated if a.evaluated and b.evaluated else a.evaluated or b.evaluated,
+        )  # fmt: skip
 
     def member_goal(self, shape: ObjectShape, goals: Mapping[str, Goal], name: str) -> Goal:
         """What a property must satisfy; ``goals`` is ``dict(shape.properties)``."""
@@ -308,6 +316,7 @@ class Conjunction:
         return object_shape(
             properties, a.required | b.required, additional, (a.forbidden | b.forbidden).difference(properties),
             max(a.min_properties, b.min_properties), min(limits, default=None), a.some + b.some,
+            a.evaluated | b.evaluated if a.evaluated and b.evaluated else a.evaluated or b.evaluated,
         )  # fmt: skip
 
 

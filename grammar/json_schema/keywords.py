@@ -8,28 +8,31 @@
         one_of    none                            a conjoined union whose members must not overlap
         values    none                            conjoined sets of candidates, by `enum` and `const`
 
-Keywords of types that `type` excludes say nothing, and are not read. Everything else is honoured or refused with its
-place: a value that the draft does not allow by `ConstraintError`, a keyword that is not enforced by
-`UnsupportedConstraint`. A keyword whose value asserts nothing (``"uniqueItems": false``) is neither.
+Keywords of types that `type` excludes say nothing, and are not read. Everything else is honoured, or refused with its
+place by `ConstraintError` when its value is none that the draft allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NoReturn, Protocol, cast
 
-from grammar.errors import ConstraintError, UnsupportedConstraint
+from grammar.errors import ConstraintError
 from grammar.json_schema.conjunction import ANY_STRING, array_shape, number_shape, object_shape
 from grammar.json_schema.decoding import escape
 from grammar.json_schema.dialect import REFERENCES
 from grammar.json_schema.document import Document, Location
 from grammar.json_schema.formats import FORMATS
 from grammar.json_schema.shapes import (
+    ALL_ITEMS,
+    ALL_NAMES,
     ANY,
     BoolShape,
     Contains,
+    EvaluatedItems,
+    EvaluatedNames,
     Goal,
     KeyClass,
     NullShape,
@@ -58,18 +61,6 @@ _INTEGERS = NumberShape(integer=True)
 _NUMBER_KEYWORDS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
 
 
-def _trivial(value: Any) -> bool:
-    """A schema that everything satisfies, or an empty collection."""
-    return value is True or value == {}
-
-
-UNSUPPORTED: dict[str, tuple[int, Callable[[Any], bool]]] = {
-    "unevaluatedProperties": (OBJECT, _trivial),
-    "unevaluatedItems": (ARRAY, _trivial),
-}
-"""Keywords that are not enforced: the types that they say something about, and which values assert nothing."""
-
-
 Dependency = tuple[str, tuple[str, ...], Goal]
 """(name, names, goal): an object with the property must have the others and satisfy the goal."""
 
@@ -89,8 +80,15 @@ class Clause:
     names: Goal = ANY
     """What `propertyNames` asks of names."""
     values: list[list[Any]] = field(default_factory=list[list[Any]])
+    unevaluated_properties: Goal | None = None
+    unevaluated_items: Goal | None = None
     clash: str = ""
     """Why a type that the schema allows has no shape all the same; "" if that did not happen."""
+
+    @property
+    def annotated(self) -> bool:
+        """Whether it matters here what is evaluated."""
+        return self.unevaluated_properties is not None or self.unevaluated_items is not None
 
 
 class Algebra(Protocol):
@@ -112,6 +110,7 @@ class Reader:
 
     def __init__(self, document: Document, algebra: Algebra, formats: str) -> None:
         self._document = document
+        self.root = document.root
         self._goal = algebra.goal_at
         self._conjoin = algebra.conjoin
         self._has_text = algebra.has_text
@@ -122,18 +121,25 @@ class Reader:
         self.reasons: dict[str, None] = {}
         """What valid values are left out, with the pointer of the keyword; in the order met."""
 
-    def clause(self, place: Location) -> Clause:
-        """Everything that the schema object at ``place`` asserts; never called where `$ref` hides its siblings."""
+    def clause(self, place: Location, annotated: bool = False) -> Clause:
+        """Everything that the schema object at ``place`` asserts; never called where `$ref` hides its siblings.
+
+        ``annotated``: the shapes are to say what they evaluate; they do in any case where a keyword beside them is
+        about what is unevaluated.
+        """
         dialect = place.resource.dialect
         keywords, schema = dialect.keywords, cast("dict[str, Any]", place.schema)
         if dialect.ignored:
             schema = {keyword: value for keyword, value in schema.items() if keyword not in dialect.ignored}
         types, integer = _types(place, schema["type"]) if "type" in schema else (EVERY_TYPE, False)
         active = keywords & schema.keys()
-        for keyword in sorted(UNSUPPORTED.keys() & active):
-            self._refuse_unsupported(place, schema, keyword, types)
         clause = Clause([])
         shapes = clause.shapes
+        if types & OBJECT and "unevaluatedProperties" in active:
+            clause.unevaluated_properties = self._child(place, "unevaluatedProperties")
+        if types & ARRAY and "unevaluatedItems" in active:
+            clause.unevaluated_items = self._child(place, "unevaluatedItems")
+        annotated = annotated or clause.annotated
         if types & NULL:
             shapes.append(_NULL)
         if types & BOOLEAN:
@@ -143,11 +149,11 @@ class Reader:
         if types & STRING:
             _add(clause, self._string(place, schema), "minLength exceeds maxLength")
         if types & ARRAY:
-            _add(clause, self._array(place, schema), "there cannot be as many items as minItems asks for")
+            _add(clause, self._array(place, schema, annotated), "there cannot be as many items as minItems asks for")
         if types & OBJECT:
             _add(
                 clause,
-                self._object(place, schema),
+                self._object(place, schema, annotated),
                 "its required properties cannot all come, or not as many properties as it asks for",
             )
             if "propertyNames" in schema and "propertyNames" in keywords:
@@ -168,7 +174,7 @@ class Reader:
             clause.none_of.append(self._child(place, "not"))
         if "if" in schema and "if" in keywords:
             then, otherwise = (self._child(place, k) if k in schema else ANY for k in ("then", "else"))
-            if (then, otherwise) != (ANY, ANY):
+            if annotated or (then, otherwise) != (ANY, ANY):
                 clause.condition = (self._child(place, "if"), then, otherwise)
         if "oneOf" in schema:
             clause.one_of = self._goals(place, "oneOf", schema["oneOf"])
@@ -183,13 +189,6 @@ class Reader:
         if not isinstance(target.schema, dict | bool):
             raise ConstraintError(f"{keyword} {reference!r} points to no schema", f"{place.pointer}/{keyword}")
         return target
-
-    def _refuse_unsupported(self, place: Location, schema: dict[str, Any], keyword: str, types: int) -> None:
-        relevant, neutral = UNSUPPORTED[keyword]
-        value = schema[keyword]
-        if not types & relevant or neutral(value):
-            return
-        raise UnsupportedConstraint(f"the keyword {keyword!r} is not enforced yet", f"{place.pointer}/{keyword}")
 
     def _goals(self, place: Location, keyword: str, value: Any) -> list[Goal]:
         """Goals of a list of schemas."""
@@ -220,7 +219,7 @@ class Reader:
             return None
         return StringShape(low, high, patterns) if low or patterns or high is not None else ANY_STRING
 
-    def _array(self, place: Location, schema: dict[str, Any]) -> Shape | None:
+    def _array(self, place: Location, schema: dict[str, Any], annotated: bool) -> Shape | None:
         dialect = place.resource.dialect
         prefix: list[Goal] = []
         rest = ANY
@@ -239,7 +238,8 @@ class Reader:
         if not isinstance(unique, bool):
             _malformed(place, "uniqueItems", unique, "true or false")
         least, most = _count(place, schema, "minItems") or 0, _count(place, schema, "maxItems")
-        return array_shape(prefix, rest, least, most, self._contains(place, schema), unique)
+        evaluated = self._evaluated_items(place, schema, len(prefix)) if annotated else None
+        return array_shape(prefix, rest, least, most, self._contains(place, schema), unique, evaluated=evaluated)
 
     def _contains(self, place: Location, schema: dict[str, Any]) -> list[Contains]:
         keywords = place.resource.dialect.keywords
@@ -249,7 +249,17 @@ class Reader:
         most = _count(place, schema, "maxContains") if "maxContains" in keywords else None
         return [Contains(self._child(place, "contains"), 1 if least is None else least, most)]
 
-    def _object(self, place: Location, schema: dict[str, Any]) -> Shape | None:
+    def _evaluated_items(self, place: Location, schema: dict[str, Any], count: int) -> EvaluatedItems | None:
+        dialect, items = place.resource.dialect, schema.get("items")
+        rest = "additionalItems" if isinstance(items, list) else "items"
+        if rest in schema:
+            return ALL_ITEMS
+        satisfying: tuple[Goal, ...] = ()
+        if "contains" in schema and dialect.contains_evaluates:
+            satisfying = (self._child(place, "contains"),)
+        return EvaluatedItems(count, satisfying) if count or satisfying else None
+
+    def _object(self, place: Location, schema: dict[str, Any], annotated: bool) -> Shape | None:
         names = _names(place, schema)
         for name in names:
             self.required_order.setdefault(name, len(self.required_order))
@@ -262,7 +272,8 @@ class Reader:
         if schema.get("patternProperties"):
             classes = self._pattern_cells(place, schema, goals, additional)
         least, most = _count(place, schema, "minProperties") or 0, _count(place, schema, "maxProperties")
-        return object_shape(goals, frozenset(names), classes, (), least, most)
+        evaluated = _evaluated_names(schema) if annotated else None
+        return object_shape(goals, frozenset(names), classes, (), least, most, evaluated=evaluated)
 
     def _dependencies(self, place: Location, keyword: str, schema: dict[str, Any]) -> Iterator[Dependency]:
         for name, value in _members(place, keyword, schema).items():
@@ -306,6 +317,13 @@ class Reader:
 
     def _child(self, place: Location, *steps: str) -> Goal:
         return self._goal(self._document.child(place, *steps))
+
+
+def _evaluated_names(schema: dict[str, Any]) -> EvaluatedNames | None:
+    if "additionalProperties" in schema:
+        return ALL_NAMES
+    names, patterns = (tuple(sorted(schema.get(keyword, ()))) for keyword in ("properties", "patternProperties"))
+    return EvaluatedNames(names, patterns) if names or patterns else None
 
 
 def _add(clause: Clause, shape: Shape | None, clash: str) -> None:

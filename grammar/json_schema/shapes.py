@@ -87,6 +87,44 @@ KeyClass = StringShape | StringEnum
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluatedNames:
+    """The properties that a raw shape has evaluated: those of these names, those whose name one of the patterns is
+    found in, or all of them. Names and patterns ascend, and there are none beside ``everything``."""
+
+    names: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    everything: bool = False
+
+    def __or__(self, other: EvaluatedNames) -> EvaluatedNames:
+        if self.everything or other.everything:
+            return ALL_NAMES
+        return EvaluatedNames(
+            tuple(sorted({*self.names, *other.names})), tuple(sorted({*self.patterns, *other.patterns}))
+        )
+
+
+ALL_NAMES = EvaluatedNames(everything=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedItems:
+    """The items that a raw shape has evaluated: the first ``count``, those that satisfy one of some goals, or all of
+    them. Goals ascend, and there is nothing beside ``everything``."""
+
+    count: int = 0
+    satisfying: tuple[Goal, ...] = ()
+    everything: bool = False
+
+    def __or__(self, other: EvaluatedItems) -> EvaluatedItems:
+        if self.everything or other.everything:
+            return ALL_ITEMS
+        return EvaluatedItems(max(self.count, other.count), tuple(sorted({*self.satisfying, *other.satisfying})))
+
+
+ALL_ITEMS = EvaluatedItems(everything=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Contains:
     """From ``least`` to ``most`` (None: all) items satisfy ``goal``; the first ``skip`` items are not counted."""
 
@@ -127,6 +165,8 @@ class ArrayShape:
     unique: bool = False
     texts: tuple[KeyClass, ...] = ()
     ways: tuple[Way, ...] = ()
+    evaluated: EvaluatedItems | None = None
+    """Annotations, while they are collected; None in a productive shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +188,8 @@ class ObjectShape:
     min_properties: int = 0
     max_properties: int | None = None
     some: tuple[tuple[KeyClass, Goal], ...] = ()
+    evaluated: EvaluatedNames | None = None
+    """Annotations, while they are collected; None in a productive shape."""
 
 
 Shape = NullShape | BoolShape | NumberShape | NumberEnum | StringShape | StringEnum | ArrayShape | ObjectShape

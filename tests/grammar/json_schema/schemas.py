@@ -63,6 +63,8 @@ def _objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
         "then": inner,
         "else": inner,
         "dependentSchemas": st.dictionaries(NAMES, inner, max_size=2),
+        "unevaluatedProperties": inner,
+        "unevaluatedItems": inner,
         "dependentRequired": st.dictionaries(NAMES, st.lists(NAMES, max_size=2, unique=True), max_size=2),
     }
     keywords = {**_CHAPTERS, **nested}
