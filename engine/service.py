@@ -45,7 +45,8 @@ class Service:
         context = min(model.context_length or runner.context_length, runner.context_length)
         vocabulary = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
         vocabulary += [None] * (runner.vocab_size - len(vocabulary))
-        runtime = Runtime(TokenTable(vocabulary, tokenizer.eos_ids, tokenizer.special_ids))
+        silent = [i for i in tokenizer.special_ids if vocabulary[i] is None]
+        runtime = Runtime(TokenTable(vocabulary, tokenizer.eos_ids, silent))
         self.card = ModelCard(
             name=model.name,
             source=model.path,

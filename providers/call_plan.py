@@ -1,38 +1,121 @@
 """How a request with tools is put to an engine that knows text and constraints only.
 
-one function must be called   the prompt ends with the beginning of the call; the answer is its arguments
+    one function must be called   the prompt ends with the beginning of the call; the answer is its arguments
+    some function must be         calls
+    one may be                    text, in which no call can begin; then calls, or none
+    one may be, or else JSON      calls | the JSON
+
+All but the first are structural tags (grammar/structural): a tag for each function, whose content is its arguments.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import Raw
 
 from providers.base import ProviderError, Tool, Tools
-from providers.tool_formats import ToolFormat
-from schemas.constraint import ConstraintSpec, JsonSchemaSpec
+from providers.tool_formats import HERMES, ToolFormat
+from schemas.constraint import (
+    ChoiceSpec,
+    ConstraintSpec,
+    JsonObjectSpec,
+    JsonSchemaSpec,
+    RegexSpec,
+    StructuralTagSpec,
+)
+
+SEPARATOR = "\n"
+"""Between two calls, as models are trained to write them."""
+
+_IN_A_TAG = re.compile(r"/format(?:/elements/1)?/tags/(?P<tag>\d+)/content/json_schema(?P<rest>.*)", re.DOTALL)
+_IN_THE_ANSWER = re.compile(r"/format/elements/0(?:/json_schema|/pattern)?(?P<rest>.*)", re.DOTALL)
+_FAULTS = frozenset(
+    {"invalid_constraint", "unsupported_constraint", "unsatisfiable_constraint", "constraint_too_large"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``begun``: what the prompt ends with, the beginning of a call of ``call``. ``tools``: whose schemas are in the
-    constraint, with their places in `Tools.offered`."""
+    """``format``: how calls are spelled. ``begun``: what the prompt ends with, the beginning of a call of ``call``.
+    ``numbers``: of the callable tools, in `Tools.offered`. ``beside``: another constraint stands beside the calls."""
 
+    format: ToolFormat
     constraint: ConstraintSpec
-    begun: str
-    call: str | None
-    tools: list[tuple[int, Tool]]
+    numbers: tuple[int, ...]
+    beside: bool = False
+    begun: str = ""
+    call: str | None = None
 
     def blame(self, error: ProviderError) -> ProviderError:
-        """The engine's refusal of the constraint, with the tool that is at fault."""
-        if error.kind.endswith("constraint") or error.kind == "constraint_too_large":
-            return ProviderError(error.kind, error.message, pointer=error.pointer, tool=self.tools[0][0])
-        return error
+        """The engine's refusal of the constraint, told of what the caller wrote: a tool's schema, or the constraint
+        beside the tools."""
+        if error.kind not in _FAULTS:
+            return error
+        if self.call is not None:
+            return ProviderError(error.kind, error.message, pointer=error.pointer, tool=self.numbers[0])
+        if found := _IN_A_TAG.fullmatch(error.pointer):
+            number = self.numbers[int(found["tag"])]
+            return ProviderError(error.kind, error.message, pointer=found["rest"], tool=number)
+        if found := _IN_THE_ANSWER.fullmatch(error.pointer):
+            return ProviderError(error.kind, error.message, pointer=found["rest"])
+        return ProviderError(error.kind, error.message, tool=None if self.beside else self.numbers[0])
 
 
 def plan_calls(tools: Tools, format: ToolFormat, constraint: ConstraintSpec | None) -> Plan:
     """``constraint``: of an answer that is no call. Raises `ProviderError`."""
     callable = [(i, tool) for i, tool in enumerate(tools.offered) if tool.name in tools.callable]
-    if not tools.required or len(callable) > 1 or tools.parallel:
-        raise ProviderError("invalid_request", "Only one named tool can be called so far.", param="tool_choice")
-    tool = callable[0][1]
-    return Plan(JsonSchemaSpec(tool.parameters), format.begin(tool.name), tool.name, callable)
+    numbers = tuple(i for i, _ in callable)
+    several = tools.parallel and format.several
+    if tools.required and len(callable) == 1 and not several:
+        tool = callable[0][1]
+        return Plan(format, JsonSchemaSpec(tool.parameters), numbers, begun=format.begin(tool.name), call=tool.name)
+    if constraint is not None and not tools.required and format.trigger.startswith("{"):
+        # JSON and calls that are JSON could not be told apart.
+        format = HERMES
+    calls = {
+        "type": "tags_with_separator",
+        "tags": [_tag(tool, format) for _, tool in callable],
+        "separator": SEPARATOR,
+        "at_least_one": tools.required or constraint is not None,
+        "stop_after_first": not (tools.parallel and format.several),
+    }
+    beside = constraint is not None and not tools.required
+    if tools.required:
+        form: Any = calls
+    elif constraint is None:
+        text = {"type": "any_text", "excludes": [format.trigger]}
+        form = {"type": "sequence", "elements": [text, calls]}
+    else:
+        form = {"type": "or", "elements": [_answer(constraint), calls]}
+    document = msgspec.json.encode({"type": "structural_tag", "format": form}).decode()
+    return Plan(format, StructuralTagSpec(document), numbers, beside)
+
+
+def _tag(tool: Tool, format: ToolFormat) -> dict[str, Any]:
+    content = {"type": "json_schema", "json_schema": Raw(tool.parameters.encode())}
+    return {"type": "tag", "begin": format.begin(tool.name), "content": content, "end": format.tail}
+
+
+def _answer(constraint: ConstraintSpec) -> Any:
+    """A constraint as a format of structural tags."""
+    match constraint:
+        case JsonSchemaSpec() | JsonObjectSpec() if constraint.whitespace != "bounded":
+            raise ProviderError("invalid_request", "JSON without white space cannot be asked for beside tools.")
+        case JsonSchemaSpec(schema):
+            return {"type": "json_schema", "json_schema": Raw(schema.encode())}
+        case JsonObjectSpec():
+            return {"type": "json_schema", "json_schema": {"type": "object"}}
+        case RegexSpec(pattern):
+            return {"type": "regex", "pattern": pattern}
+        case ChoiceSpec(choices):
+            return {"type": "or", "elements": [{"type": "const_string", "value": choice} for choice in choices]}
+        case StructuralTagSpec(document):
+            found = msgspec.json.decode(document, type=dict[str, Raw])
+            if "format" not in found:
+                message = "A structural tag beside tools needs a 'format'; its older form cannot be combined."
+                raise ProviderError("invalid_request", message)
+            return found["format"]

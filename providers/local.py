@@ -98,7 +98,7 @@ class LocalProvider:
             events = self._client.submit(submit)
         except EngineGone as error:
             raise ProviderError("unavailable", str(error)) from error
-        readers = [CallReader(format, plan.call) if plan else None for _ in range(request.n)]
+        readers = [CallReader(plan.format, plan.call) if plan else None for _ in range(request.n)]
         texts = [
             ChoiceText(i, model.tokenizer, request.stop, constraint is not None, reader)
             for i, reader in enumerate(readers)
@@ -217,9 +217,10 @@ def _prompt_tokens(model: _Model, request: GenerateRequest, plan: Plan | None) -
             f"The model `{model.card.name}` has no chat template: use /v1/completions.",
             param="messages",
         )
-    offered, begun = (request.tools.offered, plan.begun) if request.tools and plan else ((), "")
     try:
-        return model.prompter.tokens(request.prompt, offered, begun)
+        if request.tools is None or plan is None:
+            return model.prompter.tokens(request.prompt)
+        return model.prompter.tokens(request.prompt, request.tools.offered, plan.format, plan.begun)
     except ChatTemplateError as error:
         raise ProviderError("invalid_request", str(error), param="messages") from error
     except RecursionError:

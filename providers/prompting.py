@@ -22,7 +22,7 @@ from uuid import uuid4
 from engine.model.chat_template import ChatTemplate
 from engine.model.tokenizer import Tokenizer
 from providers.base import Message, Tool
-from providers.tool_formats import HERMES, MISTRAL, RESPONSE, format_of, preamble
+from providers.tool_formats import HERMES, MISTRAL, RESPONSE, ToolFormat, format_of, preamble
 
 Turn = dict[str, Any]
 
@@ -39,10 +39,14 @@ class Prompter:
         longest_first = sorted(tokenizer.special_names, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
-    def tokens(self, messages: Iterable[Message], tools: Iterable[Tool] = (), begun: str = "") -> list[int]:
-        """Ids of the prompt. ``begun``: text with which the answer has begun. Raises `ChatTemplateError`."""
+    def tokens(
+        self, messages: Iterable[Message], tools: Iterable[Tool] = (), format: ToolFormat | None = None, begun: str = ""
+    ) -> list[int]:
+        """Ids of the prompt. ``format``: if it is not the model's own, tools become text. ``begun``: text with which
+        the answer has begun. Raises `ChatTemplateError`."""
         described = [_described(tool) for tool in tools]
-        turns = list(map(self._native, messages)) if self._knows_tools else list(_plain(messages, described))
+        native = self._knows_tools and format in (None, self.format)
+        turns = list(map(_native, messages)) if native else list(_plain(messages, described))
         if self.format is MISTRAL:
             turns = [_with_short_ids(turn) for turn in turns]
         mark = uuid4().hex
@@ -59,7 +63,7 @@ class Prompter:
                 case _:
                     return value
 
-        given = shielded(described) if described and self._knows_tools else None
+        given = shielded(described) if described and native else None
         text = self._template.render(shielded(turns), tools=given) + begun
         ids: list[int] = []
         for n, piece in enumerate(re.split(f"{mark}([0-9]+);", text)):
@@ -69,18 +73,19 @@ class Prompter:
                 ids += self._tokenizer.encode(piece, special=True)
         return ids
 
-    def _native(self, message: Message) -> Turn:
-        turn: Turn = {"role": message.role, "content": message.content}
-        if message.name:
-            turn["name"] = message.name
-        if message.call_id:
-            turn["tool_call_id"] = message.call_id
-        if message.calls:
-            turn["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in message.calls
-            ]
-        return turn
+
+def _native(message: Message) -> Turn:
+    turn: Turn = {"role": message.role, "content": message.content}
+    if message.name:
+        turn["name"] = message.name
+    if message.call_id:
+        turn["tool_call_id"] = message.call_id
+    if message.calls:
+        turn["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.calls
+        ]
+    return turn
 
 
 def _place(names: list[str], name: str) -> int:

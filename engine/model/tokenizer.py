@@ -29,6 +29,10 @@ from engine.model.gguf import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFIN
 SPACE = "\u2581"
 """SentencePiece's spelling of a space."""
 
+WRITTEN = frozenset({"[TOOL_CALLS]", "[ARGS]", "<tool_call>", "</tool_call>"})
+"""Control tokens that models write and that are a part of the answer's text: the marks of tool calls. In a prompt they
+are control tokens all the same."""
+
 _BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -53,7 +57,7 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer, vocabulary: list[bytes | None], eos_ids: tuple[int, ...]) -> None:
         self.vocabulary = vocabulary
-        """Token id → its bytes; None for special tokens and for ids that are not in use."""
+        """Token id → its bytes; None for special tokens that are not `WRITTEN` and for ids that are not in use."""
         self.eos_ids = eos_ids
         """Ids that end a generation, ascending."""
         self.special_ids = tuple(
@@ -62,6 +66,9 @@ class Tokenizer:
         """Ids of control tokens, ascending: they are no text."""
         self.special_names = tuple(backend.id_to_token(i) or "" for i in self.special_ids)
         """How text would spell them, in the same order."""
+        for i, name in zip(self.special_ids, self.special_names, strict=True):
+            if name in WRITTEN:
+                vocabulary[i] = name.encode()
         self._backend = backend
 
     @property

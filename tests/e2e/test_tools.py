@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from openai import OpenAI
 
 from tests.e2e.conftest import MODEL, Server
@@ -62,3 +63,52 @@ def test_a_named_tool_is_called(server: Server) -> None:
         hold(name, arguments)
     ((name, arguments),) = called(client, tool_choice=named("clock"))
     assert (name, json.loads(arguments)) == ("clock", {})
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.2])
+def test_required_calls(server: Server, temperature: float) -> None:
+    calls = called(server.client(), tool_choice="required", temperature=temperature, parallel_tool_calls=False)
+    assert len(calls) == 1
+    hold(*calls[0])
+
+
+BEGUN = {
+    "role": "assistant",
+    "tool_calls": [{"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}],
+}
+
+
+def test_auto_is_text_or_calls(server: Server) -> None:
+    """With a bias against the end, one that begins a call begins a right one."""
+    client = server.client()
+    answer = client.chat.completions.create(**{**ASK, "max_tokens": 40}, temperature=0, tool_choice="auto").choices[0]
+    assert (answer.message.content or "").count("<tool_call>") == 0
+    for call in answer.message.tool_calls or ():
+        assert call.type == "function"
+        if answer.finish_reason == "tool_calls":
+            hold(call.function.name, call.function.arguments)
+    history = [*ASK["messages"], BEGUN, {"role": "tool", "tool_call_id": "a", "content": "Rain, 7 degrees."}]
+    told = client.chat.completions.create(**{**ASK, "messages": history, "max_tokens": 20}, temperature=0)
+    assert told.choices[0].message.content or told.choices[0].message.tool_calls
+
+
+def test_json_or_calls(server: Server) -> None:
+    """One grammar for both: what is no call is the JSON that was asked for."""
+    schema = {"type": "object", "properties": {"answer": {"enum": ["yes", "no"]}}, "required": ["answer"]}
+    schema["additionalProperties"] = False
+    client = server.client()
+    for seed in range(4):
+        answer = client.chat.completions.create(
+            **{**ASK, "seed": seed, "max_tokens": 150},
+            temperature=1.2,
+            response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+            parallel_tool_calls=False,
+        ).choices[0]
+        if answer.finish_reason == "length":
+            continue
+        calls = [call for call in answer.message.tool_calls or () if call.type == "function"]
+        if answer.message.content is not None:
+            assert not calls
+            validator(schema).validate(json.loads(answer.message.content))
+        for call in calls:
+            hold(call.function.name, call.function.arguments)

@@ -239,6 +239,17 @@ def test_tokens_that_users_defined_are_text(byte_level: dict[str, Any]) -> None:
     assert ours.eos_ids == (0, 1) and ours.special_ids == (0, 1)
 
 
+def test_the_marks_of_tool_calls_are_text_where_the_model_writes_them(byte_level: dict[str, Any]) -> None:
+    tokens = [*byte_level["tokenizer.ggml.tokens"], "[TOOL_CALLS]"]
+    types = [*byte_level["tokenizer.ggml.token_type"], CONTROL]
+    more = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types, "tokenizer.ggml.pre": "gpt-2"}
+    ours = Tokenizer.from_gguf(Metadata(byte_level | more))
+    mark = len(tokens) - 1
+    assert ours.encode("[TOOL_CALLS]") == [mark] and ours.decode([mark]) == "[TOOL_CALLS]"
+    assert mark not in ours.encode("[TOOL_CALLS]", special=False)
+    assert "[TOOL_CALLS]" in ours.special_names
+
+
 @pytest.mark.parametrize(
     ("flags", "ends"), [({}, ([], [])), ({"bos": True}, ([0], [])), ({"bos": True, "eos": True}, ([0], [1]))]
 )
