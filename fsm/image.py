@@ -47,6 +47,8 @@ class Image:
         self.generation = 0
         self.plain: set[int] = set()
         """States between two characters of an unconstrained string (`Tables.mark_plain`)."""
+        self.keyed: set[int] = set()
+        """States between two characters of a key that may become any text (`Tables.mark_keyed`)."""
         self._lay_out(capacities)
         self.heap[at.SATURATE] = max_token_bytes + 1
         self.start = int(first_cells(self.heap, start_state))
@@ -68,6 +70,7 @@ class Image:
         sets = np.frombuffer(delta.sets, np.int32)
         returns = np.frombuffer(delta.returns, np.int32).reshape(-1, 3)
         self.plain.update(np.frombuffer(delta.plain, np.int32).tolist())
+        self.keyed.update(np.frombuffer(delta.keyed, np.int32).tolist())
         heap = self.heap
         new_states = delta.n_states - int(heap[at.N_ST])
         self._reserve({_STATES: new_states, _EDGES: len(edges), _REGISTERS: len(registers), _SETS: len(sets)})

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from fsm.cells import heap_at, intern
+from fsm.cells import heap_at, intern, meet
 from fsm.layout import (
     CAP_CE,
     CE,
@@ -36,10 +36,9 @@ from fsm.layout import (
     SEEN_KEYS,
     ST,
 )  # fmt: skip
+from fsm.profiles import QUOTE
 from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, step
-from grammar.tables import ADDED, XKEY
-
-QUOTE = 0x22
+from grammar.tables import ADDED, GOTO, XKEY
 
 
 @njit
@@ -130,14 +129,15 @@ def _row_key(H, state, top, levels, shared, byte, skip, quoted_byte, quoted_skip
 
 
 @njit(
-    "void(int64[:,::1], int32[::1], int32[::1], uint8[::1], int32[::1], uint8[::1], int32[::1], int32[::1],"
+    "int64(int64[:,::1], int32[::1], int32[::1], uint8[::1], int32[::1], uint8[::1], int32[::1], int32[::1],"
     " uint8[::1])",
     nogil=True, cache=True,
 )  # fmt: skip
 def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, out, status):
     """out[i] = row of states[i] if known (status OK), by configuration or by the frames its state is known to consult;
-    else COLD. ``byte``, ``skip``: the trie of all tokens; ``quoted_*``: that of `runtime.quoted_texts`.
+    else COLD; returns how many are. ``byte``, ``skip``: the trie of all tokens; ``quoted_*``: `Profiles.quoted`.
     """
+    cold = 0
     for i in range(len(programs)):
         status[i] = OK
         if programs[i] == 0:
@@ -160,6 +160,8 @@ def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, out, st
         out[i] = row
         if row < 0:
             status[i] = COLD
+            cold += 1
+    return cold
 
 
 @njit(
@@ -184,6 +186,14 @@ def remember(H, config, levels, shared, row, byte, skip, quoted_byte, quoted_ski
     return OK
 
 
+@njit
+def _open_edges(H, state, depth, found, last):
+    """Begin with the edges of the state that a walk has reached at ``depth``; it has none while it is not expanded."""
+    s = H[ST] + 3 * state
+    found[depth] = H[ED] + 8 * H[s]
+    last[depth] = found[depth] + 8 * max(H[s + 1], 0)
+
+
 @njit(
     "int32(int32[::1], int32, uint8[::1], uint16[::1], int32[::1], int32[::1], int32[::1], uint32[::1], int32[:,::1],"
     " int64[::1])",
@@ -200,6 +210,9 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
     states = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     tops = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     sps = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
+    # Where in the edges of each depth's state the last byte was found: children come in the order of their bytes.
+    found = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
+    last = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     path = np.empty(MAX_TOKEN_BYTES, np.uint8)
     base_at = np.empty(MAX_TOKEN_BYTES, np.int32)
     states[0] = H[c + 1]
@@ -212,12 +225,30 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
     n = len(byte)
     i = 0
     H[COUNTED_SEEN] = 0
+    _open_edges(H, states[0], 0, found, last)
     while i < n:
         d = np.int32(depth[i])
         b = byte[i]
         visited += 1
         if d >= MAX_TOKEN_BYTES:
             i = skip[i]
+            continue
+        e = found[d]
+        while e < last[d] and H[e + 1] < b:
+            e += 8
+        found[d] = e
+        if e < last[d] and H[e] <= b and H[e + 2] == GOTO:
+            # Most bytes of most walks, so worth doing without `step`.
+            states[d + 1] = H[e + 3]
+            tops[d + 1] = tops[d]
+            sps[d + 1] = sps[d]
+            path[d] = b
+            for k in range(first[i], first[i + 1]):
+                token = order[k]
+                bits[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+            i += 1
+            if i < n and depth[i] > d:
+                _open_edges(H, states[d + 1], d + 1, found, last)
             continue
         code, state, top, sp, minh = step(H, states[d], tops[d], sps[d], np.int32(b), minh, WALK, path, d, base_at)
         if code == OK:
@@ -229,6 +260,8 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
                 token = order[k]
                 bits[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
             i += 1
+            if i < n and depth[i] > d:
+                _open_edges(H, state, d + 1, found, last)
             continue
         if code == FULL:
             return FULL
@@ -249,6 +282,18 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
     info[2] = visited
     info[3] = H[COUNTED_SEEN]
     return MISS if misses else OK
+
+
+@njit("boolean(int32[::1], int32)", nogil=True, cache=True)
+def may_add(H, config):
+    """Whether an additional key may come in a configuration inside a key (`Tables.mark_keyed`)."""
+    c = H[CE] + 8 * config
+    s = H[ST] + 3 * H[c + 1]
+    f = H[CE] + 8 * H[c + 2]
+    for e in range(H[ED] + 8 * H[s], H[ED] + 8 * (H[s] + H[s + 1]), 8):
+        if H[e + 2] == XKEY:
+            return H[f + HI] != 0 and not meet(H, H[f + EXT], H[e + 6])
+    return False
 
 
 @njit("int32(int32[::1], int32, uint8[::1], int32[:,::1], int64[::1])", nogil=True, cache=True)

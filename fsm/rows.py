@@ -7,16 +7,19 @@ one of four kinds, told apart by `RowPool.kind`:
     FORCED   one id, ids[start]
     SPARSE   ids[start : start + count], ascending
     DENSE    bits[start], uint32[ceil(V / 32)]; bit i % 32 of word i // 32 set <=> token i allowed
+    FREE     none: dropped, its number may be given to another row
 
-The arrays grow by doubling and are append-only between `collect` calls, so an engine may mirror them on a device.
+A row keeps its number as long as it lives. The arrays are append-only, so that an engine may mirror them on a device,
+until `keep` drops rows and closes the gaps: `generation` then changes, and a mirror is copied anew.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-ALL, FORCED, SPARSE, DENSE = range(4)
+ALL, FORCED, SPARSE, DENSE, FREE = range(5)
 SPARSE_LIMIT = 1000
 
 
@@ -25,7 +28,7 @@ class RowPool:
 
     ``kind``: uint8[R]; ``start``: int32[R]; ``count``: int32[R] (tokens allowed); ``ids``: int32[N]; ``bits``:
     uint32[D, W], with W = ceil(vocab_size / 32). Only the first ``n_rows``, ``n_ids`` and ``n_dense`` entries are
-    valid."""
+    valid. ``used``: int64[R], when each row was last asked for, in `touch`es."""
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
@@ -33,32 +36,52 @@ class RowPool:
         self.kind: NDArray[np.uint8] = np.zeros(256, np.uint8)
         self.start: NDArray[np.int32] = np.zeros(256, np.int32)
         self.count: NDArray[np.int32] = np.zeros(256, np.int32)
+        self.used: NDArray[np.int64] = np.zeros(256, np.int64)
         self.ids: NDArray[np.int32] = np.zeros(4096, np.int32)
         self.bits: NDArray[np.uint32] = np.zeros((16, self.words), np.uint32)
         self.n_rows = 1
         self.n_ids = 0
         self.n_dense = 0
+        self.generation = 0
         self.count[0] = vocab_size
-        self._by_content: dict[bytes, int] = {}
+        self._touches = 0
+        self._free: list[int] = []
+        self._digests: NDArray[np.int64] = np.zeros(256, np.int64)
+        self._by_digest: dict[int, int] = {}
+        self._allowed: NDArray[np.int32] = np.empty(SPARSE_LIMIT, np.int32)
+        self._info: NDArray[np.int64] = np.empty(2, np.int64)
 
     def intern(self, mask: NDArray[np.uint32]) -> int:
         """Row id of a dense mask uint32[W]; equal masks get equal ids. The mask is copied."""
-        count = int(np.bitwise_count(mask).sum())
-        if count <= SPARSE_LIMIT:
-            allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")).astype(np.int32)
-            key = allowed.tobytes()
-        else:
-            allowed = None
-            key = mask.tobytes()
-        row = self._by_content.get(key)
-        if row is None:
-            row = self._append(count, allowed, mask)
-            self._by_content[key] = row
+        _summarise(mask, self._allowed, self._info)
+        count, digest = self._info.tolist()
+        allowed = self._allowed[:count] if count <= SPARSE_LIMIT else None
+        # Equal digests are not yet equal masks: where they differ, the next digest is tried.
+        while (row := self._by_digest.get(digest)) is not None:
+            if self._is(row, count, allowed, mask):
+                return row
+            digest += 1
+        row = self._append(count, allowed, mask)
+        self._by_digest[digest] = row
+        self._digests[row] = digest
         return row
 
+    def _is(self, row: int, count: int, allowed: NDArray[np.int32] | None, mask: NDArray[np.uint32]) -> bool:
+        if self.count[row] != count:
+            return False
+        start = self.start[row]
+        if allowed is None:
+            return np.array_equal(self.bits[start], mask)
+        return np.array_equal(self.ids[start : start + count], allowed)
+
     def _append(self, count: int, allowed: NDArray[np.int32] | None, mask: NDArray[np.uint32]) -> int:
-        row = self.n_rows
-        self.kind, self.start, self.count = (_room(x, row + 1) for x in (self.kind, self.start, self.count))
+        if self._free:
+            row = self._free.pop()
+        else:
+            row = self.n_rows
+            self.n_rows += 1
+            self.kind, self.start, self.count = (_room(x, row + 1) for x in (self.kind, self.start, self.count))
+            self.used, self._digests = _room(self.used, row + 1), _room(self._digests, row + 1)
         if allowed is None:
             self.bits = _room(self.bits, self.n_dense + 1)
             self.bits[self.n_dense] = mask
@@ -70,30 +93,107 @@ class RowPool:
             self.kind[row], self.start[row] = (FORCED if count == 1 else SPARSE), self.n_ids
             self.n_ids += count
         self.count[row] = count
-        self.n_rows += 1
+        self.used[row] = self._touches
         return row
+
+    def touch(self, rows: NDArray[np.int32]) -> None:
+        """Note that ``rows`` are in use now."""
+        self._touches += 1
+        self.used[rows] = self._touches
+
+    def keep(self, kept: NDArray[np.bool_]) -> None:
+        """Drop the rows that are not ``kept`` (bool[n_rows]; row 0 always is) and close the gaps they leave."""
+        kept[0] = True
+        alive = np.flatnonzero(kept & (self.kind[: self.n_rows] != FREE))
+        dropped = np.flatnonzero(~kept & (self.kind[: self.n_rows] != FREE))
+        for row in dropped.tolist():
+            del self._by_digest[int(self._digests[row])]
+        self.kind[dropped] = FREE
+        self._free += dropped.tolist()
+        dense = alive[self.kind[alive] == DENSE]
+        dense = dense[np.argsort(self.start[dense])]
+        self.bits = _sized(self.bits[self.start[dense]], 16)
+        self.start[dense] = np.arange(len(dense))
+        self.n_dense = len(dense)
+        listed = alive[(self.kind[alive] == FORCED) | (self.kind[alive] == SPARSE)]
+        pieces = [self.ids[self.start[row] : self.start[row] + self.count[row]] for row in listed.tolist()]
+        ids = np.concatenate([np.zeros(0, np.int32), *pieces])
+        self.start[listed] = np.cumsum(self.count[listed]) - self.count[listed]
+        self.ids, self.n_ids = _sized(ids, 4096), len(ids)
+        self.generation += 1
+
+    def row_nbytes(self) -> NDArray[np.int64]:
+        """int64[n_rows]: bytes that each row holds."""
+        kind = self.kind[: self.n_rows]
+        listed = 4 * self.count[: self.n_rows].astype(np.int64)
+        return np.where(kind == DENSE, 4 * self.words, np.where((kind == FORCED) | (kind == SPARSE), listed, 0))
 
     def mask(self, row: int) -> NDArray[np.uint32]:
         """A fresh dense copy of ``row``: uint32[W], bits at and above the vocabulary size clear."""
         kind, start, count = int(self.kind[row]), int(self.start[row]), int(self.count[row])
         if kind == DENSE:
             return self.bits[start].copy()
-        bits = np.zeros(self.words * 32, np.uint8)
+        mask = np.zeros(self.words, np.uint32)
         if kind == ALL:
-            bits[: self.vocab_size] = 1
+            mask[:] = np.uint32(0xFFFFFFFF)
+            if self.vocab_size % 32:
+                mask[-1] = np.uint32((1 << self.vocab_size % 32) - 1)
         else:
-            bits[self.ids[start : start + count]] = 1
-        return np.packbits(bits, bitorder="little").view(np.uint32)
+            _set_bits(mask, self.ids[start : start + count])
+        return mask
 
     def nbytes(self) -> int:
         """Bytes held by the rows themselves (allocated capacity)."""
-        return self.kind.nbytes + self.start.nbytes + self.count.nbytes + self.ids.nbytes + self.bits.nbytes
+        columns = (self.kind, self.start, self.count, self.used, self._digests)
+        return sum(column.nbytes for column in columns) + self.ids.nbytes + self.bits.nbytes
 
 
 def _room(array: np.ndarray, n: int) -> np.ndarray:
     """``array`` itself, or a copy of at least double length, with room for ``n`` entries."""
-    if n <= len(array):
-        return array
-    grown = np.zeros((max(n, 2 * len(array)), *array.shape[1:]), array.dtype)
-    grown[: len(array)] = array
-    return grown
+    return array if n <= len(array) else _sized(array, max(n, 2 * len(array)))
+
+
+def _sized(array: np.ndarray, n: int) -> np.ndarray:
+    """A copy of ``array`` with room for at least ``n`` entries, the new ones 0."""
+    sized = np.zeros((max(n, len(array)), *array.shape[1:]), array.dtype)
+    sized[: len(array)] = array
+    return sized
+
+
+@njit("void(uint32[::1], int32[::1], int64[::1])", nogil=True, cache=True)
+def _summarise(mask: NDArray[np.uint32], allowed: NDArray[np.int32], info: NDArray[np.int64]) -> None:
+    """info: [bits set, a digest of the mask (FNV-1a over words)]; ``allowed``: the first ids set, as many as fit."""
+    count = 0
+    digest = np.uint64(0xCBF29CE484222325)
+    for w in range(len(mask)):
+        word = mask[w]
+        digest = (digest ^ np.uint64(word)) * np.uint64(0x100000001B3)
+        while word != 0 and count < len(allowed):
+            lowest = word & (~word + np.uint32(1))
+            bit = 0
+            if lowest & np.uint32(0xFFFF0000):
+                bit += 16
+            if lowest & np.uint32(0xFF00FF00):
+                bit += 8
+            if lowest & np.uint32(0xF0F0F0F0):
+                bit += 4
+            if lowest & np.uint32(0xCCCCCCCC):
+                bit += 2
+            if lowest & np.uint32(0xAAAAAAAA):
+                bit += 1
+            allowed[count] = 32 * w + bit
+            count += 1
+            word ^= lowest
+        if word != 0:
+            word -= (word >> np.uint32(1)) & np.uint32(0x55555555)
+            word = (word & np.uint32(0x33333333)) + ((word >> np.uint32(2)) & np.uint32(0x33333333))
+            word = (word + (word >> np.uint32(4))) & np.uint32(0x0F0F0F0F)
+            count += np.int64(np.uint32(word * np.uint32(0x01010101)) >> np.uint32(24))
+    info[0] = count
+    info[1] = np.int64(digest >> np.uint64(1))
+
+
+@njit("void(uint32[::1], int32[::1])", nogil=True, cache=True)
+def _set_bits(mask: NDArray[np.uint32], ids: NDArray[np.int32]) -> None:
+    for i in range(len(ids)):
+        mask[ids[i] >> 5] |= np.uint32(1) << np.uint32(ids[i] & 31)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fsm import masks, steps
 from fsm.image import Image
 from fsm.layout import HI
+from fsm.profiles import Profiles
 from fsm.rows import RowPool
 from fsm.tokens import TokenTable
 from fsm.trie import TokenTrie
@@ -53,11 +54,8 @@ class Runtime:
         self.pool = pool or RowPool(table.vocab_size)
         self.figures = Figures()
         self._trie = table.trie
-        self._quoting, self._unquoting = _split_at_quotes(table)
-        self._inside: dict[int, NDArray[np.uint32]] = {}
-        """Tokens without a quote that may follow inside a string, by the characters that may still come."""
-        quoted = quoted_texts(table)
-        self._keys = (self._trie.byte, self._trie.skip, quoted.byte, quoted.skip)
+        self._profiles = Profiles(table)
+        self._keys = (self._trie.byte, self._trie.skip, self._profiles.quoted.byte, self._profiles.quoted.skip)
         self._slots: list[_Slot | None] = [None]
         self._free: list[int] = []
         self._wanting: set[int] = set()
@@ -135,6 +133,8 @@ class Runtime:
         table = self.table
         while True:
             steps.advance(self._desc, programs, states, tokens, table.data, table.offset, out, status, missing)
+            if not status.any():
+                return
             full = np.flatnonzero(status == steps.FULL)
             if not len(full):
                 break
@@ -147,13 +147,14 @@ class Runtime:
         self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.int32], status: NDArray[np.uint8]
     ) -> None:
         """out[i] = row of the tokens allowed in states[i]; status OK or MISS."""
-        masks.lookup(self._desc, programs, states, *self._keys, out, status)
-        cold = np.flatnonzero(status == steps.COLD)
-        self.figures.warm += len(programs) - len(cold)
-        for i in cold:
-            row = self._fill(int(programs[i]), int(states[i]))
-            out[i] = max(row, 0)
-            status[i] = steps.OK if row >= 0 else steps.MISS
+        cold = masks.lookup(self._desc, programs, states, *self._keys, out, status)
+        self.figures.warm += len(programs) - cold
+        if cold:
+            for i in np.flatnonzero(status == steps.COLD):
+                row = self._fill(int(programs[i]), int(states[i]))
+                out[i] = max(row, 0)
+                status[i] = steps.OK if row >= 0 else steps.MISS
+        self.pool.touch(out)
 
     def accepting(self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.bool_]) -> None:
         """out[i] = the text so far is a complete sentence. A state that is not expanded yet counts as not accepting;
@@ -195,13 +196,13 @@ class Runtime:
 
     def _fill(self, program: int, state: int) -> int:
         """The row of a configuration that has none yet, or -1 on a miss."""
-        inside = self._inside_of(program, state)
+        inside = self._inside(program, state)
         if inside is None:
             self._mask[:] = 0
             code = self._walk(program, state, self._trie)
         else:
             np.copyto(self._mask, inside)
-            code = self._walk(program, state, self._quoting)
+            code = self._walk(program, state, self._profiles.quoting)
         if code == steps.MISS:
             self._note_misses(program, int(self._info[1]))
             return -1
@@ -212,30 +213,22 @@ class Runtime:
             self._mask[self._eos >> 5] |= np.left_shift(np.uint32(1), (self._eos & 31).astype(np.uint32))
         self.figures.cold += 1
         row = self.pool.intern(self._mask)
-        levels, shared = max(levels, int(self._info[0])), not self._info[3]
+        # What may be inside depends on the innermost frame, even where no token leaves it.
+        levels = max(levels, int(self._info[0]), int(inside is not None))
+        shared = not self._info[3]
         while masks.remember(self._slot(program).image.heap, state, levels, shared, row, *self._keys) == steps.FULL:
             self._make_room(program)
         return row
 
-    def _inside_of(self, program: int, state: int) -> NDArray[np.uint32] | None:
-        """In an unconstrained string, the part of the mask that does not leave it, the same in all programs; else None.
-
-        Tokens without a quote cannot leave a string, so they depend on the characters left alone: some walks over them
-        serve every string of every schema, and only the few tokens with a quote are left to be walked each time.
-        """
+    def _inside(self, program: int, state: int) -> NDArray[np.uint32] | None:
+        """The part of the mask that does not leave the string or key that the text is in, where `Profiles` has it."""
         image = self._slot(program).image
-        if image.field(state, 1) not in image.plain:
-            return None
-        left = image.field(image.field(state, 2), HI)
-        longest = self.table.max_token_bytes
-        left = left if 0 <= left <= longest else longest + 1
-        found = self._inside.get(left)
-        if found is None:
-            self._mask[:] = 0
-            if self._walk(program, state, self._unquoting) != steps.OK:
-                return None
-            found = self._inside[left] = self._mask.copy()
-        return found
+        where = image.field(state, 1)
+        if where in image.plain:
+            return self._profiles.string(image.field(image.field(state, 2), HI))
+        if where in image.keyed and masks.may_add(image.heap, state):
+            return self._profiles.key
+        return None
 
     def _walk(self, program: int, state: int, trie: TokenTrie) -> int:
         """Add to the mask what a trie's tokens allow in a configuration. OK or MISS."""
@@ -285,31 +278,3 @@ class Runtime:
     def _note_misses(self, program: int, n: int) -> None:
         for i in range(n):
             self._note_miss(program, self._missing[i])
-
-
-def quoted_texts(table: TokenTable) -> TokenTrie:
-    """What single tokens hold between two quotes, the closing one included: the keys that a token can spell whole."""
-    texts: set[bytes] = set()
-    for i in np.flatnonzero(np.diff(table.offset) >= 2).tolist():
-        token = table.bytes_of(i) or b""
-        if token.count(b'"') >= 2:
-            quotes = [place for place, byte in enumerate(token) if byte == 0x22]
-            texts |= {token[start + 1 : stop + 1] for n, start in enumerate(quotes) for stop in quotes[n + 1 :]}
-    pieces = sorted(texts)
-    offset = np.cumsum([0, *map(len, pieces)]).astype(np.int32)
-    return TokenTrie(np.frombuffer(b"".join(pieces), np.uint8).copy(), offset)
-
-
-def _split_at_quotes(table: TokenTable) -> tuple[TokenTrie, TokenTrie]:
-    """The tries of the tokens with a quote and of those without one."""
-    quotes = np.zeros(len(table.data) + 1, np.int32)
-    np.cumsum(table.data == 0x22, out=quotes[1:])
-    has_quote = quotes[table.offset[1:]] > quotes[table.offset[:-1]]
-    return _trie_of(table, has_quote), _trie_of(table, ~has_quote)
-
-
-def _trie_of(table: TokenTable, kept: NDArray[np.bool_]) -> TokenTrie:
-    """The trie of the tokens that are ``kept``, under their own ids."""
-    lengths = np.where(kept, np.diff(table.offset), 0)
-    bytes_kept = np.repeat(kept, np.diff(table.offset))
-    return TokenTrie(table.data[bytes_kept], np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))

@@ -61,7 +61,8 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
 
     ``defined``: rows (state, first edge, edge count, end). ``edges``: rows of 7 (lo, hi, op, t, a, b, c).
     ``registers``: rows (hi, lo, ext). ``sets``: uint32 words; a set's id is the offset of its first word, the word
-    before holds its length. ``returns``: rows (ret, verdict, state). ``plain``: states of `Tables.mark_plain`.
+    before holds its length. ``returns``: rows (ret, verdict, state). ``plain``, ``keyed``: states of
+    `Tables.mark_plain` and `mark_keyed`.
     ``n_states``: states known after this delta, expanded or not.
     """
 
@@ -72,6 +73,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     sets: bytes
     returns: bytes
     plain: bytes
+    keyed: bytes
 
 
 class Tables:
@@ -87,7 +89,8 @@ class Tables:
         self._sets: list[int] = []
         self._returns: list[int] = []
         self._plain: list[int] = []
-        self._marks = [0, 0, 0, 0, 0, 0]
+        self._keyed: list[int] = []
+        self._marks = [0, 0, 0, 0, 0, 0, 0]
         self._register_ids: dict[tuple[int, int, int], int] = {}
         self._set_ids: dict[tuple[int, int], int] = {}
         self._return_ids: dict[tuple[int, int], int] = {}
@@ -156,11 +159,16 @@ class Tables:
         follow depends on frame.hi alone, in every program alike."""
         self._plain.append(state)
 
+    def mark_keyed(self, state: int) -> None:
+        """Say that ``state`` is between two characters of an object's key that may become any text: until a quote
+        comes, what may follow is the same everywhere, as long as an additional key may come (its XKEY edges)."""
+        self._keyed.append(state)
+
     def delta(self) -> Delta:
         """Everything appended since the last call."""
         parts: list[bytes] = []
-        lists = (self._defined, self._edges, self._registers, self._sets, self._returns, self._plain)
-        for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u4", "<i4", "<i4"), strict=True)):
+        lists = (self._defined, self._edges, self._registers, self._sets, self._returns, self._plain, self._keyed)
+        for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u4", "<i4", "<i4", "<i4"), strict=True)):
             parts.append(np.array(values[self._marks[i] :], dtype=kind).tobytes())
             self._marks[i] = len(values)
         return Delta(self.n_states, *parts)

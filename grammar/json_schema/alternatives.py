@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from grammar.json_schema.arrays import CloseArray, item_goal, open_array
 from grammar.json_schema.conjunction import array_shape
 from grammar.json_schema.counting import Tally
+from grammar.json_schema.lexicon import BETWEEN
 from grammar.json_schema.members import Members
 from grammar.json_schema.objects import CloseObject, counted_in_registers, gaps, open_object
 from grammar.json_schema.shapes import ArrayShape, Goal, ObjectShape, Shape
@@ -264,6 +265,8 @@ class Name:
         terminal = trie.terminal(self.node) if self.node else -1
         moves = together([(which, self._automaton(which), at) for which, at in self.classes]) if self.classes else []
         edges: list[Edge] = []
+        if any(self._automaton(which) is m.strings.key and at == BETWEEN for which, at in self.classes):
+            m.tables.mark_keyed(m.state(self))
         for byte, node in branches.items():
             classes = next((after for lo, hi, after in moves if lo <= byte <= hi), ())
             live = self.live & ((1 << node[1]) - (1 << node[0]))

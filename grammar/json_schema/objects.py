@@ -26,6 +26,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from grammar.json_schema.conjunction import ANY_STRING
+from grammar.json_schema.lexicon import BETWEEN
 from grammar.json_schema.shapes import Goal, ObjectShape
 from grammar.json_schema.strings import QUOTE, UNLIMITED, ClassThreads, together
 from grammar.literals import LiteralTrie, Node
@@ -231,6 +232,8 @@ class Key:
         terminal = plan.trie.terminal(self.node) if self.node else -1
         moves = together([(i, plan.classes[i], at) for i, at in self.threads]) if self.threads else []
         edges: list[Edge] = []
+        if any(plan.classes[i] is plan.strings.key and at == BETWEEN for i, at in self.threads):
+            plan.tables.mark_keyed(m.state(self))
         for byte, node in branches.items():
             threads = next((after for lo, hi, after in moves if lo <= byte <= hi), ())
             if plan.remaining(threads, node[0], node[1]) <= 0:
