@@ -67,6 +67,11 @@ class Broken:
     message: str
 
 
+AHEAD = 4
+"""Expansions asked for as soon as a program is ready, from its start on: its first tokens take longer than that to come,
+and most programs then never miss."""
+
+
 News = Ready | Refusal | Grown | Broken
 
 
@@ -86,6 +91,9 @@ class _Entry:
     deadline: float | None = None
     """When the pending job must have answered."""
     expanding: list[Miss] = field(default_factory=list)
+    start: int = 0
+    ahead: int = 0
+    """Expansions still to be asked for before anybody needs them."""
 
 
 class _Worker:
@@ -232,6 +240,7 @@ class Programs:
                 entry.deadline, entry.expanding = None, []
                 self.runtime.apply(entry.program, reply.delta)
                 self._news.append(Grown(entry.program))
+                self._expand_ahead(entry, bool(reply.delta.defined))
             case worker.Refused():
                 entry.deadline = None
                 self._refuse(entry, reply.kind, reply.message, reply.pointer)
@@ -249,6 +258,8 @@ class Programs:
         entry.contract, entry.reasons = reply.contract, list(reply.reasons)
         self._by_program[entry.program] = entry
         self._news.append(Ready(entry.key, entry.program, entry.contract, entry.reasons, reply.seconds))
+        entry.start, entry.ahead = reply.start, AHEAD
+        self._expand_ahead(entry, True)
 
     def _refuse(self, entry: _Entry, kind: str, message: str, pointer: str) -> None:
         if entry.program:
@@ -282,6 +293,13 @@ class Programs:
             return
         entry.log.append(misses)
         self._worker.send(worker.Expand(entry.ticket, misses))
+
+    def _expand_ahead(self, entry: _Entry, grew: bool) -> None:
+        """Ask for more states than are needed, together with those that are; no more of them where the last
+        expansion found none."""
+        if entry.ahead and grew:
+            entry.ahead -= 1
+            self._expand(entry, [*self.runtime.take_misses(entry.program), (entry.start, 0)])
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()

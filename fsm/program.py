@@ -40,6 +40,11 @@ class Program:
         """A cursor at the start of the text."""
         return Matcher(self)
 
+    def expand_ahead(self, states: int = 256) -> None:
+        """Expand up to so many of the next states now, rather than when masks need them."""
+        expand_ahead(self.machine, [self.machine.start], states)
+        self.runtime.apply(self.number, self.machine.tables.delta())
+
     def answer_misses(self) -> None:
         """Do what a grammar worker would: expand what is missing, and some of what lies behind it."""
         for where, verdict in self.runtime.take_misses(self.number):

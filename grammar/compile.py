@@ -18,8 +18,9 @@ DEFAULT_FUEL = 100_000
 """States, disjuncts and nodes that one constraint may create. Deterministic: the same schema succeeds or fails
 everywhere."""
 
-AHEAD = 2_000
-"""States expanded before the first mask is asked for; most schemas have fewer and never miss afterwards."""
+AHEAD = 8
+"""States expanded before anybody asks: what the first mask needs, which is four on average. Expanding is most of the
+work of a compile, so the rest waits until it is needed, or until there is time for it."""
 
 
 @dataclass(frozen=True)

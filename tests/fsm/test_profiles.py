@@ -53,9 +53,9 @@ SCHEMAS: list[Any] = [
     choices=st.lists(st.integers(0, 10**6), max_size=12),
 )
 def test_inside_of_strings_and_keys(schema: Any, order: Any, tokens: list[str], choices: list[int]) -> None:
-    vocabulary: list[bytes | None] = [bytes([b]) for b in range(256)] + [token.encode() for token in tokens]
+    vocabulary: list[bytes | None] = [*(bytes([b]) for b in range(256)), *(token.encode() for token in tokens)]
     # Pieces of characters, as byte-level tokenizers have them.
-    vocabulary += [token.encode()[1:] or None for token in tokens] + [None]
+    vocabulary += [*(token.encode()[1:] or None for token in tokens), None]
     table = TokenTable.from_bytes(vocabulary, [len(vocabulary) - 1])
     fast = compile_constraint(JsonSchema(schema, property_order=order), table)
     slow = compile_constraint(JsonSchema(schema, property_order=order), table)
