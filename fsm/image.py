@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fsm import layout as at
 from fsm.rehash import first_cells, insert_return, rehash
-from grammar.tables import UNEXPANDED, Delta
+from grammar.tables import REDUCE, SHIFT, UNEXPANDED, Delta
 
 
 class _Section(NamedTuple):
@@ -82,6 +82,7 @@ class Image:
         states = self._view(_STATES)
         states[defined[:, 0]] = defined[:, 1:]
         if len(edges):
+            self.heap[at.PARSER] |= np.isin(edges[:, 2], (SHIFT, REDUCE)).any()
             self._append(_EDGES, np.pad(edges, ((0, 0), (0, 1))))
         if len(registers):
             self._append(_REGISTERS, registers)

@@ -23,6 +23,8 @@ dropping a program frees everything it ever touched.
     SEEN           (SEEN, text, rest)                                  set of key texts; cell 0 = empty
     KEY_FRAME      (KEY_FRAME, ret, hi, lo, ext, seen, text, below)    a frame as masks see it: counters saturated,
     KEY_CONFIG     (KEY_CONFIG, state, key frame, levels, shared)      frames below the consulted ones cut off
+
+An LR machine (header PARSER is 1) has several heads in a configuration, and STACKS and UNION cells: fsm/heads.py.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ from __future__ import annotations
     DH, N_DH, CAP_DH,
     SATURATE,
     COUNTED_SEEN,
-) = range(29)  # fmt: skip
+    PARSER,
+) = range(30)  # fmt: skip
 HEADER = 32
 
 SCRATCH = 1024
@@ -48,8 +51,11 @@ SCRATCH = 1024
 
 NIL = 0
 ROOT_FRAME = 1
-CONFIG, TEXT, SEEN, KEY_FRAME, KEY_CONFIG = -2, -3, -4, -5, -6
+CONFIG, TEXT, SEEN, KEY_FRAME, KEY_CONFIG, STACKS, UNION = -2, -3, -4, -5, -6, -7, -8
 
 HEIGHT, RET, HI, LO, EXT, SEEN_KEYS, KEY_TEXT, PARENT = range(8)
 
 MAX_TOKEN_BYTES = 255
+
+MAX_HEADS = 128
+"""Heads of a configuration, each in a state of its own (fsm/heads.py)."""

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from fsm.cells import heap_at, intern, meet
+from fsm.heads import HIGHEST, WORK, hint_of_heads, key_of_heads, read_heads, step_heads, walk_heads
 from fsm.layout import (
     CAP_CE,
     CE,
@@ -28,9 +29,11 @@ from fsm.layout import (
     KEY_FRAME,
     KEY_TEXT,
     LO,
+    MAX_HEADS,
     MAX_TOKEN_BYTES,
     NIL,
     PARENT,
+    PARSER,
     RET,
     SATURATE,
     SEEN_KEYS,
@@ -146,7 +149,13 @@ def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, out, st
         H = heap_at(desc[programs[i], 0], desc[programs[i], 1])
         config = states[i]
         row = H[H[CR] + config]
-        if row < 0:
+        if row < 0 and H[PARSER]:
+            hint = hint_of_heads(H, config, False)
+            key = key_of_heads(H, config, H[H[CR] + hint], False) if hint >= 0 else np.int32(-1)
+            if key >= 0 and H[H[CR] + key] >= 0:
+                row = H[H[CR] + key]
+                H[H[CR] + config] = row
+        elif row < 0:
             c = H[CE] + 8 * config
             hint = intern(H, KEY_CONFIG, H[c + 1], -1, -1, 0, 0, 0, 0, False)
             if hint >= 0:
@@ -173,7 +182,17 @@ def remember(H, config, levels, shared, row, byte, skip, quoted_byte, quoted_ski
     there is no room, else OK."""
     c = H[CE] + 8 * config
     state = H[c + 1]
-    if levels <= 64:
+    if H[PARSER]:
+        hint = hint_of_heads(H, config, True)
+        if hint < 0:
+            return FULL
+        H[H[CR] + hint] = max(H[H[CR] + hint], levels)
+        key = key_of_heads(H, config, H[H[CR] + hint], True)
+        if key == -1:
+            return FULL
+        if key >= 0:
+            H[H[CR] + key] = row
+    elif levels <= 64:
         hint = intern(H, KEY_CONFIG, state, -1, -1, 0, 0, 0, 0, True)
         if hint < 0:
             return FULL
@@ -206,6 +225,8 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
     completion reachable. ``missing``: rows (state, 0) or (ret, verdict) that the pass could not enter, their number in
     info[1]; with any, the status is MISS and the mask is not usable. info: [levels of frames consulted, missing, nodes
     visited]."""
+    if H[PARSER]:
+        return walk_heads(H, config, byte, depth, skip, first, order, bits, missing, info)
     c = H[CE] + 8 * config
     states = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     tops = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
@@ -302,11 +323,19 @@ def allowed_bytes(H, config, out, missing, info):
     c = H[CE] + 8 * config
     path = np.empty(1, np.uint8)
     base_at = np.empty(1, np.int32)
+    heads = np.empty((4, MAX_HEADS), np.int32)
+    work = np.empty((4, WORK), np.int32)
+    n = read_heads(H, config, heads[0], heads[1]) if H[PARSER] else 0
     misses = 0
     for b in range(256):
-        code, state, top, _, _ = step(
-            H, H[c + 1], H[c + 2], H[CAP_CE], np.int32(b), np.int32(1 << 30), WALK, path, 0, base_at
-        )
+        if H[PARSER]:
+            code, _, _, state, top = step_heads(
+                H, heads[0], heads[1], n, np.int32(b), heads[2], heads[3], work, HIGHEST
+            )
+        else:
+            code, state, top, _, _ = step(
+                H, H[c + 1], H[c + 2], H[CAP_CE], np.int32(b), np.int32(1 << 30), WALK, path, 0, base_at
+            )
         out[b] = 1 if code == OK else 0
         if code == FULL:
             return FULL

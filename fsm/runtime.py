@@ -244,7 +244,8 @@ class Runtime:
     def _complete(self, program: int, state: int) -> tuple[int, bool | None]:
         """(levels consulted, accepting); accepting is None on a miss."""
         info = self._scratch
-        code = steps.complete(self._slot(program).image.heap, state, info)
+        while (code := steps.complete(self._slot(program).image.heap, state, info)) == steps.FULL:
+            self._make_room(program)
         if code == steps.MISS:
             self._note_miss(program, info[2:])
             return int(info[0]), None

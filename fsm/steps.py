@@ -1,13 +1,9 @@
 """The kernels that run a program's byte machine: nogil numba over the heap of fsm/layout.py, no Python object inside.
+One byte is fsm/operations.py's, or fsm/heads.py's where there may be several alternatives.
 
-    step        one byte from (state, frame)
     advance     one token a sequence, batched over programs; interns the configuration reached
     follow      some bytes from a configuration
     complete    whether a text may end
-
-A step may end in MISS: the static state (or the return) is not expanded yet. The kernels then change nothing that is
-visible and report what is missing. FULL means that a dynamic table has no room: the caller grows the heap and asks
-again.
 
 `tests/fsm/interpreter.py` is the oracle: the same machine in plain Python.
 """
@@ -17,289 +13,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from fsm.cells import any_in, heap_at, intern, meet, mix, without
-from fsm.layout import (
-    CAP_CE,
-    CAP_RT,
-    CE,
-    CONFIG,
-    COUNTED_SEEN,
-    ED,
-    EXT,
-    HEIGHT,
-    HI,
-    KEY_TEXT,
-    LO,
-    MAX_TOKEN_BYTES,
-    NIL,
-    PARENT,
-    RET,
-    RG,
-    RT,
-    SCRATCH,
-    SEEN,
-    SEEN_KEYS,
-    ST,
-    TEXT,
-)  # fmt: skip
-from grammar.tables import (
-    CLOSE,
-    COUNT,
-    DECLARED,
-    END_ACCEPT,
-    ENDING,
-    FEWKEY,
-    GOTO,
-    KEY,
-    MAYFEW,
-    MAYKEY,
-    NONE,
-    POP,
-    PUSH,
-    REDO,
-    XKEY,
-)  # fmt: skip
+from fsm.cells import heap_at, intern
+from fsm.heads import advance_heads, heads_accept
+from fsm.layout import CAP_CE, CE, CONFIG, MAX_TOKEN_BYTES, PARENT, PARSER, SCRATCH
+from fsm.operations import ADVANCE, COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, ended, step
 
-OK, REFUSED, MISS, FULL, COLD = range(5)
-MISS_RETURN = 5
-"""Inside the kernels: a return is missing; (state, frame) then hold (ret, verdict). Reported as MISS with verdict >
-0."""
-
-ADVANCE, WALK = 0, 1
-"""Modes of `step`."""
-
-
-# -- one byte ----------------------------------------------------------------------------------------------------------
-
-
-@njit
-def _returned(H, ret, verdict):
-    """after(ret, verdict), or -1 when the static tables do not know it."""
-    if verdict == 0:
-        return ret
-    mask = H[CAP_RT] - 1
-    slot = np.int64(mix(mix(np.uint32(17), ret), verdict)) & mask
-    while True:
-        r = H[RT] + 4 * slot
-        if H[r + 3] == 0:
-            return np.int32(-1)
-        if H[r] == ret and H[r + 1] == verdict:
-            return H[r + 2]
-        slot = (slot + 1) & mask
-
-
-@njit
-def _scratch_copy(H, frame, sp):
-    """A scratch copy of ``frame`` at ``sp``."""
-    f = H[CE] + 8 * frame
-    g = H[CE] + 8 * sp
-    for i in range(8):
-        H[g + i] = H[f + i]
-    return g
-
-
-@njit
-def _text_of(H, text, base_at, path, depth, insert):
-    """The TEXT cell of a key text that left the known texts at depth -2 - text of the walk (see XKEY)."""
-    if text >= 0:
-        return text
-    start = -2 - text
-    node = base_at[start]
-    for d in range(start, depth):
-        node = intern(H, TEXT, node, path[d], 0, 0, 0, 0, 0, insert)
-        if node < 0:
-            return np.int32(-1)
-    return node
-
-
-@njit
-def _seen_below(H, seen, text):
-    """How many seen texts begin with ``text``."""
-    count = 0
-    while seen != NIL:
-        s = H[CE] + 8 * seen
-        longer = H[s + 1]
-        while longer != text and longer != NIL:
-            longer = H[H[CE] + 8 * longer + 1]
-        if longer == text:
-            count += 1
-        seen = H[s + 2]
-    return count
-
-
-@njit
-def step(H, state, top, sp, byte, minh, mode, path, depth, base_at):
-    """One byte. Returns (status, state, frame, scratch pointer, lowest frame height consulted).
-
-    ``path[:depth]`` are the token's bytes before this one, needed only to name additional keys in a walk; ``mode``
-    ADVANCE interns key texts as they grow, WALK leaves the known texts without a trace: text = -2 - depth."""
-    while True:
-        s = H[ST] + 3 * state
-        count = H[s + 1]
-        if count < 0:
-            return MISS, state, top, sp, minh
-        e = H[ED] + 8 * H[s]
-        last = e + 8 * count
-        while e < last and H[e + 1] < byte:
-            e += 8
-        if e >= last or H[e] > byte:
-            return REFUSED, state, top, sp, minh
-        op = H[e + 2]
-        target = H[e + 3]
-        if op == GOTO:
-            return OK, target, top, sp, minh
-        a = H[e + 4]
-        b = H[e + 5]
-        if op == PUSH or op == ENDING:
-            f = H[CE] + 8 * top
-            if op == ENDING:
-                if H[f] < minh:
-                    minh = H[f]
-                if H[f + LO] > 0 or meet(H, H[f + EXT], H[e + 6]):
-                    return REFUSED, state, top, sp, minh
-            height = H[f] + 1
-            sp -= 1
-            g = H[CE] + 8 * sp
-            r = H[RG] + 3 * b
-            H[g + HEIGHT] = height
-            H[g + RET] = a
-            H[g + HI] = H[r]
-            H[g + LO] = H[r + 1]
-            H[g + EXT] = H[r + 2]
-            H[g + SEEN_KEYS] = NIL
-            H[g + KEY_TEXT] = NIL
-            H[g + PARENT] = top
-            return OK, target, sp, sp, minh
-
-        f = H[CE] + 8 * top
-        if H[f] < minh:
-            minh = H[f]
-        if op == POP or op == REDO or op == CLOSE:
-            if H[f + LO] > 0 or H[f] == 1:
-                return REFUSED, state, top, sp, minh
-            if op == CLOSE and meet(H, H[f + EXT], b):
-                return REFUSED, state, top, sp, minh
-            ret = H[f + RET]
-            top = H[f + PARENT]
-            state = _returned(H, ret, a)
-            if state < 0:
-                return MISS_RETURN, ret, a, sp, minh
-            if op == REDO:
-                continue
-            return OK, state, top, sp, minh
-
-        hi = H[f + HI]
-        if hi == 0:
-            return REFUSED, state, top, sp, minh
-        if op == COUNT:
-            lo = H[f + LO]
-            if hi < 0 and lo == 0:
-                return OK, target, top, sp, minh
-            sp -= 1
-            g = _scratch_copy(H, top, sp)
-            H[g + HI] = hi - 1 if hi > 0 else hi
-            H[g + LO] = lo - 1 if lo > 0 else 0
-            return OK, target, sp, sp, minh
-        ext = H[f + EXT]
-        if op == KEY:
-            if not any_in(H, ext, a, b):
-                return REFUSED, state, top, sp, minh
-            return OK, target, top, sp, minh
-        c = H[e + 6]
-        if op == MAYFEW or op == FEWKEY:
-            H[COUNTED_SEEN] = 1  # the keys seen decide about more than repetition: masks must not forget them
-        if op == MAYFEW:
-            if not meet(H, ext, a) and (meet(H, ext, c) or _seen_below(H, H[f + SEEN_KEYS], NIL) >= b):
-                return REFUSED, state, top, sp, minh
-            return OK, target, top, sp, minh
-        if op == XKEY or op == MAYKEY or op == FEWKEY:
-            declared = meet(H, ext, a) if op == FEWKEY else any_in(H, ext, a, b)
-            if not declared and meet(H, ext, c):
-                return REFUSED, state, top, sp, minh
-            if op == MAYKEY:
-                return OK, target, top, sp, minh
-            text = H[f + KEY_TEXT]
-            if op == FEWKEY and text >= 0 and not declared:
-                # A text that is not interned begins no key that was seen.
-                known = intern(H, TEXT, text, byte, 0, 0, 0, 0, 0, False)
-                if known >= 0 and _seen_below(H, H[f + SEEN_KEYS], known) >= b:
-                    return REFUSED, state, top, sp, minh
-            if text >= 0:
-                longer = intern(H, TEXT, text, byte, 0, 0, 0, 0, 0, mode == ADVANCE)
-                if longer < 0:
-                    if mode == ADVANCE:
-                        return FULL, state, top, sp, minh
-                    base_at[depth] = text
-                    longer = np.int32(-2 - depth)
-                sp -= 1
-                g = _scratch_copy(H, top, sp)
-                H[g + KEY_TEXT] = longer
-                top = sp
-            return OK, target, top, sp, minh
-
-        # A key ends: DECLARED or ADDED.
-        seen = H[f + SEEN_KEYS]
-        if op == DECLARED:
-            if not any_in(H, ext, a, a + 1):
-                return REFUSED, state, top, sp, minh
-            if b == NONE:
-                b = without(H, ext, a)
-                if b == NONE:
-                    return FULL, state, top, sp, minh
-            ext = b
-        else:
-            if meet(H, ext, c):
-                return REFUSED, state, top, sp, minh
-            text = _text_of(H, H[f + KEY_TEXT], base_at, path, depth, True)
-            if text < 0:
-                return FULL, state, top, sp, minh
-            rest = seen
-            while rest != NIL:
-                r = H[CE] + 8 * rest
-                if H[r + 1] == text:
-                    return REFUSED, state, top, sp, minh
-                rest = H[r + 2]
-            seen = intern(H, SEEN, text, seen, 0, 0, 0, 0, 0, True)
-            if seen < 0:
-                return FULL, state, top, sp, minh
-            if b != NONE:
-                ext = b
-        sp -= 1
-        g = _scratch_copy(H, top, sp)
-        lo = H[f + LO]
-        H[g + HI] = hi - 1 if hi > 0 else hi
-        H[g + LO] = lo - 1 if lo > 0 else 0
-        H[g + EXT] = ext
-        H[g + SEEN_KEYS] = seen
-        H[g + KEY_TEXT] = NIL
-        return OK, target, sp, sp, minh
-
-
-@njit
-def ended(H, state, top, minh):
-    """Whether the text may end here. Returns (status, accepting, lowest height consulted, what is missing: where,
-    verdict)."""
-    while True:
-        s = H[ST] + 3 * state
-        if H[s + 1] < 0:
-            return MISS, False, minh, state, np.int32(0)
-        end = H[s + 2]
-        f = H[CE] + 8 * top
-        if end == END_ACCEPT:
-            if H[f] < minh:
-                minh = H[f]
-            return OK, H[f] == 1, minh, state, np.int32(0)
-        if end < 0:
-            return OK, False, minh, state, np.int32(0)
-        if H[f] < minh:
-            minh = H[f]
-        if H[f + LO] > 0 or H[f] == 1:
-            return OK, False, minh, state, np.int32(0)
-        ret = H[f + RET]
-        top = H[f + PARENT]
-        state = _returned(H, ret, end)
-        if state < 0:
-            return MISS, False, minh, ret, np.int32(end)
+__all__ = ["ADVANCE", "COLD", "FULL", "MISS", "MISS_RETURN", "OK", "REFUSED", "WALK", "ended", "step"]
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
@@ -324,6 +43,8 @@ def _settle(H, state, top, chain):
 
 @njit
 def _advance_one(H, config, data, start, stop, chain, base_at):
+    if H[PARSER]:
+        return advance_heads(H, config, data, start, stop)
     c = H[CE] + 8 * config
     state = H[c + 1]
     top = H[c + 2]
@@ -375,6 +96,17 @@ def advance(desc, programs, states, tokens, data, offset, out, status, missing):
         status[i] = code
 
 
+@njit
+def _may_end(H, config):
+    """(OK, MISS or FULL; whether the text may end; frames consulted; what is missing: where, verdict)."""
+    if H[PARSER]:
+        code, yes, levels, where, verdict = heads_accept(H, config)
+        return (MISS if code == MISS_RETURN else code), yes, levels, where, verdict
+    c = H[CE] + 8 * config
+    code, yes, minh, where, verdict = ended(H, H[c + 1], H[c + 2], np.int32(1 << 30))
+    return code, yes, max(0, H[H[CE] + 8 * H[c + 2]] - minh + 1), where, verdict
+
+
 @njit("void(int64[:,::1], int32[::1], int32[::1], uint8[::1], uint8[::1], int32[:,::1])", nogil=True, cache=True)
 def accepting(desc, programs, states, out, status, missing):
     """out[i] = 1 where the text so far is a complete sentence; status[i]: OK or MISS."""
@@ -383,8 +115,7 @@ def accepting(desc, programs, states, out, status, missing):
         status[i] = OK
         if programs[i] != 0:
             H = heap_at(desc[programs[i], 0], desc[programs[i], 1])
-            c = H[CE] + 8 * states[i]
-            code, yes, _, where, verdict = ended(H, H[c + 1], H[c + 2], np.int32(1 << 30))
+            code, yes, _, where, verdict = _may_end(H, states[i])
             out[i] = 1 if yes else 0
             status[i] = code
             missing[i, 0], missing[i, 1] = where, verdict
@@ -393,10 +124,8 @@ def accepting(desc, programs, states, out, status, missing):
 @njit("int32(int32[::1], int32, int64[::1])", nogil=True, cache=True)
 def complete(H, config, info):
     """Whether the text so far is a complete sentence. info: [levels consulted, yes, where, verdict]; OK or MISS."""
-    c = H[CE] + 8 * config
-    height = H[H[CE] + 8 * H[c + 2]]
-    code, yes, minh, where, verdict = ended(H, H[c + 1], H[c + 2], np.int32(1 << 30))
-    info[0] = max(0, height - minh + 1)
+    code, yes, levels, where, verdict = _may_end(H, config)
+    info[0] = levels
     info[1] = 1 if yes else 0
     info[2] = where
     info[3] = verdict

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from grammar.constraint import Choice, Constraint, Contract, JsonObject, JsonSchema, Lark, Regex, StructuralTag
-from grammar.errors import UnsupportedConstraint
 from grammar.json_schema.machine import compile_json_object, compile_json_schema
+from grammar.lark.machine import compile_lark
 from grammar.literals import ChoiceMachine
 from grammar.regex.machine import RegexMachine
 from grammar.structural.machine import StructuralMachine
@@ -57,7 +57,7 @@ def compile_machine(
             contract = Contract.SOUND_SUBSET if tags.reasons else Contract.EXACT
             compiled = Compiled(tags, contract, tags.reasons, tags.limits)
         case Lark():
-            raise UnsupportedConstraint("Lark grammars are not supported yet")
+            compiled = Compiled(compile_lark(constraint, spellable, fuel))
     expand_ahead(compiled.machine, [compiled.machine.start], ahead)
     return compiled
 

@@ -26,6 +26,12 @@ carries what was appended to another process.
     ADDED     an additional key ends: seen += text; ext = set b unless NONE;   hi == 0, the text was seen before,
               text = empty; hi, lo count down; state = t                       or an additional key may not come
     CLOSE     an object ends: as POP with verdict a                            as POP, or a key of set b may still come
+    SHIFT     push frame(ret=a); state = t; take the same byte again           never
+    REDUCE    drop b frames; state = after(top.ret, a), the top frame stays;   never
+              take the same byte again
+
+A machine that uses SHIFT or REDUCE is an LR parser (`grammar.lark`) and may be *nondeterministic*: edges of a state may
+overlap, and every one that takes the byte is an alternative. There the end of the text is a byte too, END_OF_TEXT.
 
 ``hi`` counts down what may still come (code points, items, properties; NONE = unlimited), ``lo`` what must. ``ext`` is
 the set of declared keys that may still come; keys of one object are numbered in byte order of their spelled form, so
@@ -35,7 +41,8 @@ guards the comma or quote before a key.
 
 ``after(ret, 0) = ret``; other verdicts are looked up in the table of returns and, if missing, asked of
 `Machine.resume`. At the end of the text a state with ``end == END_ACCEPT`` accepts if no frame but the root is open;
-``end >= 0`` pops with that verdict (when frame.lo == 0) and asks again.
+``end >= 0`` pops with that verdict (when frame.lo == 0) and asks again; ``END_ASK`` accepts if END_OF_TEXT can be
+taken.
 """
 
 from __future__ import annotations
@@ -45,12 +52,15 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE, FEWKEY, MAYFEW = range(14)
-_LEAVING = (POP, REDO, CLOSE)
+(
+    GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE, FEWKEY, MAYFEW, SHIFT, REDUCE,
+) = range(16)  # fmt: skip
+_LEAVING = (POP, REDO, CLOSE, REDUCE)
 
 NONE = -1
 UNEXPANDED = -1
-END_REJECT, END_ACCEPT = -1, -2
+END_REJECT, END_ACCEPT, END_ASK = -1, -2, -3
+END_OF_TEXT = 256
 
 Edge = tuple[int, int, int, int, int, int, int]
 """(lo, hi, op, t, a, b, c)"""
@@ -111,7 +121,7 @@ class Tables:
         return found
 
     def define(self, state: int, edges: list[Edge], end: int = END_REJECT) -> None:
-        """Give ``state`` its edges, once. They must be disjoint; they are sorted here."""
+        """Give ``state`` its edges, once. They are sorted here, and disjoint unless they are an LR parser's."""
         assert self._successors[state] is None, f"state {state} is already expanded"
         edges = sorted(edges)
         leads: dict[int, None] = {}

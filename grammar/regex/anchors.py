@@ -76,8 +76,8 @@ def restrict(node: Node, alphabet: CharSet) -> Node:
             return seq([restrict(item, alphabet) for item in items])
         case Alt(options):
             return alt([restrict(option, alphabet) for option in options])
-        case Repeat(body, lo, hi):
-            return repeat(restrict(body, alphabet), lo, hi)
+        case Repeat(body, lo, hi, lazy):
+            return repeat(restrict(body, alphabet), lo, hi, lazy)
         case Ahead(body, negated) | Behind(body, negated):
             return _assertion(type(node), restrict(body, alphabet), negated)
         case _:

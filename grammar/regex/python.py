@@ -1,7 +1,7 @@
 r"""Python's `re` dialect, parsed by the standard library's own parser, so that flags, escapes and quirks are exactly
 Python's.
 
-Groups and lazy quantifiers describe the same texts as without capture or laziness. Refused, because what matches
+Groups describe the same texts as without capture. Refused, because what matches
 depends on how an earlier part matched: backreferences, conditionals, atomic groups and possessive quantifiers.
 The parser's tree carries no positions; for a refusal `_locate` finds the construct in the source.
 """
@@ -105,7 +105,8 @@ class _Converter:
                 return self.sequence(body, (flags | added) & ~removed, depth)
             case "MAX_REPEAT" | "MIN_REPEAT":
                 lo, hi, body = argument
-                return repeat(self.sequence(body, flags, depth), lo, None if hi is _constants.MAXREPEAT else hi)
+                most = None if hi is _constants.MAXREPEAT else hi
+                return repeat(self.sequence(body, flags, depth), lo, most, lazy=op == "MIN_REPEAT")
             case "ASSERT" | "ASSERT_NOT":
                 direction, tree = argument
                 body = self.sequence(tree, flags, depth)

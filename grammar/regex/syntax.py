@@ -3,13 +3,14 @@
     Chars(set)            one character of a set; EMPTY_SET of none
     Seq(items)            one after the other; EPSILON is the empty sequence
     Alt(options)          any of them
-    Repeat(body, lo, hi)  lo to hi times, hi None = no limit
+    Repeat(body, lo, hi)  lo to hi times, hi None = no limit; ``lazy``: few rather than many
     START, END            the position is the first, the last of the text
     Ahead(body, negated)  some (no) text from here on matches body
     Behind(body, negated) some (no) text up to here matches body
 
-Everything else is written in these: lazy quantifiers and groups change captures, not the language; ``\\b`` and
-multi-line anchors are lookarounds of one character. Nodes compare by identity. The functions `seq`, `alt`, `repeat`
+Everything else is written in these; ``\\b`` and multi-line anchors are lookarounds of one character. Laziness and the
+order of options do not change which texts match as a whole, only how much of a longer text a match prefers to take:
+lexers ask (`grammar.lark.lexemes`), nobody else does. Nodes compare by identity. The functions `seq`, `alt`, `repeat`
 simplify: an empty set never stays below another node, so a node without assertions is *productive*: it matches
 something unless it is EMPTY_SET itself.
 """
@@ -60,6 +61,7 @@ class Repeat:
     body: Node
     lo: int
     hi: int | None
+    lazy: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,7 @@ def optional(node: Node) -> Node:
     return repeat(node, 0, 1)
 
 
-def repeat(body: Node, lo: int, hi: int | None) -> Node:
+def repeat(body: Node, lo: int, hi: int | None, lazy: bool = False) -> Node:
     """``body`` lo to hi times.
 
     A plain body is made to consume, (ab?c?|){2,9} is (ab?c?){0,9}, so that no repeat spins in place.
@@ -145,13 +147,13 @@ def repeat(body: Node, lo: int, hi: int | None) -> Node:
             return EPSILON
     if lo == 1 and hi == 1:
         return body
-    if isinstance(body, Repeat):
+    if isinstance(body, Repeat) and body.lazy == lazy:
         inner_lo, inner_hi = body.lo, body.hi
         if lo <= 1 and hi is None and inner_lo == 1:
-            return repeat(body.body, lo, None)
+            return repeat(body.body, lo, None, lazy)
         if inner_lo <= 1 and inner_hi is None and hi is not None and lo <= 1:
-            return body if lo == inner_lo else repeat(body.body, min(lo, inner_lo), None)
-    return Repeat(body, lo, hi)
+            return body if lo == inner_lo else repeat(body.body, min(lo, inner_lo), None, lazy)
+    return Repeat(body, lo, hi, lazy)
 
 
 def plain(node: Node) -> bool:
@@ -205,8 +207,8 @@ def _consuming(node: Node) -> Node:
             return alt(options)
         case Alt(choices):
             return alt(map(_consuming, choices))
-        case Repeat(body, lo, hi):
-            return repeat(body, max(lo, 1), hi)
+        case Repeat(body, lo, hi, lazy):
+            return repeat(body, max(lo, 1), hi, lazy)
         case _:
             return node
 

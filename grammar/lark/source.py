@@ -1,0 +1,94 @@
+"""A grammar's text through Lark's own loader: what `%import`, templates, ranges and flags mean is Lark's to say.
+
+Imports are Lark's bundled grammars only; nothing is read from the file system.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lark.exceptions import GrammarError, LarkError, UnexpectedInput
+from lark.grammar import NonTerminal, Rule
+from lark.lexer import TerminalDef
+from lark.load_grammar import GrammarBuilder
+
+from grammar.errors import ConstraintError, UnsupportedConstraint
+
+_BUNDLED = ("common", "lark", "python", "unicode")
+_PLACE = re.compile(r",? ?at line (\d+),? column (\d+)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded grammar. ``rules`` hold no EBNF any more; ``ignored`` are terminals' names, in their order."""
+
+    start: str
+    rules: tuple[Rule, ...]
+    terminals: dict[str, TerminalDef]
+    ignored: tuple[str, ...]
+
+
+class _Builder(GrammarBuilder):
+    """Lark's builder, kept from files."""
+
+    def _unpack_import(self, stmt: Any, grammar_name: str) -> Any:
+        path = stmt.children[0]
+        if path.data != "import_lib":
+            raise UnsupportedConstraint("%import from a file is not supported", _place_of(path))
+        dotted, base, aliases = super()._unpack_import(stmt, grammar_name)
+        if len(dotted) != 1 or dotted[0] not in _BUNDLED:
+            name = ".".join(dotted)
+            raise UnsupportedConstraint(f"%import from `{name}`: only {', '.join(_BUNDLED)} exist", _place_of(path))
+        return dotted, base, aliases
+
+
+def load(text: str, start: str) -> Source:
+    """The grammar's rules and terminals. ConstraintError with ``line:column`` for what Lark refuses."""
+    builder = _Builder()
+    try:
+        builder.load_grammar(text, "the grammar")
+        terminals, rules, ignored = builder.build().compile([start], set())
+    except (GrammarError, UnexpectedInput) as error:
+        raise _refused(error) from None
+    except re.error as error:
+        raise ConstraintError(f"not a regular expression of Python: {error}", "1:1") from None
+    if not any(rule.origin == NonTerminal(start) for rule in rules):
+        raise ConstraintError(f"the grammar has no rule `{start}` to start with", "1:1")
+    defined = {terminal.name: terminal for terminal in terminals}
+    for rule in rules:
+        for symbol in rule.expansion:
+            if symbol.is_term and symbol.name not in defined:
+                what = f"%declare {symbol.name}: nothing says what the terminal matches"
+                raise UnsupportedConstraint(what, place_of(text, symbol.name))
+    for terminal in terminals:
+        if terminal.pattern.min_width == 0:
+            reason = f"terminal {terminal.name} matches empty text, which Lark's lexers refuse"
+            raise ConstraintError(reason, place_of(text, terminal.name))
+    return Source(start, tuple(rules), defined, tuple(dict.fromkeys(ignored)))
+
+
+def place_of(text: str, name: str) -> str:
+    """``line:column`` of the first mention of a name in the grammar; 1:1 for names that Lark has made up."""
+    found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+    if found is None:
+        return "1:1"
+    before = text[: found.start()]
+    return f"{before.count(chr(10)) + 1}:{found.start() - before.rfind(chr(10))}"
+
+
+def _place_of(tree: Any) -> str:
+    token = tree.children[0]
+    return f"{getattr(token, 'line', None) or 1}:{getattr(token, 'column', None) or 1}"
+
+
+def _refused(error: LarkError) -> ConstraintError:
+    message = str(error).split("\n\n")[0].strip()
+    place = "1:1"
+    if isinstance(error, UnexpectedInput):
+        place = f"{max(error.line, 1)}:{max(error.column, 1)}"
+    elif found := _PLACE.search(message):
+        place = f"{found[1]}:{found[2]}"
+    message = _PLACE.sub("", message).removesuffix(" in the grammar:").removesuffix(":").replace("\n", " ")
+    return ConstraintError(f"not a grammar of Lark: {message}", place)

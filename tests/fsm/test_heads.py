@@ -1,0 +1,74 @@
+"""The kernels of LR machines against the plain interpreter: configurations, masks, and masks found again."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from fsm.program import Program, compile_constraint
+from fsm.tokens import TokenTable
+from grammar.constraint import Lark
+from grammar.lark.machine import compile_lark
+from tests.fsm.parsing import Heads
+
+GRAMMARS = {
+    "lists": (
+        'start: "[" (start ("," start)*)? "]" | NUMBER\nNUMBER: /[0-9]+(\\.[0-9]+)?/\n%ignore /[ \\n]+/',
+        "[], 1.\n",
+    ),
+    "right recursion": ('start: "a" start "b" | "c" start | "c"', "abc"),
+    "expressions": (
+        '?start: start "+" term | term\n?term: term "*" atom | atom\n?atom: NAME | "(" start ")"\nNAME: /[a-z]+/',
+        "ab+*()",
+    ),
+    "keywords": ('start: ("if" NAME | "in" | NAME "!")+\nNAME: /[a-z]+/\n%ignore " "', "ifn! "),
+}
+
+
+def vocabulary(alphabet: str, rng: random.Random) -> TokenTable:
+    """The alphabet's characters and longer tokens of them."""
+    tokens: list[bytes | None] = [char.encode() for char in alphabet]
+    tokens += ["".join(rng.choices(alphabet, k=rng.randint(2, 5))).encode() for _ in range(60)]
+    return TokenTable.from_bytes([*tokens, None], [len(tokens)])
+
+
+def check(program: Program, heads: Heads, rng: random.Random, steps: int = 40) -> None:
+    """A random walk, every mask on it held against the interpreter."""
+    table, eos = program.table, program.table.eos_ids[0]
+    matcher, here = program.matcher(), heads.start
+    for _ in range(steps):
+        pieces = {i: table.bytes_of(i) for i in range(table.vocab_size) if table.bytes_of(i)}
+        expected = {i for i, piece in pieces.items() if heads.run(piece or b"", here)}
+        accepting = heads.accepting(here)
+        assert set(matcher.allowed().tolist()) == expected | ({eos} if accepting else set())
+        assert matcher.accepting == accepting
+        if not expected:
+            return
+        token = rng.choice(sorted(expected))
+        assert matcher.advance(token)
+        here = heads.run(pieces[token] or b"", here)
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+def test_masks_equal_the_interpreter(name: str) -> None:
+    grammar, alphabet = GRAMMARS[name]
+    rng = random.Random(name)
+    program = compile_constraint(Lark(grammar), vocabulary(alphabet, rng))
+    for _ in range(12):
+        check(program, Heads(compile_lark(Lark(grammar), [True] * 256, 100_000)), rng)
+
+
+def test_equal_situations_share_their_masks() -> None:
+    """Deeper in a list the mask is the same, and known without another walk."""
+    grammar, _ = GRAMMARS["lists"]
+    program = compile_constraint(Lark(grammar), TokenTable.from_bytes([bytes([b]) for b in range(256)], []))
+    matcher = program.matcher()
+    for byte in b"[1,[1,[1,":
+        matcher.mask()
+        assert matcher.advance(byte)
+    cold = program.runtime.figures.cold
+    for byte in b"[1,[1,[1,[1,":
+        matcher.mask()
+        assert matcher.advance(byte)
+    assert program.runtime.figures.cold == cold
