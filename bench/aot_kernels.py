@@ -1,0 +1,70 @@
+"""The instances in which Triton kernels are compiled ahead of time (`bench.aot`).
+
+``types`` are those of the arguments that are no constants, in their order: "*bf16:16" is a pointer to aligned bf16,
+"i32:16" a number divisible by 16, "1" a stride that is 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernels import logprobs, sampling_decide, sampling_scan, sampling_search, sampling_values
+from kernels.noise import EXACT
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One compilation of one kernel."""
+
+    name: str
+    kernel: Any
+    types: str
+    constants: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _sampling() -> list[Instance]:
+    exact = {**EXACT, "num_warps": 8}
+    row = "*{0}:16 i32:16 1 i32:16 i32:16 *i32:16"
+    ints, floats, keys = "*i32:16", "*fp32:16", "*i64:16"
+    scratch = f"{floats} {ints}"
+    slices = f"{floats} {ints} {floats} {floats} {ints} {ints} {keys}"
+    out: list[Instance] = []
+    for dtype in ("bf16", "fp32"):
+        at = row.format(dtype)
+        change = f"*{dtype}:16 i32:16 1 {ints} {ints} {{0}}:16 {scratch} i32:16 i32:16"
+        out += [
+            Instance(
+                f"sampling.penalise.{dtype}", sampling_values.penalise, change.format("*i32"), {"TILE": 1024}, EXACT
+            ),
+            Instance(
+                f"sampling.add_bias.{dtype}", sampling_values.add_bias, change.format("*fp32"), {"TILE": 1024}, EXACT
+            ),
+            Instance(
+                f"sampling.scan.{dtype}", sampling_scan.scan, f"{at} {ints} {ints} {ints} {scratch} {slices}",
+                {"TILE": 4096, "CAPACITY": 256}, exact,
+            ),
+            Instance(
+                f"sampling.decide.{dtype}", sampling_decide.decide,
+                f"{at} {ints} {ints} {ints} {ints} {ints} {scratch} i32 {slices} {keys} {ints} {ints}",
+                {"SLICES": 32, "TILE": 4096, "CAPACITY": 256, "LIMIT": 1024, "PART": 1024}, exact,
+            ),
+            Instance(
+                f"sampling.search.{dtype}", sampling_search.search,
+                f"{at} {ints} {ints} {ints} {scratch} {ints} {ints}", {"TILE": 1024}, exact,
+            ),
+            Instance(
+                f"sampling.scan_own.{dtype}", logprobs.scan_own,
+                f"*{dtype}:16 i32:16 1 i32:16 {ints} i32 {floats} {floats} {keys}", {"TILE": 4096, "TOP": 32}, exact,
+            ),
+            Instance(
+                f"sampling.report.{dtype}", logprobs.report,
+                f"*{dtype}:16 i32:16 1 {ints} i32 i32 {floats} {floats} {keys} {ints} {floats} {ints} {floats}",
+                {"SLICES": 32, "TOP": 32}, EXACT,
+            ),
+        ]  # fmt: skip
+    return out
+
+
+KERNELS: list[Instance] = [*_sampling()]
