@@ -1,6 +1,6 @@
 """The HTTP application: routes and who may call them. One Litestar app, one wrapper around it, no other middleware.
 
-Reading order: `body` → `constraint` → `asking` → `answer`, with `chat` and `completions` as the two shapes of it.
+Reading order: `body` → `constraint` → `asking` → `answer`, with `chat`, `completions` and `responses` as its shapes.
 """
 
 from __future__ import annotations
@@ -8,31 +8,40 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import structlog
 from litestar import Litestar, Request, Response, Router, get, post
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.access import Access, record_of
-from gateway.answer import answer
+from gateway.answer import Asked, answer
 from gateway.auth import Caller, KeyRing, bearer_token
 from gateway.chat import read_chat
 from gateway.completions import read_completion
 from gateway.errors import ApiError, error_response
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
+from gateway.responses import read_response
 from gateway.tracing import Tracing, open_tracing
 from providers.base import Provider, ProviderError
 from schemas.config import Settings
 
 log = structlog.get_logger()
 JSON = "application/json"
+
+
+class Reader(Protocol):
+    """Understands the requests of one endpoint. Raises `ApiError`."""
+
+    async def __call__(
+        self, request: Request[Any, Any, Any], provider: Provider, *, tenant: str, id: str, created: int
+    ) -> Asked: ...
 
 
 def create_app(provider: Provider, settings: Settings, tracing: Tracing | None = None) -> ASGIApp:
@@ -45,23 +54,23 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         record_of(connection.scope).caller = _caller(ring, connection.headers.get("authorization"))
 
-    @post("/chat/completions", status_code=200)
-    async def chat_completions(request: Request[Any, Any, Any]) -> ASGIResponse:
-        record = record_of(request.scope)
-        id, tenant = f"chatcmpl-{uuid4().hex}", record.caller.tenant if record.caller else ""
-        asked = await read_chat(request, provider, tenant=tenant, id=id, created=int(time.time()))
-        record.fields["model"] = asked.requests[0].model
-        record.span = traces.start("chat", asked.requests[0], request.headers)
-        return await answer(request, provider, metrics, asked)
+    def generating(path: str, prefix: str, operation: str, read: Reader) -> HTTPRouteHandler:
+        @post(path, status_code=200)
+        async def handler(request: Request[Any, Any, Any]) -> ASGIResponse:
+            record = record_of(request.scope)
+            id, tenant = f"{prefix}{uuid4().hex}", record.caller.tenant if record.caller else ""
+            asked = await read(request, provider, tenant=tenant, id=id, created=int(time.time()))
+            record.fields["model"] = asked.requests[0].model
+            record.span = traces.start(operation, asked.requests[0], request.headers)
+            return await answer(request, provider, metrics, asked)
 
-    @post("/completions", status_code=200)
-    async def completions(request: Request[Any, Any, Any]) -> ASGIResponse:
-        record = record_of(request.scope)
-        id, tenant = f"cmpl-{uuid4().hex}", record.caller.tenant if record.caller else ""
-        asked = await read_completion(request, provider, tenant=tenant, id=id, created=int(time.time()))
-        record.fields["model"] = asked.requests[0].model
-        record.span = traces.start("text_completion", asked.requests[0], request.headers)
-        return await answer(request, provider, metrics, asked)
+        return handler
+
+    generation = [
+        generating("/chat/completions", "chatcmpl-", "chat", read_chat),
+        generating("/completions", "cmpl-", "text_completion", read_completion),
+        generating("/responses", "resp_", "chat", read_response),
+    ]
 
     @get("/models", media_type=JSON)
     async def models() -> bytes:
@@ -103,7 +112,7 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
 
     app = Litestar(
         [
-            Router("/v1", route_handlers=[chat_completions, completions, models, model], guards=[authenticate]),
+            Router("/v1", route_handlers=[*generation, models, model], guards=[authenticate]),
             health,
             ready,
             figures,

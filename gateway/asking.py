@@ -16,7 +16,7 @@ from providers.base import GenerateRequest, Message
 from schemas.engine import ModelCard, Sampling
 from schemas.openai.chat import ChatRequest
 from schemas.openai.completions import MAX_PROMPTS, CompletionRequest
-from schemas.openai.generation import MAX_CHOICES, GenerationFields
+from schemas.openai.generation import MAX_CHOICES, SamplingFields
 
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default for ``max_tokens`` of completions; chat goes as far as the context does."""
@@ -33,8 +33,8 @@ def chat_request(
     logprobs = (fields.top_logprobs or 0) if fields.logprobs else None
     messages = turns_of(fields.messages)
     max_tokens = fields.max_tokens or fields.max_completion_tokens
-    request = _request(fields, card, constraint, messages, max_tokens, logprobs, id=id, tenant=tenant)
-    return replace(request, tools=chat_tools(fields))
+    request = request_of(fields, card, constraint, messages, max_tokens, logprobs, id=id, tenant=tenant)
+    return replace(request, tools=chat_tools(fields), n=fields.n or 1)
 
 
 def completion_requests(
@@ -51,14 +51,15 @@ def completion_requests(
         if isinstance(prompt, list):
             _known_ids(prompt, card, "prompt")
     max_tokens = fields.max_tokens or DEFAULT_COMPLETION_TOKENS
-    return [
-        _request(fields, card, constraint, prompt, max_tokens, fields.logprobs, id=f"{id}-{i}", tenant=tenant)
+    asked = (
+        request_of(fields, card, constraint, prompt, max_tokens, fields.logprobs, id=f"{id}-{i}", tenant=tenant)
         for i, prompt in enumerate(prompts)
-    ]
+    )
+    return [replace(request, n=fields.n or 1) for request in asked]
 
 
-def _request(
-    fields: GenerationFields,
+def request_of(
+    fields: SamplingFields,
     card: ModelCard,
     constraint: Constraint | None,
     prompt: tuple[Message, ...] | str | list[int],
@@ -68,6 +69,7 @@ def _request(
     id: str,
     tenant: str,
 ) -> GenerateRequest:
+    """Of one choice, without tools. ``logprobs``: how many candidates a token. Raises `ApiError`."""
     if fields.ignore_eos and constraint is not None:
         raise invalid("A constraint decides where the text may end: 'ignore_eos' cannot overrule it.", "ignore_eos")
     _known_ids(fields.logit_bias or (), card, "logit_bias")
@@ -82,13 +84,12 @@ def _request(
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         stop_token_ids=tuple(fields.stop_token_ids or ()),
         max_tokens=max_tokens,
-        n=fields.n or 1,
         ignore_eos=bool(fields.ignore_eos),
         tenant=tenant,
     )
 
 
-def _sampling(fields: GenerationFields, logprobs: int | None) -> Sampling:
+def _sampling(fields: SamplingFields, logprobs: int | None) -> Sampling:
     top_k = max(fields.top_k or 0, 0)
     top_p = 1.0 if fields.top_p is None else fields.top_p
     if top_p == 0.0:

@@ -8,10 +8,10 @@ import msgspec
 from litestar import Request
 
 from gateway.errors import ApiError, from_decoding, invalid
-from schemas.openai.generation import GenerationFields
+from schemas.openai.generation import GenerationFields, SamplingFields
 from schemas.openai.parameters import GUARDED, Endpoint
 
-Fields = TypeVar("Fields", bound=GenerationFields)
+Fields = TypeVar("Fields", bound=SamplingFields)
 
 
 async def read_fields(
@@ -41,13 +41,15 @@ def understand(body: bytes, decoder: msgspec.json.Decoder[Fields], endpoint: End
     return fields
 
 
-def _guard(fields: GenerationFields, endpoint: Endpoint) -> None:
+def _guard(fields: SamplingFields, endpoint: Endpoint) -> None:
     for parameter in GUARDED[endpoint]:
         value = getattr(fields, parameter.name)
         if value is None or value in (parameter.only or ()):
             continue
         note = f"{parameter.note[:1].lower()}{parameter.note[1:]}"
         raise invalid(f"Unsupported parameter: '{parameter.name}': {note}", parameter.name, "unsupported_parameter")
+    if not isinstance(fields, GenerationFields):
+        return
     options = fields.stream_options
     if options is not None and not fields.stream:
         raise invalid("'stream_options' is allowed only together with 'stream'.", "stream_options")

@@ -61,8 +61,9 @@ def invalid(message: str, param: str | None, code: str = "invalid_value") -> Api
     return ApiError(400, message, param=param, code=code)
 
 
-def from_decoding(error: Exception) -> ApiError:
-    """A body that is not JSON, or not the JSON that was expected. The message keeps msgspec's path and both types."""
+def from_decoding(error: Exception, place: str = "") -> ApiError:
+    """A body that is not JSON, or not the JSON that was expected. The message keeps msgspec's path and both types.
+    ``place``: where in the body, if it was decoded in parts."""
     if isinstance(error, UnicodeDecodeError):
         return ApiError(400, "The body is not valid UTF-8.", code="invalid_utf8")
     if isinstance(error, RecursionError):
@@ -71,7 +72,7 @@ def from_decoding(error: Exception) -> ApiError:
         return ApiError(400, f"The body is not valid JSON: {error}.", code="invalid_json")
     found = _PATH.fullmatch(str(error))
     assert found is not None
-    what, path = found["what"], (found["path"] or "").removeprefix(".")
+    what, path = found["what"], (place + (found["path"] or "")).removeprefix(".")
     if named := _NAMED.fullmatch(what):
         param = f"{path}.{named['name']}" if path else named["name"]
         if named["how"] == "missing required":
@@ -110,7 +111,8 @@ def from_provider(
         case "internal":
             return ApiError(500, error.message, code="internal_error")
         case _:
-            return invalid(error.message, error.param)
+            # Providers call a prompt of turns by chat's name for it.
+            return invalid(error.message, prompt_field if error.param == "messages" else error.param)
 
 
 _CONSTRAINT_CODES = {

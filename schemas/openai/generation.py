@@ -1,5 +1,5 @@
-"""Request fields that chat completions and completions share, with their ranges. A field that is absent or null has the
-API's own default. Which fields exist at all, and what becomes of them, is said in `schemas.openai.parameters`.
+"""Request fields that several endpoints share, with their ranges. A field that is absent or null has the API's own
+default. Which fields exist at all, and what becomes of them, is said in `schemas.openai.parameters`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,11 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
-class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """See the module. Fields typed ``object`` are guarded: only their neutral values pass."""
+class SamplingFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which model, how its tokens are drawn, and where the text ends."""
 
     model: str
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
-    max_tokens: MaxTokens | None = None
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
     top_k: Annotated[int, Meta(ge=-1, lt=2**31)] | None = None
@@ -47,12 +44,20 @@ class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     stop: StopString | Annotated[list[StopString], Meta(max_length=16)] | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=64)] | None = None
     ignore_eos: bool | None = None
+    user: str | None = None
+
+
+class GenerationFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
+    """Of chat completions and completions. Fields typed ``object`` are guarded: only their neutral values pass."""
+
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: MaxTokens | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: Raw = Raw()
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
-    user: str | None = None
     priority: object = None
     guided_grammar: object = None
     guided_whitespace_pattern: object = None

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["honoured", "neutral", "refused"]
-Endpoint = Literal["chat", "completions"]
+Endpoint = Literal["chat", "completions", "responses"]
+ALL: tuple[Endpoint, ...] = ("chat", "completions", "responses")
 BOTH: tuple[Endpoint, ...] = ("chat", "completions")
+NEWER: tuple[Endpoint, ...] = ("chat", "responses")
+RESPONSES: tuple[Endpoint, ...] = ("responses",)
 CHAT: tuple[Endpoint, ...] = ("chat",)
 COMPLETIONS: tuple[Endpoint, ...] = ("completions",)
 
@@ -43,26 +46,26 @@ def refused(name: str, endpoints: tuple[Endpoint, ...], note: str, *but: object)
 
 
 PARAMETERS = (
-    honoured("model", BOTH, "One of `GET /v1/models`."),
+    honoured("model", ALL, "One of `GET /v1/models`."),
     honoured("messages", CHAT, "Roles system, developer (rendered as system), user, assistant, tool; text parts only."),
     honoured("prompt", COMPLETIONS, "A text, token ids, or a list of up to 64 of either; mixed lists are refused."),
-    honoured("stream", BOTH, "Server-sent events, ended by `[DONE]`."),
+    honoured("stream", ALL, "Server-sent events."),
     honoured("stream_options", BOTH, "`include_usage`. `include_obfuscation: true` is refused. Only with `stream`."),
     honoured("n", BOTH, "1 to 128 choices; all prompts of a completion together have at most 128."),
     honoured("max_tokens", BOTH, "For each choice. Chat: as far as the context goes by default. Completions: 16."),
     honoured("max_completion_tokens", CHAT, "The newer name of `max_tokens`; both together are refused."),
-    honoured("temperature", BOTH, "0 to 2; 0 is greedy. Default 1."),
-    honoured("top_p", BOTH, "0 to 1; 0 takes the most likely token. Default 1."),
-    honoured("top_k", BOTH, "0 or -1: off."),
-    honoured("min_p", BOTH, "0 to 1."),
-    honoured("seed", BOTH, "A 64-bit integer; choice *i* draws from the stream (seed, i)."),
-    honoured("presence_penalty", BOTH, "-2 to 2."),
-    honoured("frequency_penalty", BOTH, "-2 to 2."),
-    honoured("repetition_penalty", BOTH, "0.01 to 100; 1 is off. Counts prompt and answer."),
-    honoured("logit_bias", BOTH, "Token id to -100..100. Under a constraint a forbidden token stays forbidden."),
-    honoured("stop", BOTH, "Up to 16 strings. Under a constraint they act only where the text is complete."),
-    honoured("stop_token_ids", BOTH, "Up to 64 ids. Under a constraint they act only where the text is complete."),
-    honoured("ignore_eos", BOTH, "Goes on past end-of-sequence tokens; refused with a constraint."),
+    honoured("temperature", ALL, "0 to 2; 0 is greedy. Default 1."),
+    honoured("top_p", ALL, "0 to 1; 0 takes the most likely token. Default 1."),
+    honoured("top_k", ALL, "0 or -1: off."),
+    honoured("min_p", ALL, "0 to 1."),
+    honoured("seed", ALL, "A 64-bit integer; choice *i* draws from the stream (seed, i)."),
+    honoured("presence_penalty", ALL, "-2 to 2."),
+    honoured("frequency_penalty", ALL, "-2 to 2."),
+    honoured("repetition_penalty", ALL, "0.01 to 100; 1 is off. Counts prompt and answer."),
+    honoured("logit_bias", ALL, "Token id to -100..100. Under a constraint a forbidden token stays forbidden."),
+    honoured("stop", ALL, "Up to 16 strings. Under a constraint they act only where the text is complete."),
+    honoured("stop_token_ids", ALL, "Up to 64 ids. Under a constraint they act only where the text is complete."),
+    honoured("ignore_eos", ALL, "Goes on past end-of-sequence tokens; refused with a constraint."),
     honoured("logprobs", BOTH, "Chat: true or false. Completions: 0 to 20. The model's own, before mask and bias."),
     honoured("top_logprobs", CHAT, "0 to 20; needs `logprobs: true`."),
     honoured("response_format", BOTH, "text, json_object, json_schema: always enforced, `strict` or not."),
@@ -72,33 +75,51 @@ PARAMETERS = (
     honoured(
         "guided_choice", BOTH, "Old name of `structured_outputs.choice`; the header `x-sluice-deprecated` says so."
     ),
-    honoured("tools", CHAT, "Up to 128 functions: their arguments are always enforced, `strict` or not."),
-    honoured("tool_choice", CHAT, "none, auto, required, a function by name, allowed_tools."),
-    honoured("parallel_tool_calls", CHAT, "`false`: at most one call. Default true, where the model can."),
-    neutral("user", BOTH, "Names an end user for the operator's abuse monitoring."),
-    neutral("safety_identifier", CHAT, "Names an end user for the operator's abuse monitoring."),
-    neutral("metadata", CHAT, "Labels for stored completions; nothing is stored."),
-    neutral("store", CHAT, "Nothing is stored.", False),
-    neutral("service_tier", CHAT, "One tier is served, the default one; the answer says so.", "auto", "default"),
+    honoured("tools", NEWER, "Up to 128 functions: their arguments are always enforced, `strict` or not."),
+    honoured("tool_choice", NEWER, "none, auto, required, a function by name, allowed_tools."),
+    honoured("parallel_tool_calls", NEWER, "`false`: at most one call. Default true, where the model can."),
+    honoured("input", RESPONSES, "A text, or items: message, function_call, function_call_output."),
+    honoured("instructions", RESPONSES, "A system message before the input."),
+    honoured("text", RESPONSES, "`format`: text, json_object, json_schema; `verbosity` may be `medium`."),
+    honoured("max_output_tokens", RESPONSES, "By default as far as the context goes."),
+    honoured("top_logprobs", RESPONSES, "0 to 20; needs `message.output_text.logprobs` in `include`."),
+    honoured("include", RESPONSES, "`message.output_text.logprobs`; `reasoning.encrypted_content` passes."),
+    honoured("previous_response_id", RESPONSES, "Nothing is stored: every id answers 404."),
+    neutral("user", ALL, "Names an end user for the operator's abuse monitoring."),
+    neutral("safety_identifier", NEWER, "Names an end user for the operator's abuse monitoring."),
+    neutral("metadata", NEWER, "Labels for what is stored; nothing is."),
+    neutral("store", NEWER, "Nothing is stored.", False),
+    neutral("service_tier", NEWER, "One tier is served, the default one; the answer says so.", "auto", "default"),
     neutral("prediction", CHAT, "A guess at the answer's text: may change its speed, never the answer."),
-    neutral("prompt_cache_key", CHAT, "A routing hint; every prefix is cached, for its tenant alone."),
-    neutral("prompt_cache_retention", CHAT, "An upper bound on how long prefixes are kept; here memory, never a disk."),
+    neutral("prompt_cache_key", NEWER, "A routing hint; every prefix is cached, for its tenant alone."),
+    neutral("prompt_cache_retention", NEWER, "A bound on how long prefixes are kept; here memory, never a disk."),
     neutral("verbosity", CHAT, "`medium` is the default length of answers; the others need a trained model.", "medium"),
     neutral("reasoning_effort", CHAT, "`none` says what happens anyway.", "none"),
     neutral("modalities", CHAT, "Text is what there is.", ["text"]),
-    neutral("prompt_cache_options", CHAT, "`implicit` is what happens anyway.", {}, {"mode": "implicit"}),
+    neutral("prompt_cache_options", NEWER, "`implicit` is what happens anyway.", {}, {"mode": "implicit"}),
     neutral("echo", COMPLETIONS, "`false` is the default.", False),
     neutral("suffix", COMPLETIONS, "An empty suffix asks for nothing.", ""),
     neutral("best_of", COMPLETIONS, "1 is the default.", 1),
     neutral("priority", BOTH, "0 is the default; order is the operator's decision.", 0),
     neutral("chat_template_kwargs", CHAT, "Nothing passes to the template.", {}),
     neutral("guided_decoding_backend", BOTH, "`auto` leaves the choice to the server.", "auto"),
+    neutral("max_tool_calls", RESPONSES, "About tools that run at the server, of which there are none."),
+    neutral("background", RESPONSES, "`false` is the default.", False),
+    neutral("truncation", RESPONSES, "`disabled` is the default.", "disabled"),
+    neutral("reasoning", RESPONSES, "`none` says what happens anyway.", {}, {"effort": "none"}),
+    neutral("stream_options", RESPONSES, "Nothing is padded.", {}, {"include_obfuscation": False}),
     refused("functions", CHAT, "The old form of `tools`; an empty list passes.", []),
     refused(
         "function_call", CHAT, "The old form of `tool_choice`; `none` and `auto` mean a plain answer.", "none", "auto"
     ),
+    refused("conversation", RESPONSES, "Nothing is stored."),
+    refused("prompt", RESPONSES, "No prompt templates are stored."),
+    refused("background_options", RESPONSES, "Nothing runs in the background."),
+    refused("context_management", RESPONSES, "The input is taken as it is."),
+    refused("access_programs", RESPONSES, "There are none."),
+    refused("image", RESPONSES, "The models read text."),
     refused("audio", CHAT, "The models write text."),
-    refused("moderation", CHAT, "No moderation model is served."),
+    refused("moderation", NEWER, "No moderation model is served."),
     refused("web_search_options", CHAT, "There is no web search."),
     refused("guided_grammar", BOTH, "Grammars are not served yet."),
     refused("guided_whitespace_pattern", BOTH, "Whitespace is bounded; ask `structured_outputs` for compact JSON."),
@@ -108,7 +129,7 @@ PARAMETERS = (
 )
 
 GUARDED: dict[Endpoint, tuple[Parameter, ...]] = {
-    endpoint: tuple(p for p in PARAMETERS if endpoint in p.endpoints and p.only is not None) for endpoint in BOTH
+    endpoint: tuple(p for p in PARAMETERS if endpoint in p.endpoints and p.only is not None) for endpoint in ALL
 }
 """The parameters whose value must be looked at before a request goes on."""
 
@@ -116,11 +137,12 @@ PAGE = """# Request parameters
 
 Generated from `schemas/openai/parameters.py` by `python -m schemas.openai.parameters`; a test keeps it in step.
 
-Every parameter of `/v1/chat/completions` and `/v1/completions` is honoured, neutral by the API's own definition, or
-refused with a 400 that names it. Parameters that are not listed are refused by name. `null` means "absent" everywhere.
+Every parameter of `/v1/chat/completions`, `/v1/completions` and `/v1/responses` is honoured, neutral by the API's own
+definition, or refused with a 400 that names it. Parameters that are not listed are refused by name. `null` means
+"absent" everywhere.
 
-| parameter | chat | completions | what becomes of it | passes | notes |
-|---|---|---|---|---|---|
+| parameter | chat | completions | responses | what becomes of it | passes | notes |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -128,9 +150,9 @@ def page() -> str:
     """`docs/parameters.md`."""
     lines = [PAGE]
     for p in PARAMETERS:
-        chat, completions = ("yes" if endpoint in p.endpoints else "" for endpoint in BOTH)
+        where = " | ".join("yes" if endpoint in p.endpoints else "" for endpoint in ALL)
         values = "any" if p.only is None else ", ".join(f"`{json.dumps(value)}`" for value in p.only) or "only `null`"
-        lines.append(f"| `{p.name}` | {chat} | {completions} | {p.kind} | {values} | {p.note} |\n")
+        lines.append(f"| `{p.name}` | {where} | {p.kind} | {values} | {p.note} |\n")
     return "".join(lines)
 
 

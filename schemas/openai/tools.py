@@ -21,7 +21,7 @@ class Function(msgspec.Struct, forbid_unknown_fields=True):
 
     name: ToolName
     description: str | None = None
-    parameters: Raw = Raw()
+    parameters: Raw = Raw(b"null")
     strict: bool | None = None
 
 

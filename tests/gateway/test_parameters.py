@@ -10,25 +10,33 @@ import openai
 import pytest
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
 
 from gateway.body import understand
 from gateway.errors import ApiError
 from schemas.engine import Sampling
 from schemas.openai.chat import ChatRequest
 from schemas.openai.completions import CompletionRequest
-from schemas.openai.parameters import BOTH, GUARDED, PARAMETERS, Endpoint, Parameter, page
+from schemas.openai.parameters import ALL, GUARDED, PARAMETERS, Endpoint, Parameter, page
+from schemas.openai.responses import ResponseRequest
 from tests.gateway.fakes import MODEL, FakeProvider
 
-STRUCTS: dict[Endpoint, type[msgspec.Struct]] = {"chat": ChatRequest, "completions": CompletionRequest}
+STRUCTS: dict[Endpoint, type[msgspec.Struct]] = {
+    "chat": ChatRequest,
+    "completions": CompletionRequest,
+    "responses": ResponseRequest,
+}
 SDK: dict[Endpoint, Any] = {
     "chat": chat_create_params.CompletionCreateParamsStreaming,
     "completions": completion_create_params.CompletionCreateParamsStreaming,
+    "responses": response_create_params.ResponseCreateParamsStreaming,
 }
 LEAST: dict[Endpoint, dict[str, Any]] = {
     "chat": {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]},
     "completions": {"model": MODEL, "prompt": "Hello"},
+    "responses": {"model": MODEL, "input": "Hello"},
 }
-DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {end: msgspec.json.Decoder(STRUCTS[end]) for end in BOTH}
+DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {end: msgspec.json.Decoder(STRUCTS[end]) for end in ALL}
 EACH = [pytest.param(p, end, id=f"{end}-{p.name}") for p in PARAMETERS for end in p.endpoints]
 OTHERS = (True, 2, 0.5, "other", {"a": 1}, [{"a": 1}], ["text", "audio"])
 
@@ -37,13 +45,13 @@ def decode(endpoint: Endpoint, **fields: Any) -> Any:
     return understand(msgspec.json.encode({**LEAST[endpoint], **fields}), DECODERS[endpoint], endpoint)
 
 
-@pytest.mark.parametrize("endpoint", BOTH)
+@pytest.mark.parametrize("endpoint", ALL)
 def test_every_parameter_of_the_sdk_is_classified(endpoint: Endpoint) -> None:
     names = {p.name for p in PARAMETERS if endpoint in p.endpoints}
     assert set(SDK[endpoint].__annotations__) - names == set()
 
 
-@pytest.mark.parametrize("endpoint", BOTH)
+@pytest.mark.parametrize("endpoint", ALL)
 def test_table_and_struct_have_the_same_names(endpoint: Endpoint) -> None:
     names = [p.name for p in PARAMETERS if endpoint in p.endpoints]
     assert len(set(names)) == len(names)
@@ -74,7 +82,7 @@ def test_guarded_values(parameter: Parameter, endpoint: Endpoint) -> None:
         assert (refusal.value.param or "").startswith(parameter.name)
 
 
-@pytest.mark.parametrize("endpoint", BOTH)
+@pytest.mark.parametrize("endpoint", ALL)
 @pytest.mark.parametrize("name", ["min_tokens", "beam_width", "Temperature", "mes\u200bsages", "a.b"])
 def test_unknown_parameters_are_refused_by_name(endpoint: Endpoint, name: str) -> None:
     with pytest.raises(ApiError) as refusal:

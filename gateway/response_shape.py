@@ -1,0 +1,188 @@
+"""The answers of ``POST /v1/responses``. An answer is a list of items, and a stream tells of each of them in full:
+
+    created · in_progress · (item.added · (text: part.added · delta* · text.done · part.done
+                                          | call: arguments.delta* · arguments.done) · item.done)* · completed
+
+Every event counts, from 0, and an item has one id throughout. What a plain answer holds is what the last event of a
+stream holds.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from msgspec import Raw
+
+from gateway.answer import Called, Choice, Said, sent
+from gateway.chat import call_id
+from gateway.errors import ApiError
+from gateway.tokens import chat_logprobs
+from providers.base import CallBegun, CallDelta, Delta, Finished, Usage
+from schemas.openai import response_events as wire
+from schemas.openai.responses import ResponseRequest
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ResponseShape:
+    """`gateway.answer.Shape` of Responses, which have one choice."""
+
+    def __init__(self, fields: ResponseRequest, id: str, created: int) -> None:
+        self._response = wire.Response(
+            id=id,
+            created_at=created,
+            model=fields.model,
+            status="in_progress",
+            output=[],
+            instructions=fields.instructions,
+            metadata=fields.metadata or {},
+            parallel_tool_calls=fields.parallel_tool_calls is not False,
+            temperature=1.0 if fields.temperature is None else fields.temperature,
+            top_p=1.0 if fields.top_p is None else fields.top_p,
+            tool_choice=Raw(_encode(fields.tool_choice or "auto")),
+            tools=Raw(_encode(fields.tools or [])),
+            text=Raw(_encode(fields.text) if fields.text and fields.text.format else b'{"format":{"type":"text"}}'),
+            max_output_tokens=fields.max_output_tokens,
+            max_tool_calls=fields.max_tool_calls,
+            top_logprobs=fields.top_logprobs or 0,
+            prompt_cache_key=fields.prompt_cache_key,
+            safety_identifier=fields.safety_identifier,
+            user=fields.user,
+        )
+        self._events = 0
+
+    @property
+    def _output(self) -> list[wire.OutputItem]:
+        return self._response.output
+
+    def opening(self, choices: int) -> bytes:
+        begun = self._event("response.created", response=self._response)
+        return begun + self._event("response.in_progress", response=self._response)
+
+    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:
+        match event:
+            case Delta(text=text, tokens=tokens):
+                out = b""
+                item = self._output[-1] if self._output else None
+                if not isinstance(item, wire.MessageItem):
+                    out = self._end("completed")
+                    item = _message()
+                    out += self._begin(item) + self._part("added", wire.OutputText())
+                    item.content.append(wire.OutputText())
+                scored = chat_logprobs(tokens).content
+                part = item.content[0]
+                part.text += text
+                part.logprobs = [*part.logprobs, *scored]
+                return out + self._event("response.output_text.delta", **self._place(), delta=text, logprobs=scored)
+            case CallBegun(name=name):
+                out = self._end("completed")
+                return out + self._begin(wire.FunctionCallItem(_id("fc"), call_id(), name, "", "in_progress"))
+            case CallDelta(arguments=arguments):
+                item = self._output[-1]
+                assert isinstance(item, wire.FunctionCallItem)
+                item.arguments += arguments
+                return self._event(
+                    "response.function_call_arguments.delta",
+                    output_index=len(self._output) - 1,
+                    item_id=item.id,
+                    delta=arguments,
+                )
+
+    def finish(self, event: Finished) -> bytes:
+        # An empty answer is an empty message.
+        out = b"" if self._output else self.spoken(Delta(0, ""))
+        self._conclude(event.reason)
+        return out + self._end("incomplete" if event.reason == "length" else "completed")
+
+    def closing(self, usage: Usage) -> bytes:
+        self._account(usage)
+        return self._event(f"response.{self._response.status}", response=self._response)
+
+    def failure(self, error: ApiError) -> bytes:
+        self._response.status = "failed"
+        self._response.error = wire.ResponseError(error.message)
+        return self._event("response.failed", response=self._response)
+
+    def whole(self, choices: list[Choice], usage: Usage) -> bytes:
+        (choice,) = choices
+        last = len(choice.parts) - 1
+        for i, part in enumerate(choice.parts):
+            status: wire.Status = "incomplete" if i == last and choice.reason == "length" else "completed"
+            match part:
+                case Said(text, tokens):
+                    item = _message(status)
+                    item.content.append(wire.OutputText(text, logprobs=chat_logprobs(tokens).content))
+                    self._output.append(item)
+                case Called(name, arguments):
+                    self._output.append(wire.FunctionCallItem(_id("fc"), call_id(), name, arguments, status))
+        if not self._output:
+            self._output.append(wire.MessageItem(_id("msg"), [wire.OutputText()], "completed"))
+        self._conclude(choice.reason)
+        self._account(usage)
+        return _encode(self._response)
+
+    # -- items and events ----------------------------------------------------------------------------------------------
+
+    def _begin(self, item: wire.OutputItem) -> bytes:
+        self._output.append(item)
+        return self._event("response.output_item.added", output_index=len(self._output) - 1, item=item)
+
+    def _end(self, status: wire.Status) -> bytes:
+        """The end of the item under way, if there is one."""
+        if not self._output:
+            return b""
+        item = self._output[-1]
+        item.status = status
+        match item:
+            case wire.MessageItem():
+                part = item.content[0]
+                place = self._place()
+                out = self._event("response.output_text.done", **place, text=part.text, logprobs=part.logprobs)
+                out += self._part("done", part)
+            case wire.FunctionCallItem():
+                out = self._event(
+                    "response.function_call_arguments.done",
+                    output_index=len(self._output) - 1,
+                    item_id=item.id,
+                    arguments=item.arguments,
+                )
+        return out + self._event("response.output_item.done", output_index=len(self._output) - 1, item=item)
+
+    def _part(self, what: str, part: wire.OutputText) -> bytes:
+        return self._event(f"response.content_part.{what}", **self._place(), part=part)
+
+    def _place(self) -> dict[str, Any]:
+        return {"output_index": len(self._output) - 1, "item_id": self._output[-1].id, "content_index": 0}
+
+    def _event(self, type: str, **fields: Any) -> bytes:
+        data = _encode(wire.Event(type, self._events, **fields))
+        self._events += 1
+        return sent(data, type)
+
+    def _conclude(self, reason: str) -> None:
+        if reason == "length":
+            self._response.status = "incomplete"
+            self._response.incomplete_details = wire.IncompleteDetails()
+        else:
+            self._response.status = "completed"
+
+    def _account(self, usage: Usage) -> None:
+        self._response.completed_at = int(time.time()) if self._response.status == "completed" else None
+        self._response.usage = wire.ResponseUsage(
+            input_tokens=usage.prompt,
+            input_tokens_details=wire.InputTokensDetails(usage.cached),
+            output_tokens=usage.completion,
+            output_tokens_details=wire.OutputTokensDetails(),
+            total_tokens=usage.prompt + usage.completion,
+        )
+
+
+def _message(status: wire.Status = "in_progress") -> wire.MessageItem:
+    return wire.MessageItem(_id("msg"), [], status)
+
+
+def _id(kind: str) -> str:
+    return f"{kind}_{uuid4().hex}"

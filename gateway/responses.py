@@ -1,0 +1,156 @@
+"""``POST /v1/responses``: from the request to what a provider is asked.
+
+Nothing is stored: `previous_response_id` and references to items answer 404, as OpenAI does for what it does not have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from litestar import Request
+from msgspec import Raw
+
+from gateway.answer import Asked
+from gateway.asking import request_of
+from gateway.body import read_fields
+from gateway.constraint import Constraint
+from gateway.conversation import PART_SEPARATOR, decoded_arguments
+from gateway.errors import ApiError, from_decoding, invalid
+from gateway.models import find_model
+from gateway.offer import Choosing, arguments_schema, tools_of
+from gateway.response_shape import ResponseShape
+from providers.base import Call, Message, Provider, Tool, Tools
+from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
+from schemas.openai.messages import RefusalPart
+from schemas.openai.responses import (
+    INPUT_ITEMS,
+    LOGPROBS,
+    AllowedTools,
+    FunctionCallItem,
+    FunctionOutputItem,
+    FunctionTool,
+    InputItem,
+    InputText,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    MessageItem,
+    NamedFunction,
+    OutputText,
+    ResponseRequest,
+    ToolChoice,
+)
+
+NEUTRAL_INCLUDES = frozenset({"reasoning.encrypted_content"})
+"""What there is nothing of."""
+
+_decoder = msgspec.json.Decoder(ResponseRequest)
+_fields = msgspec.json.Decoder(dict[str, Raw])
+
+
+async def read_response(
+    request: Request[Any, Any, Any], provider: Provider, *, tenant: str, id: str, created: int
+) -> Asked:
+    """Understand a request. Raises `ApiError`."""
+    fields = await read_fields(request, _decoder, "responses")
+    if fields.previous_response_id is not None:
+        message = f"Previous response with id '{fields.previous_response_id}' not found."
+        raise ApiError(404, message, param="previous_response_id", code="previous_response_not_found")
+    card = find_model(provider, fields.model)
+    constraint = _constraint(fields)
+    logprobs = _logprobs(fields)
+    turns = _turns(fields)
+    asked = request_of(fields, card, constraint, turns, fields.max_output_tokens, logprobs, id=id, tenant=tenant)
+    asked = replace(asked, tools=_tools(fields))
+    shape = ResponseShape(fields, id, created)
+    return Asked([asked], "input", constraint, shape, bool(fields.stream), "tools[{}].parameters")
+
+
+def _constraint(fields: ResponseRequest) -> Constraint | None:
+    match fields.text and fields.text.format:
+        case JsonObjectFormat():
+            return Constraint(JsonObjectSpec(), "text.format", "schema")
+        case JsonSchemaFormat(schema=schema):
+            return Constraint(JsonSchemaSpec(bytes(schema).decode()), "text.format", "schema")
+        case _:
+            return None
+
+
+def _logprobs(fields: ResponseRequest) -> int | None:
+    """How many candidates a token; None = no log-probabilities."""
+    include = fields.include or []
+    for i, name in enumerate(include):
+        if name != LOGPROBS and name not in NEUTRAL_INCLUDES:
+            raise invalid(f"Unsupported value of 'include[{i}]': '{name}'.", f"include[{i}]", "unsupported_parameter")
+    if LOGPROBS in include:
+        return fields.top_logprobs or 0
+    if fields.top_logprobs:
+        raise invalid(f"'top_logprobs' is allowed only together with '{LOGPROBS}' in 'include'.", "top_logprobs")
+    return None
+
+
+def _tools(fields: ResponseRequest) -> Tools | None:
+    offered = [_tool(tool, f"tools[{i}].parameters") for i, tool in enumerate(fields.tools or ())]
+    return tools_of(offered, _choosing(fields.tool_choice), fields.parallel_tool_calls is not False)
+
+
+def _tool(tool: FunctionTool, param: str) -> Tool:
+    return Tool(tool.name, arguments_schema(tool.parameters, param), tool.description)
+
+
+def _choosing(choice: ToolChoice | None) -> Choosing:
+    match choice:
+        case None:
+            return Choosing("auto")
+        case NamedFunction(name):
+            return Choosing("one", [name], "tool_choice.name")
+        case AllowedTools(mode, tools):
+            return Choosing(mode, [tool.name for tool in tools], "tool_choice.tools")
+        case mode:
+            return Choosing(mode)
+
+
+def _turns(fields: ResponseRequest) -> tuple[Message, ...]:
+    turns = [Message("system", fields.instructions)] if fields.instructions else []
+    if isinstance(fields.input, str):
+        return (*turns, Message("user", fields.input))
+    called: dict[str, str] = {}
+    for i, raw in enumerate(fields.input):
+        place = f"input[{i}]"
+        match _item(raw, place):
+            case MessageItem(role, content):
+                turns.append(Message("system" if role == "developer" else role, _text(content)))
+            case FunctionCallItem() as item:
+                called[item.call_id] = item.name
+                call = Call(item.call_id, item.name, decoded_arguments(item.arguments, f"{place}.arguments"))
+                # What one answer said and called is one turn.
+                said = turns.pop() if turns and turns[-1].role == "assistant" else Message("assistant", "")
+                turns.append(replace(said, calls=(*said.calls, call)))
+            case FunctionOutputItem() as item:
+                if item.call_id not in called:
+                    param = f"{place}.call_id"
+                    raise invalid(f"'{param}' is '{item.call_id}', and no item before it has that call_id.", param)
+                turns.append(Message("tool", _text(item.output), called[item.call_id], call_id=item.call_id))
+    return tuple(turns)
+
+
+def _item(raw: Raw, place: str) -> InputItem:
+    try:
+        # Clients send items back as they came out of an SDK, with null for what an item does not have.
+        given = {name: value for name, value in _fields.decode(raw).items() if bytes(value) != b"null"}
+        kind = msgspec.json.decode(given.get("type", Raw(b'"message"')), type=str)
+        if kind == "item_reference":
+            message = "Items are not stored, so there is none to refer to."
+            raise ApiError(404, message, param=place, code="item_not_found")
+        if kind not in INPUT_ITEMS:
+            raise invalid(f"Unsupported item '{kind}' at '{place}.type'.", f"{place}.type", "unsupported_parameter")
+        return msgspec.json.decode(msgspec.json.encode(given), type=INPUT_ITEMS[kind])
+    except msgspec.DecodeError as error:
+        raise from_decoding(error, place) from None
+
+
+def _text(content: str | list[InputText | OutputText | RefusalPart] | list[InputText]) -> str:
+    if isinstance(content, str):
+        return content
+    return PART_SEPARATOR.join(part.refusal if isinstance(part, RefusalPart) else part.text for part in content)
