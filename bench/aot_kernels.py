@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernels import logprobs, sampling_decide, sampling_scan, sampling_search, sampling_values
+from kernels import gate, logprobs, norm, rotary, sampling_decide, sampling_scan, sampling_search, sampling_values
 from kernels.noise import EXACT
 
 
@@ -67,4 +67,32 @@ def _sampling() -> list[Instance]:
     return out
 
 
-KERNELS: list[Instance] = [*_sampling()]
+def _layers() -> list[Instance]:
+    """Llama-3.1-8B's shapes."""
+    out: list[Instance] = []
+    for quantize in (False, True):
+        kind = "*i8:16" if quantize else "*bf16:16"
+        out += [
+            Instance(
+                "norm.rms_norm" + quantize * "_int8", norm._rms_norm,
+                f"*bf16:16 *bf16:16 *bf16:16 {kind} *fp32:16 i32:16 fp32",
+                {"RESIDUAL": True, "QUANTIZE": quantize, "TILE": 4096}, EXACT,
+            ),
+            Instance(
+                "gate.gated" + quantize * "_int8", gate._gate_int8 if quantize else gate._gate,
+                f"*bf16:16 {kind} {quantize * '*fp32:16'} i32:16",
+                {"GELU": False, "TILE": 4096 if quantize else 1024}, {**EXACT, "num_warps": 8} if quantize else {},
+            ),
+        ]  # fmt: skip
+    return out + [
+        Instance(
+            f"rotary.rotate_and_write.{dtype}", rotary._rotate_and_write,
+            f"*bf16:16 *fp32:16 *fp32:16 *i32:16 *i32:16 *bf16:16 *{dtype}:16 *{dtype}:16 *fp32:16 *fp32:16 "
+            "i32:16 i32 i32:16",
+            {"HALF": 64, "TILE": 64, "LARGEST": largest}, {**EXACT, "num_warps": 1},
+        )
+        for dtype, largest in (("bf16", 0.0), ("i8", 127.0), ("fp8e4nv", 448.0))
+    ]  # fmt: skip
+
+
+KERNELS: list[Instance] = [*_sampling(), *_layers()]
