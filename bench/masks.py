@@ -13,6 +13,7 @@ held against `jsonschema` with format checking, and put down as disputed where t
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import select
@@ -286,6 +287,7 @@ def main() -> None:
     cases = load_cases(args.data, args.sample, args.seed)
     options = {"property_order": args.property_order, "whitespace": args.whitespace, "number": args.number}
     ours = Ours(vocabulary, options)
+    gc.freeze()  # as the grammar worker does
     names = args.peers.split(",") if args.peer_python and args.peers else []
     engines = [ours, *(Peer(args.peer_python, name, vocabulary, args.limit) for name in names)]
     trials: dict[str, list[Trial]] = {engine.name: [] for engine in engines}

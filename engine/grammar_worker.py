@@ -11,6 +11,7 @@ and the parent kills the whole process when a deadline passes (engine/programs.p
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -109,6 +110,7 @@ def constraint_of(spec: ConstraintSpec) -> Constraint:
 
 def run(connection: Connection) -> None:
     """The worker's main loop; returns when the parent closes the pipe."""
+    gc.freeze()  # what is imported stays: no collection need look at it
     _Worker(connection).serve()
 
 

@@ -68,8 +68,8 @@ class Broken:
 
 
 AHEAD = 4
-"""Expansions asked for as soon as a program is ready, from its start on: its first tokens take longer than that to come,
-and most programs then never miss."""
+"""Expansions asked for as soon as a program is ready, from its start on: its first tokens take longer than that to
+come, and most programs then never miss."""
 
 
 News = Ready | Refusal | Grown | Broken

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from grammar.constraint import Choice, Constraint, Contract, JsonObject, JsonSchema, Lark, Regex, StructuralTag
@@ -40,7 +42,24 @@ def compile_machine(
 
     Raises ConstraintError with the place of what cannot be enforced.
     """
-    fuel = DEFAULT_FUEL if fuel is None else fuel
+    with _without_collections():
+        return _compile(constraint, spellable, DEFAULT_FUEL if fuel is None else fuel, ahead)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """A compile makes many small objects, keeps most and is bounded by its fuel. A collection in its midst would find
+    nothing, and take longer than most compiles where the process holds much else."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _compile(constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead: int) -> Compiled:
     match constraint:
         case JsonSchema():
             machine, reasons = compile_json_schema(constraint, spellable, fuel)

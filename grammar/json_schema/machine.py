@@ -32,7 +32,7 @@ from grammar.json_schema.counting import Counting
 from grammar.json_schema.decoding import load
 from grammar.json_schema.members import MembersPlan
 from grammar.json_schema.normal import Normal
-from grammar.json_schema.numbers import NumberAutomaton
+from grammar.json_schema.numbers import NumberAutomaton, number_automaton
 from grammar.json_schema.objects import ObjectPlan
 from grammar.json_schema.shapes import ArrayShape, Goal, NumberEnum, NumberShape, ObjectShape, Shape
 from grammar.json_schema.strings import Strings
@@ -185,7 +185,7 @@ class JsonMachine:
         automaton = self._numbers.get(shapes)
         if automaton is None:
             spelling = "free" if self.free_numbers else "canonical"
-            automaton = self._numbers[shapes] = NumberAutomaton(shapes, spelling=spelling)
+            automaton = self._numbers[shapes] = number_automaton(shapes, spelling)
         return automaton
 
     @property

@@ -23,7 +23,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor, gcd
+from threading import Lock
 from typing import Literal
 
 from grammar.errors import UnsatisfiableConstraint
@@ -283,9 +285,20 @@ class NumberAutomaton:
         self._states: dict[Hashable, str | None] = {}
         """Signature → its state, or None when nothing productive has it."""
         self._settled: set[str] = set()
+        self._edges: dict[str, list[ByteRange]] = {}
+        self._accepting: dict[str, frozenset[int]] = {}
+        self._stepping = Lock()
 
     def edges(self, state: str) -> list[ByteRange]:
-        """(first byte, last byte, next state) of the bytes that may come, ascending and disjoint."""
+        """(first byte, last byte, next state) of the bytes that may come, ascending and disjoint. Do not change it."""
+        found = self._edges.get(state)
+        if found is None:
+            # Which text stands for a signature is decided once, whichever thread comes first.
+            with self._stepping:
+                found = self._edges[state] = self._find_edges(state)
+        return found
+
+    def _find_edges(self, state: str) -> list[ByteRange]:
         edges: list[ByteRange] = []
         following: str | None = None
         for char in "+-.0123456789Ee":
@@ -303,6 +316,12 @@ class NumberAutomaton:
 
     def accepting(self, state: str) -> frozenset[int]:
         """Indices of the shapes that the number written so far satisfies, by value; empty if it is no sentence."""
+        found = self._accepting.get(state)
+        if found is None:
+            found = self._accepting[state] = self._find_satisfied(state)
+        return found
+
+    def _find_satisfied(self, state: str) -> frozenset[int]:
         if not self._is_sentence(state):
             return frozenset()
         number = Fraction(state)
@@ -419,6 +438,12 @@ class NumberAutomaton:
         if char not in DIGITS or len(digits) > 3 or int(digits) > MAX_EXPONENT:
             return None
         return self._states.setdefault(("exponent", _exponent_room(digits)), state + char)
+
+
+@lru_cache(maxsize=64)
+def number_automaton(shapes: tuple[NumberShape | NumberEnum, ...], spelling: Spelling) -> NumberAutomaton:
+    """The one automaton of some number shapes, for all schemas: most numbers are plain integers."""
+    return NumberAutomaton(shapes, spelling)
 
 
 def _exponent_form(intervals: list[NumberShape], free: bool) -> Literal["number", "integer"] | None:

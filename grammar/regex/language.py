@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import takewhile
 
+from grammar.charset import CharSet
 from grammar.errors import ConstraintError, UnsatisfiableConstraint
 from grammar.regex.anchors import Mode, whole_text
 from grammar.regex.conjunction import Conjunction
@@ -61,14 +63,14 @@ def text_dfa(
     wanted: list[Node] = []
     denied: list[Node] = []
     for pattern in patterns:
-        node = whole_text(parse(pattern), pattern.mode, terms.alphabet)
+        node = _within(pattern, terms.alphabet)
         if node is EMPTY_SET:
             raise UnsatisfiableConstraint(f"no text that can be written matches {pattern.text!r}", "1:1")
         more, less = _conditions(node)
         wanted += more
         denied += less
     for pattern in excluded:
-        node = whole_text(parse(pattern), pattern.mode, terms.alphabet)
+        node = _within(pattern, terms.alphabet)
         if node is not EMPTY_SET:
             denied.append(node)
 
@@ -84,6 +86,13 @@ def text_dfa(
     if window.lo > 0 or window.hi is not None:
         return LazyDfa(LengthWindow(automaton, window.lo, window.hi, fuel), spelling, fuel)
     return LazyDfa(automaton, spelling, fuel)
+
+
+@lru_cache(maxsize=512)
+def _within(pattern: Pattern, alphabet: CharSet) -> Node:
+    """The whole texts over ``alphabet`` that a pattern matches. Most patterns come again: formats, and those that
+    generated schemas repeat."""
+    return whole_text(parse(pattern), pattern.mode, alphabet)
 
 
 def _conditions(node: Node) -> tuple[list[Node], list[Node]]:
