@@ -210,7 +210,9 @@ class Runtime:
         if complete is None:
             return -1
         if complete and len(self._eos):
-            self._mask[self._eos >> 5] |= np.left_shift(np.uint32(1), (self._eos & 31).astype(np.uint32))
+            # Two ids may lie in one word, which a plain |= would write twice from the same old value.
+            bits = np.left_shift(np.uint32(1), (self._eos & 31).astype(np.uint32))
+            np.bitwise_or.at(self._mask, self._eos >> 5, bits)
         self.figures.cold += 1
         row = self.pool.intern(self._mask)
         # What may be inside depends on the innermost frame, even where no token leaves it.

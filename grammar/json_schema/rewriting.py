@@ -209,9 +209,59 @@ class Rewriting:
         )
 
     def _complement(self, negated: Negated) -> tuple[Shape, ...]:
+        """By the laws of De Morgan down to the shapes that the keywords of a place make by themselves: a conjunction of
+        many has no more disjuncts so than its parts have together."""
+        atoms = self._goals.members[negated.goal]
+        if len(atoms) > 1:
+            return self._either(self._goals.negate(self._goals.of((atom,))) for atom in atoms)
+        match self._goals.place(negated.goal):
+            case Either() as choice:
+                return self._none(choice.goals, negated)
+            case Location() as place:
+                clause = self._reader.clause(place)
+                if not clause.annotated:
+                    self._spend(1 + len(place.schema), place)
+                    return union(shape for shapes in self._left_out(clause, negated) for shape in shapes)
+        return self._outside(self.shapes(negated.goal), negated)
+
+    def _left_out(self, clause: Clause, negated: Negated) -> Iterator[tuple[Shape, ...]]:
+        """What each keyword of a clause forbids."""
+        place, goals = self._goals.place(negated.goal), self._goals
+        assert isinstance(place, Location)
+        yield self._outside([shape for shape in clause.shapes if self._has_text(shape, place, "/pattern")], negated)
+        if clause.names != ANY:
+            yield self._outside(self._named(clause.names), negated)
+        for values in clause.values:
+            yield self._outside(self._candidates(values, place), negated)
+        yield self._either(goals.negate(part) for part in clause.all_of)
+        for branches in clause.any_of:
+            yield self._none(branches, negated)
+        yield self._either(clause.none_of)
+        if clause.condition is not None:
+            when, then, otherwise = clause.condition
+            broken = goals.conjoin(when, goals.negate(then)), goals.conjoin(goals.negate(when), goals.negate(otherwise))
+            yield self._either(broken)
+        for name, required, goal in clause.dependencies:
+            for other in required:
+                lacking = object_shape({}, frozenset((name,)), ANY_OBJECT.additional, (other,))
+                yield () if lacking is None else (lacking,)
+            yield self._product((_having(name),), self.shapes(goals.negate(goal)), place)
+        if clause.one_of is not None:
+            self.exclusive.append((place, clause.one_of))
+            yield self._none(clause.one_of, negated)
+            pairs = sorted(self.overlapping.get(place, ()))
+            yield self._either(goals.conjoin(clause.one_of[i], clause.one_of[j]) for i, j in pairs)
+
+    def _none(self, branches: Iterable[Goal], place: Atom) -> tuple[Shape, ...]:
+        rest = ANY_SHAPES
+        for branch in branches:
+            rest = self._product(rest, self.shapes(self._goals.negate(branch)), place)
+        return rest
+
+    def _outside(self, shapes: Iterable[Shape], negated: Negated) -> tuple[Shape, ...]:
         """A type at a time: what every shape of the type leaves out."""
         rest = ANY_SHAPES
-        for shape in self.shapes(negated.goal):
+        for shape in shapes:
             kind = TYPE_NAMES[type(shape)]
             left_out = self._complements.of(shape, negated.pointer)
             others = tuple(other for other in ANY_SHAPES if TYPE_NAMES[type(other)] != kind)
@@ -239,10 +289,10 @@ class Rewriting:
         """Everything but objects that have a property without what depends on it."""
         name, required, goal = dependency
         without = object_shape({}, frozenset(), ANY_OBJECT.additional, (name,))
-        having = object_shape({}, frozenset((name, *required)), ANY_OBJECT.additional)
-        assert without is not None and having is not None, "any object has or lacks a property"
+        assert without is not None, "any object may lack a property"
         others = tuple(shape for shape in ANY_SHAPES if shape != ANY_OBJECT)
-        return (*others, without, *self._product((having,), self.shapes(goal, annotated), place))
+        having = self._product((_having(name, *required),), self.shapes(goal, annotated), place)
+        return (*others, without, *having)
 
     def _narrow(self, goal: Goal, shapes: tuple[Shape, ...], others: tuple[Shape, ...], what: str) -> tuple[Shape, ...]:
         place = self._goals.place(goal)
@@ -296,6 +346,12 @@ class Rewriting:
                 )
                 shapes.append(ObjectShape(properties, frozenset(members), ()))
         return union(shapes)
+
+
+def _having(*names: str) -> ObjectShape:
+    having = object_shape({}, frozenset(names), ANY_OBJECT.additional)
+    assert having is not None, "any object may have more properties"
+    return having
 
 
 def _size(shape: Shape) -> int:

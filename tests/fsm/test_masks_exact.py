@@ -111,6 +111,14 @@ def check(program: Program, sentences: set[bytes], budget: int = 400) -> None:
             assert not matcher.fork().advance(refused)
 
 
+def test_every_end_of_sequence_id_is_allowed_where_the_text_may_end() -> None:
+    ends = [0, 2, len(ALPHABET) + 2]
+    table = TokenTable.from_bytes([None, b"zz", None, *(bytes([b]) for b in ALPHABET[1:]), None], ends)
+    matcher = compile_constraint(JsonSchema({"const": 1}), table).matcher()
+    assert matcher.advance(next(i for i in range(table.vocab_size) if table.bytes_of(i) == b"1"))
+    assert matcher.allowed().tolist() == ends
+
+
 CUTS = st.lists(st.tuples(st.integers(0, 999), st.integers(0, 20), st.integers(0, 6)), max_size=12)
 
 
