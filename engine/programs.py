@@ -240,7 +240,7 @@ class Programs:
                 entry.deadline, entry.expanding = None, []
                 self.runtime.apply(entry.program, reply.delta)
                 self._news.append(Grown(entry.program))
-                self._expand_ahead(entry, bool(reply.delta.defined))
+                self._expand_ahead(entry, reply.delta.n_defined > 0)
             case worker.Refused():
                 entry.deadline = None
                 self._refuse(entry, reply.kind, reply.message, reply.pointer)
@@ -259,7 +259,7 @@ class Programs:
         self._by_program[entry.program] = entry
         self._news.append(Ready(entry.key, entry.program, entry.contract, entry.reasons, reply.seconds))
         entry.start, entry.ahead = reply.start, AHEAD
-        self._expand_ahead(entry, True)
+        self._expand_ahead(entry, reply.delta.n_defined < reply.delta.n_states)
 
     def _refuse(self, entry: _Entry, kind: str, message: str, pointer: str) -> None:
         if entry.program:

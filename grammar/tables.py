@@ -85,6 +85,10 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     plain: bytes
     keyed: bytes
 
+    @property
+    def n_defined(self) -> int:
+        return len(self.defined) // 16
+
 
 class Tables:
     """Append-only static tables, written by one machine. Plain lists: a machine appends a few values at a time."""
