@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernels import gate, logprobs, norm, rotary, sampling_decide, sampling_scan, sampling_search, sampling_values
+from kernels import (
+    gate,
+    logprobs,
+    norm,
+    paged_attention,
+    rotary,
+    sampling_decide,
+    sampling_scan,
+    sampling_search,
+    sampling_values,
+)
 from kernels.noise import EXACT
 
 
@@ -95,4 +105,28 @@ def _layers() -> list[Instance]:
     ]  # fmt: skip
 
 
-KERNELS: list[Instance] = [*_sampling(), *_layers()]
+def _attention() -> list[Instance]:
+    """32 query heads of 128 over 8 key heads."""
+    shape = {"GROUP": 4, "KEYS": 64, "HEAD": 128, "DIM": 128, "BLOCK": 16}
+    lists = "*i32:16 *i32:16 *i32:16 *i32:16 i32"
+    out: list[Instance] = []
+    for dtype in ("bf16", "i8", "fp8e4nv"):
+        held = f"*{dtype}:16 *{dtype}:16 *fp32:16 *fp32:16"
+        for name, rows, to, warps in (("decode", 16, "fp32", 4), ("prefill", 128, "bf16", 8)):
+            out.append(
+                Instance(
+                    f"attention.{name}.{dtype}",
+                    paged_attention._attend,
+                    f"*bf16:16 {held} {lists} *{to}:16 *fp32:16 *fp32:16 fp32 i32:16 i32 i32 i32",
+                    {**shape, "ROWS": rows, "QUANTIZED": dtype != "bf16", "SPLIT": name == "decode"},
+                    {"num_warps": warps, "num_stages": 3},
+                )
+            )
+    join = "*fp32:16 *fp32:16 *fp32:16 *i32:16 *i32:16 *bf16:16 i32:16 i32"
+    return [
+        *out,
+        Instance("attention.join", paged_attention._join, join, {"SPLITS": 32, "HEAD": 128, "DIM": 128}),
+    ]
+
+
+KERNELS: list[Instance] = [*_sampling(), *_layers(), *_attention()]
