@@ -31,7 +31,8 @@ class JsonSchema:
     whitespace      "compact": none; "bounded": what models like to write, at most one space or one newline and
                     indentation after brackets, commas and colons and before closing brackets; "flexible": all of RFC
                     8259.
-    number          "canonical": integers without fraction or exponent; "free": 1.0 and 1e2 are integers too.
+    number          "canonical": integers without fraction or exponent; "free": 1.0 and 1e2 are integers too (where
+                    draft 4 says integer, which they are not there, the schema's numbers stay canonical).
     formats         "assert" or "annotate": what `format` does.
     registry        documents that $ref may name, by URI.
     """

@@ -96,6 +96,8 @@ class Dialect:
     item_lists: bool = True
     boolean_exclusive: bool = False
     numeric_exclusive: bool = True
+    plain_integers: bool = False
+    """1.0 is no integer."""
     ignored: frozenset[str] = frozenset()
     """Keywords of the draft that are not in force."""
     asserts_formats: bool = False
@@ -105,7 +107,16 @@ class Dialect:
 
 
 _ANCHORS = ("$anchor", "$dynamicAnchor")
-DRAFT4 = Dialect("draft 4", _DRAFT4, "id", True, fragment_ids=True, boolean_exclusive=True, numeric_exclusive=False)
+DRAFT4 = Dialect(
+    "draft 4",
+    _DRAFT4,
+    "id",
+    True,
+    fragment_ids=True,
+    boolean_exclusive=True,
+    numeric_exclusive=False,
+    plain_integers=True,
+)
 DRAFT6 = Dialect("draft 6", _DRAFT6, ref_hides_siblings=True, fragment_ids=True)
 DRAFT7 = Dialect("draft 7", _DRAFT7, ref_hides_siblings=True, fragment_ids=True)
 DRAFT2019 = Dialect("draft 2019-09", _DRAFT2019, anchor_keywords=("$anchor",), contains_evaluates=False)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, Protocol, cast
 
 from grammar.errors import ConstraintError
 from grammar.json_schema.conjunction import ANY_STRING, array_shape, number_shape, object_shape
@@ -25,6 +25,24 @@ from grammar.json_schema.decoding import escape
 from grammar.json_schema.dialect import REFERENCES
 from grammar.json_schema.document import Document, Location
 from grammar.json_schema.formats import FORMATS
+from grammar.json_schema.operands import (
+    ARRAY,
+    BOOLEAN,
+    EVERY_TYPE,
+    NULL,
+    NUMBER,
+    OBJECT,
+    STRING,
+    bound_of,
+    count_of,
+    list_of,
+    malformed,
+    members_of,
+    number_of,
+    required_names,
+    strings_of,
+    types_of,
+)
 from grammar.json_schema.shapes import (
     ALL_ITEMS,
     ALL_NAMES,
@@ -40,19 +58,7 @@ from grammar.json_schema.shapes import (
     Shape,
     StringShape,
 )
-from grammar.json_schema.values import Matches, exact, is_number
-
-NULL, BOOLEAN, NUMBER, STRING, ARRAY, OBJECT = 1, 2, 4, 8, 16, 32
-EVERY_TYPE = 63
-TYPES: dict[str, int] = {
-    "null": NULL,
-    "boolean": BOOLEAN,
-    "number": NUMBER,
-    "integer": NUMBER,
-    "string": STRING,
-    "array": ARRAY,
-    "object": OBJECT,
-}
+from grammar.json_schema.values import Matches
 
 _NULL = NullShape()
 _BOOLEANS = BoolShape((False, True))
@@ -118,6 +124,8 @@ class Reader:
         self._assert_formats = formats == "assert"
         self.required_order: dict[str, int] = {}
         """Names in `required` lists by the order met: that of properties which are declared nowhere."""
+        self.plain_integers = False
+        """Some integer must be spelled as one, without fraction and exponent."""
         self.reasons: dict[str, None] = {}
         """What valid values are left out, with the pointer of the keyword; in the order met."""
 
@@ -131,7 +139,8 @@ class Reader:
         keywords, schema = dialect.keywords, cast("dict[str, Any]", place.schema)
         if dialect.ignored:
             schema = {keyword: value for keyword, value in schema.items() if keyword not in dialect.ignored}
-        types, integer = _types(place, schema["type"]) if "type" in schema else (EVERY_TYPE, False)
+        types, integer = types_of(place, schema["type"]) if "type" in schema else (EVERY_TYPE, False)
+        self.plain_integers = self.plain_integers or (integer and dialect.plain_integers)
         active = keywords & schema.keys()
         clause = Clause([])
         shapes = clause.shapes
@@ -162,7 +171,7 @@ class Reader:
                 if keyword in schema and keyword in keywords:
                     clause.dependencies += self._dependencies(place, keyword, schema)
         if "enum" in schema:
-            clause.values.append(_list(place, "enum", schema["enum"]))
+            clause.values.append(list_of(place, "enum", schema["enum"]))
         if "const" in schema and "const" in keywords:
             clause.values.append([schema["const"]])
         clause.all_of += (self._goal(self.target(place, keyword)) for keyword in REFERENCES if keyword in active)
@@ -184,7 +193,7 @@ class Reader:
         """The location that a reference of the schema object at ``place`` points to; a schema."""
         reference = place.schema[keyword]
         if not isinstance(reference, str):
-            _malformed(place, keyword, reference, "a URI reference")
+            malformed(place, keyword, reference, "a URI reference")
         target = self._document.resolve(place, reference, keyword)
         if not isinstance(target.schema, dict | bool):
             raise ConstraintError(f"{keyword} {reference!r} points to no schema", f"{place.pointer}/{keyword}")
@@ -192,19 +201,19 @@ class Reader:
 
     def _goals(self, place: Location, keyword: str, value: Any) -> list[Goal]:
         """Goals of a list of schemas."""
-        members = _list(place, keyword, value)
+        members = list_of(place, keyword, value)
         if not members:
-            _malformed(place, keyword, members, "a list of one or more schemas")
+            malformed(place, keyword, members, "a list of one or more schemas")
         return [self._goal(self._document.child(place, keyword, str(i))) for i in range(len(members))]
 
     def _string(self, place: Location, schema: dict[str, Any]) -> Shape | None:
-        low = _count(place, schema, "minLength") or 0
-        high = _count(place, schema, "maxLength")
+        low = count_of(place, schema, "minLength") or 0
+        high = count_of(place, schema, "maxLength")
         patterns: tuple[str, ...] = ()
         if "pattern" in schema:
             pattern = schema["pattern"]
             if not isinstance(pattern, str):
-                _malformed(place, "pattern", pattern, "a regular expression")
+                malformed(place, "pattern", pattern, "a regular expression")
             patterns = (pattern,)
         name = schema.get("format")
         asserted = self._assert_formats or place.resource.dialect.asserts_formats
@@ -228,7 +237,7 @@ class Reader:
             prefix = self._goals(place, "prefixItems", schema["prefixItems"])
         if isinstance(items, list):
             if not dialect.item_lists or prefix:
-                _malformed(place, "items", "a list", f"a schema in {dialect.name}, which has prefixItems for lists")
+                malformed(place, "items", "a list", f"a schema in {dialect.name}, which has prefixItems for lists")
             prefix = [self._child(place, "items", str(i)) for i in range(len(cast("list[Any]", items)))]
             if "additionalItems" in schema:
                 rest = self._child(place, "additionalItems")
@@ -236,8 +245,8 @@ class Reader:
             rest = self._child(place, "items")
         unique = schema.get("uniqueItems", False)
         if not isinstance(unique, bool):
-            _malformed(place, "uniqueItems", unique, "true or false")
-        least, most = _count(place, schema, "minItems") or 0, _count(place, schema, "maxItems")
+            malformed(place, "uniqueItems", unique, "true or false")
+        least, most = count_of(place, schema, "minItems") or 0, count_of(place, schema, "maxItems")
         evaluated = self._evaluated_items(place, schema, len(prefix)) if annotated else None
         return array_shape(prefix, rest, least, most, self._contains(place, schema), unique, evaluated=evaluated)
 
@@ -245,8 +254,8 @@ class Reader:
         keywords = place.resource.dialect.keywords
         if "contains" not in schema or "contains" not in keywords:
             return []
-        least = _count(place, schema, "minContains") if "minContains" in keywords else None
-        most = _count(place, schema, "maxContains") if "maxContains" in keywords else None
+        least = count_of(place, schema, "minContains") if "minContains" in keywords else None
+        most = count_of(place, schema, "maxContains") if "maxContains" in keywords else None
         return [Contains(self._child(place, "contains"), 1 if least is None else least, most)]
 
     def _evaluated_items(self, place: Location, schema: dict[str, Any], count: int) -> EvaluatedItems | None:
@@ -260,26 +269,26 @@ class Reader:
         return EvaluatedItems(count, satisfying) if count or satisfying else None
 
     def _object(self, place: Location, schema: dict[str, Any], annotated: bool) -> Shape | None:
-        names = _names(place, schema)
+        names = required_names(place, schema)
         for name in names:
             self.required_order.setdefault(name, len(self.required_order))
         goals: dict[str, Goal] = {}
         if "properties" in schema:
-            for name in _members(place, "properties", schema):
+            for name in members_of(place, "properties", schema):
                 goals[name] = self._child(place, "properties", name)
         additional = self._child(place, "additionalProperties") if "additionalProperties" in schema else ANY
         classes: list[tuple[KeyClass, Goal]] = [(ANY_STRING, additional)]
         if schema.get("patternProperties"):
             classes = self._pattern_cells(place, schema, goals, additional)
-        least, most = _count(place, schema, "minProperties") or 0, _count(place, schema, "maxProperties")
+        least, most = count_of(place, schema, "minProperties") or 0, count_of(place, schema, "maxProperties")
         evaluated = _evaluated_names(schema) if annotated else None
         return object_shape(goals, frozenset(names), classes, (), least, most, evaluated=evaluated)
 
     def _dependencies(self, place: Location, keyword: str, schema: dict[str, Any]) -> Iterator[Dependency]:
-        for name, value in _members(place, keyword, schema).items():
+        for name, value in members_of(place, keyword, schema).items():
             self.required_order.setdefault(name, len(self.required_order))
             if isinstance(value, list) and keyword != "dependentSchemas":
-                names = _strings(place, keyword, cast("list[Any]", value))
+                names = strings_of(place, keyword, cast("list[Any]", value))
                 for other in names:
                     self.required_order.setdefault(other, len(self.required_order))
                 yield name, tuple(names), ANY
@@ -288,7 +297,7 @@ class Reader:
                 if goal != ANY:
                     yield name, (), goal
             else:
-                _malformed(place, keyword, value, "an object of lists of property names")
+                malformed(place, keyword, value, "an object of lists of property names")
 
     def _pattern_cells(
         self, place: Location, schema: dict[str, Any], goals: dict[str, Goal], additional: Goal
@@ -296,7 +305,7 @@ class Reader:
         """The cells that the patterns of `patternProperties` cut the names into, with what each asks; the goals of
         declared names are conjoined with those of the patterns that they match."""
         cells: list[tuple[StringShape, Goal]] = [(ANY_STRING, ANY)]
-        for pattern in _members(place, "patternProperties", schema):
+        for pattern in members_of(place, "patternProperties", schema):
             goal, step = self._child(place, "patternProperties", pattern), f"/patternProperties/{escape(pattern)}"
             cut: list[tuple[StringShape, Goal]] = []
             for cell, asked in cells:
@@ -333,91 +342,14 @@ def _add(clause: Clause, shape: Shape | None, clash: str) -> None:
         clause.shapes.append(shape)
 
 
-def _types(place: Location, value: Any) -> tuple[int, bool]:
-    """Bits of the types, and whether numbers must be integers."""
-    names = [value] if isinstance(value, str) else _list(place, "type", value)
-    types = 0
-    for name in names:
-        if not isinstance(name, str) or name not in TYPES:
-            _malformed(place, "type", name, "one of " + ", ".join(TYPES))
-        types |= TYPES[name]
-    return types, "integer" in names and "number" not in names
-
-
-def _members(place: Location, keyword: str, schema: dict[str, Any]) -> dict[str, Any]:
-    value = schema[keyword]
-    if not isinstance(value, dict):
-        _malformed(place, keyword, value, "an object of schemas")
-    return cast("dict[str, Any]", value)
-
-
-def _names(place: Location, schema: dict[str, Any]) -> list[str]:
-    return _strings(place, "required", _list(place, "required", schema.get("required", [])))
-
-
-def _strings(place: Location, keyword: str, names: list[Any]) -> list[str]:
-    for name in names:
-        if not isinstance(name, str):
-            _malformed(place, keyword, name, "a list of property names")
-    return names
-
-
 def _number_shape(place: Location, schema: dict[str, Any], integer: bool) -> Shape | None:
     if _NUMBER_KEYWORDS.isdisjoint(schema):
         return _INTEGERS if integer else _NUMBERS
-    lo, lo_open = _bound(place, schema, "minimum", "exclusiveMinimum", 1)
-    hi, hi_open = _bound(place, schema, "maximum", "exclusiveMaximum", -1)
+    lo, lo_open = bound_of(place, schema, "minimum", "exclusiveMinimum", 1)
+    hi, hi_open = bound_of(place, schema, "maximum", "exclusiveMaximum", -1)
     factors: list[Fraction] = []
     if "multipleOf" in schema:
-        factors.append(_number(place, "multipleOf", schema["multipleOf"]))
+        factors.append(number_of(place, "multipleOf", schema["multipleOf"]))
         if factors[0] <= 0:
-            _malformed(place, "multipleOf", schema["multipleOf"], "a number above 0")
+            malformed(place, "multipleOf", schema["multipleOf"], "a number above 0")
     return number_shape(integer, lo, lo_open, hi, hi_open, factors)
-
-
-def _bound(
-    place: Location, schema: dict[str, Any], keyword: str, exclusive: str, sign: int
-) -> tuple[Fraction | None, bool]:
-    """The stricter of a bound and its exclusive form (a flag in draft 4). ``sign`` 1: lower bounds, where greater is
-    stricter."""
-    bound = _number(place, keyword, schema[keyword]) if keyword in schema else None
-    if exclusive not in schema:
-        return bound, False
-    value, dialect = schema[exclusive], place.resource.dialect
-    if isinstance(value, bool) and dialect.boolean_exclusive:
-        return bound, value and bound is not None
-    if not dialect.numeric_exclusive:
-        _malformed(place, exclusive, value, f"true or false in {dialect.name}")
-    other = _number(place, exclusive, value)
-    if bound is None or sign * other >= sign * bound:
-        return other, True
-    return bound, False
-
-
-def _number(place: Location, keyword: str, value: Any) -> Fraction:
-    if not is_number(value):
-        _malformed(place, keyword, value, "a number")
-    return exact(value, f"{place.pointer}/{keyword}")
-
-
-def _count(place: Location, schema: dict[str, Any], keyword: str) -> int | None:
-    if keyword not in schema:
-        return None
-    value = schema[keyword]
-    if type(value) is int and value >= 0:
-        return value
-    number = _number(place, keyword, value) if is_number(value) else None
-    if number is None or number < 0 or number.denominator != 1:
-        _malformed(place, keyword, value, "a non-negative integer")
-    return int(number)
-
-
-def _list(place: Location, keyword: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        _malformed(place, keyword, value, "a list")
-    return cast("list[Any]", value)
-
-
-def _malformed(place: Location, keyword: str, value: Any, expected: str) -> NoReturn:
-    shown = repr(value) if len(repr(value)) <= 60 else f"a {type(value).__name__}"
-    raise ConstraintError(f"{keyword} must be {expected}, not {shown}", f"{place.pointer}/{keyword}")

@@ -71,7 +71,7 @@ class JsonMachine:
         self.normal = normal
         self.whitespace = whitespace
         self.declared_order = property_order == "schema"
-        self.free_numbers = number == "free"
+        self.free_numbers = number == "free" and not normal.plain_integers
         self.follow = follow
         self.strings = Strings(spellable, fuel)
         self._states: dict[Location, int] = {}

@@ -143,6 +143,11 @@ class Normal:
         """Why the normal form admits less than the schema, each with its JSON pointer; () if it does not."""
         return tuple(self._reader.reasons)
 
+    @property
+    def plain_integers(self) -> bool:
+        """Whether some integer must be spelled without fraction and exponent, as draft 4 asks."""
+        return self._reader.plain_integers
+
     def narrow(self, reason: str) -> None:
         """Note that valid values are left out."""
         self._reader.reasons[reason] = None
