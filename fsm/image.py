@@ -50,6 +50,7 @@ class Image:
         self.keyed: set[int] = set()
         """States between two characters of a key that may become any text (`Tables.mark_keyed`)."""
         self._lay_out(capacities)
+        self._longest = max_token_bytes
         self.heap[at.SATURATE] = max_token_bytes + 1
         self.start = int(first_cells(self.heap, start_state))
 
@@ -90,6 +91,8 @@ class Image:
             self._append(_SETS, sets.reshape(-1, 1))
         for ret, verdict, state in returns.tolist():
             insert_return(self.heap, ret, verdict, state)
+        # Rows found under a smaller bound stay right: no state that they consulted compares with more.
+        self.heap[at.SATURATE] = self._longest + 1 + delta.reach
 
     def make_room(self) -> None:
         """Double the dynamic tables: what a kernel asks for with FULL."""

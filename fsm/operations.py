@@ -28,6 +28,7 @@ from fsm.layout import (
     RT,
     SEEN,
     SEEN_KEYS,
+    SS,
     ST,
     TEXT,
 )  # fmt: skip
@@ -46,6 +47,7 @@ from grammar.tables import (
     POP,
     PUSH,
     REDO,
+    WITHIN,
     XKEY,
 )  # fmt: skip
 
@@ -82,6 +84,16 @@ def _scratch_copy(H, frame, sp):
     for i in range(8):
         H[g + i] = H[f + i]
     return g
+
+
+@njit
+def _can_fit(H, lengths, hi, lo):
+    """Whether some length of a set (`Tables.lengths`) is at least ``lo`` and at most ``hi`` (below 0: no limit)."""
+    base = H[SS] + lengths
+    for run in range(0, H[base - 1], 2):
+        if (hi < 0 or H[base + run] <= hi) and H[base + run + 1] >= lo:
+            return True
+    return False
 
 
 @njit
@@ -175,6 +187,15 @@ def step(H, state, top, sp, byte, minh, mode, path, depth, base_at):
             return OK, state, top, sp, minh
 
         hi = H[f + HI]
+        if op == WITHIN:
+            lo = H[f + LO]
+            if H[e + 6] == 0:
+                if not _can_fit(H, a, hi, lo):
+                    return REFUSED, state, top, sp, minh
+                return OK, target, top, sp, minh
+            if hi == 0 or not _can_fit(H, a, hi - 1 if hi > 0 else hi, lo - 1 if lo > 0 else lo):
+                return REFUSED, state, top, sp, minh
+            op = COUNT
         if hi == 0:
             return REFUSED, state, top, sp, minh
         if op == COUNT:

@@ -78,6 +78,7 @@ def _compile(constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead
         case Lark():
             compiled = Compiled(compile_lark(constraint, spellable, fuel))
     expand_ahead(compiled.machine, [compiled.machine.start], ahead)
+    compiled.machine.admit()
     return compiled
 
 

@@ -82,6 +82,9 @@ class ChoiceMachine:
         self._nodes: list[Node] = [self._trie.root]
         self.start = self.tables.state()
 
+    def admit(self) -> None:
+        """A choice has no fuel: its states are at most as many as its bytes."""
+
     def expand(self, state: int) -> None:
         node = self._nodes[state]
         edges: list[Edge] = []

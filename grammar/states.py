@@ -34,6 +34,7 @@ class States:
     def __init__(self, fuel: int) -> None:
         self.tables = Tables()
         self._fuel = fuel
+        self._admitted = False
         self._locations: list[tuple[Owner, Hashable]] = []
 
     def new(self, owner: Owner, location: Hashable) -> int:
@@ -41,9 +42,13 @@ class States:
         self._locations.append((owner, location))
         return self.tables.state()
 
+    def admit(self) -> None:
+        """The constraint is compiled: from now on nothing is refused."""
+        self._admitted = True
+
     def expand(self, state: int) -> None:
         """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent."""
-        if len(self._locations) > self._fuel:
+        if len(self._locations) > self._fuel and not self._admitted:
             raise ConstraintTooLarge(f"the constraint needs more than {self._fuel} automaton states")
         owner, location = self._locations[state]
         edges, end = owner.edges_of(location)

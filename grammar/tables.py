@@ -14,6 +14,8 @@ carries what was appended to another process.
     POP       pop; state = after(frame.ret, verdict a)                         frame.lo > 0
     REDO      as POP, then take the same byte again in the new state           frame.lo > 0
     COUNT     hi -= 1 unless unlimited, lo -= 1 unless 0; state = t            hi == 0
+    WITHIN    as COUNT where c is 1, else as GOTO                              as COUNT where c is 1; or then no run
+                                                                               (x, y) of lengths a has x <= hi, y >= lo
     KEY       state = t                                                        hi == 0, or no key of [a, b) may come
     XKEY      text = text + byte; state = t                                    hi == 0, or neither a key of [a, b)
                                                                                nor an additional key (below) may come
@@ -39,6 +41,8 @@ that a prefix is an interval of numbers. An additional key may come when ext ∩
 under declared order, NONE = always). ``seen`` holds the texts of additional keys. MAYKEY is XKEY without the text: it
 guards the comma or quote before a key.
 
+WITHIN's ``a`` is a set of lengths (`Tables.lengths`): how much may still come before a value that is begun can end.
+
 ``after(ret, 0) = ret``; other verdicts are looked up in the table of returns and, if missing, asked of
 `Machine.resume`. At the end of the text a state with ``end == END_ACCEPT`` accepts if no frame but the root is open;
 ``end >= 0`` pops with that verdict (when frame.lo == 0) and asks again; ``END_ASK`` accepts if END_OF_TEXT can be
@@ -54,10 +58,12 @@ import numpy as np
 
 (
     GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE, FEWKEY, MAYFEW, SHIFT, REDUCE,
-) = range(16)  # fmt: skip
+    WITHIN,
+) = range(17)  # fmt: skip
 _LEAVING = (POP, REDO, CLOSE, REDUCE)
 
 NONE = -1
+ENDLESS = 2**31 - 1
 UNEXPANDED = -1
 END_REJECT, END_ACCEPT, END_ASK = -1, -2, -3
 END_OF_TEXT = 256
@@ -72,8 +78,8 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     ``defined``: rows (state, first edge, edge count, end). ``edges``: rows of 7 (lo, hi, op, t, a, b, c).
     ``registers``: rows (hi, lo, ext). ``sets``: uint32 words; a set's id is the offset of its first word, the word
     before holds its length. ``returns``: rows (ret, verdict, state). ``plain``, ``keyed``: states of
-    `Tables.mark_plain` and `mark_keyed`.
-    ``n_states``: states known after this delta, expanded or not.
+    `Tables.mark_plain` and `mark_keyed`. ``n_states``: states known after this delta, expanded or not. ``reach``: the
+    largest number that an edge compares a register with; larger registers are all alike to it.
     """
 
     n_states: int
@@ -84,6 +90,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     returns: bytes
     plain: bytes
     keyed: bytes
+    reach: int
 
     @property
     def n_defined(self) -> int:
@@ -107,6 +114,8 @@ class Tables:
         self._marks = [0, 0, 0, 0, 0, 0, 0]
         self._register_ids: dict[tuple[int, int, int], int] = {}
         self._set_ids: dict[tuple[int, int], int] = {}
+        self._length_ids: dict[tuple[tuple[int, int | None], ...], int] = {}
+        self._reach = 0
         self._return_ids: dict[tuple[int, int], int] = {}
 
     def state(self) -> int:
@@ -159,6 +168,17 @@ class Tables:
             self._sets += [(bits >> (32 * w)) & 0xFFFFFFFF for w in range(words)]
         return found
 
+    def lengths(self, runs: tuple[tuple[int, int | None], ...]) -> int:
+        """Id of a set of lengths: from x to y (None: no end) for each run, ascending."""
+        found = self._length_ids.get(runs)
+        if found is None:
+            self._sets.append(2 * len(runs))
+            found = self._length_ids[runs] = len(self._sets)
+            for x, y in runs:
+                self._sets += (x, ENDLESS if y is None else y)
+                self._reach = max(self._reach, x, y or 0)
+        return found
+
     def returns(self, ret: int, verdict: int, state: int) -> None:
         """Record ``after(ret, verdict) = state`` for a verdict above 0."""
         if (ret, verdict) not in self._return_ids:
@@ -185,7 +205,7 @@ class Tables:
         for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u4", "<i4", "<i4", "<i4"), strict=True)):
             parts.append(np.array(values[self._marks[i] :], dtype=kind).tobytes())
             self._marks[i] = len(values)
-        return Delta(self.n_states, *parts)
+        return Delta(self.n_states, *parts, reach=self._reach)
 
 
 class Machine(Protocol):
@@ -196,8 +216,13 @@ class Machine(Protocol):
     start: int
     """The first state; the root frame lies below it."""
 
+    def admit(self) -> None:
+        """The constraint is accepted: from now on no fuel is asked for, because a text that has begun must be able to
+        go on. What grows then is bounded by the tokens that are written."""
+        ...
+
     def expand(self, state: int) -> None:
-        """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent."""
+        """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent before `admit`."""
         ...
 
     def resume(self, ret: int, verdict: int) -> int:

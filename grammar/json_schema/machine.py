@@ -63,7 +63,7 @@ class JsonMachine:
     """
 
     def __init__(
-        self, normal: Normal, spellable: Sequence[bool], *, whitespace: str, property_order: str, number: str,
+        self, normal: Normal, strings: Strings, *, whitespace: str, property_order: str, number: str,
         fuel: int, states: States | None = None, follow: ByteRanges = AFTER_A_VALUE,
     ) -> None:  # fmt: skip
         self._all = states or States(fuel)
@@ -73,7 +73,7 @@ class JsonMachine:
         self.declared_order = property_order == "schema"
         self.free_numbers = number == "free" and not normal.plain_integers
         self.follow = follow
-        self.strings = Strings(spellable, fuel)
+        self.strings = strings
         self._states: dict[Location, int] = {}
         self._plans: dict[tuple[ObjectShape, int], ObjectPlan] = {}
         self._array_plans: dict[tuple[ArrayShape, int], UniquePlan] = {}
@@ -82,7 +82,7 @@ class JsonMachine:
         self._numbers: dict[tuple[NumberShape | NumberEnum, ...], NumberAutomaton] = {}
         self._verdicts: list[int] = [0]
         self._verdict_ids: dict[int, int] = {0: 0}
-        missing = [chr(b) for b in b'{}[]:,"\\-0123456789.eE+ntrufalse' if not spellable[b]]
+        missing = [chr(b) for b in b'{}[]:,"\\-0123456789.eE+ntrufalse' if not strings.spellable[b]]
         if missing:
             raise UnsupportedConstraint(f"the vocabulary has no token for {missing[0]!r} alone, which JSON needs")
         self.expand, self.resume = self._all.expand, self._all.resume
@@ -93,6 +93,11 @@ class JsonMachine:
         """The whole JSON value, then the state ``then``."""
         root = Value(self.normal.shapes(self.normal.root), False, then)
         return Spaced(root) if self.whitespace == "flexible" else root
+
+    def admit(self) -> None:
+        self._all.admit()
+        self.strings.admit()
+        self.normal.admit()
 
     # -- the owner of its locations (grammar.states) -------------------------------------------------------------------
 
@@ -286,7 +291,7 @@ def compile_json_schema(
         string_productive=strings.productive, matches=strings.matches, few=strings.few,
     )  # fmt: skip
     machine = JsonMachine(
-        normal, spellable, whitespace=constraint.whitespace, property_order=constraint.property_order,
+        normal, strings, whitespace=constraint.whitespace, property_order=constraint.property_order,
         number=constraint.number, fuel=fuel, states=states, follow=follow,
     )  # fmt: skip
     return machine, normal.reasons

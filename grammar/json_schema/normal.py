@@ -97,6 +97,7 @@ class Normal:
         """A narrowed format has refused a text of the schema itself, which the format proper may allow."""
         self._string_productive = string_productive
         self._all_fuel = fuel
+        self._admitted = False
         self._goals = Goals()
         self._document = Document(schema, registry)
         self._reader = Reader(self._document, self, formats)
@@ -239,9 +240,13 @@ class Normal:
         """Disjuncts before anything is known about their parts."""
         return self._rewriting.shapes(goal)
 
+    def admit(self) -> None:
+        """The schema is compiled: from now on nothing is refused for its fuel."""
+        self._admitted = True
+
     def spend(self, units: int, place: Place) -> None:
         self._fuel -= units
-        if self._fuel < 0:
+        if self._fuel < 0 and not self._admitted:
             raise ConstraintTooLarge("the schema takes more work to normalise than is allowed", place.pointer)
 
     # --- prepared shapes ---------------------------------------------------------------------------------------------

@@ -14,10 +14,11 @@ from grammar.json_schema.conjunction import ANY_STRING
 from grammar.json_schema.lexicon import BETWEEN, Lexicon, key_strings, plain_strings, spell
 from grammar.json_schema.shapes import KeyClass, StringEnum, StringShape
 from grammar.literals import LiteralTrie, Node
-from grammar.regex.dfa import LazyDfa
-from grammar.regex.language import Pattern, text_dfa
+from grammar.regex import lengths
+from grammar.regex.dfa import LazyDfa, MeasuredDfa
+from grammar.regex.language import Pattern, measured_dfa, text_dfa
 from grammar.regex.syntax import Fuel
-from grammar.tables import COUNT, END_REJECT, GOTO, NONE, POP, PUSH, Edge
+from grammar.tables import COUNT, END_REJECT, GOTO, NONE, POP, PUSH, WITHIN, Edge
 from grammar.utf8 import json_spelling
 
 if TYPE_CHECKING:
@@ -54,9 +55,25 @@ class Strings:
         self.spellable = tuple(spellable)
         self.plain, self.key = _lexicons(self.spellable)
         self._fuel = fuel
+        self._fuels: list[Fuel] = []
+        self._admitted = False
         self._patterned: dict[StringShape, LazyDfa] = {}
         self._remaining: dict[KeyClass, dict[Hashable, int]] = {}
         self._listed: dict[StringEnum, LiteralTrie] = {}
+        self._measured: dict[StringShape, tuple[MeasuredDfa, int, int | None]] = {}
+
+    def admit(self) -> None:
+        """What was compiled is never refused for its fuel again; nor is what it needs only now."""
+        self._admitted = True
+        for fuel in self._fuels:
+            fuel.admit()
+
+    def _new_fuel(self) -> Fuel:
+        fuel = Fuel(self._fuel)
+        self._fuels.append(fuel)
+        if self._admitted:
+            fuel.admit()
+        return fuel
 
     def spell(self, text: str) -> bytes:
         """Canonical spelling inside quotes."""
@@ -70,7 +87,21 @@ class Strings:
             found = self._patterned[shape] = text_dfa(
                 [Pattern(pattern, "ecma", "search") for pattern in shape.patterns],
                 json_spelling(self.spellable),
-                Fuel(self._fuel),
+                self._new_fuel(),
+                min_length=shape.min_length,
+                max_length=shape.max_length,
+                excluded=[Pattern(pattern, "ecma", "search") for pattern in shape.excluded],
+            )
+        return found
+
+    def measured(self, shape: StringShape) -> tuple[MeasuredDfa, int, int | None]:
+        """The automaton of a shape without its length, and the bounds of that, which registers count."""
+        found = self._measured.get(shape)
+        if found is None:
+            found = self._measured[shape] = measured_dfa(
+                [Pattern(pattern, "ecma", "search") for pattern in shape.patterns],
+                json_spelling(self.spellable),
+                self._new_fuel(),
                 min_length=shape.min_length,
                 max_length=shape.max_length,
                 excluded=[Pattern(pattern, "ecma", "search") for pattern in shape.excluded],
@@ -140,7 +171,7 @@ class Strings:
             return UNLIMITED
         counts = self._remaining.setdefault(names, {})
         if state not in counts:
-            count_ends(self.automaton(names), state, counts, Fuel(self._fuel))
+            count_ends(self.automaton(names), state, counts, self._new_fuel())
         return counts[state]
 
     def unlimited(self, names: KeyClass) -> bool:
@@ -204,9 +235,12 @@ def string_edges(m: JsonMachine, shapes: Strings_, ret: int) -> list[Edge]:
             start = m.state(Listed(shape, verdict, m.strings.listed(shape).root))
             return [(QUOTE, QUOTE, PUSH, start, ret, m.tables.registers(), 0)]
         if not shape.patterns:
-            hi = NONE if shape.max_length is None else shape.max_length
-            registers = m.tables.registers(hi, shape.min_length)
+            registers = m.tables.registers(_or_none(shape.max_length), shape.min_length)
             return [(QUOTE, QUOTE, PUSH, m.state(Plain(BETWEEN, verdict)), ret, registers, 0)]
+        if shape.min_length or shape.max_length is not None:
+            automaton, lo, hi = m.strings.measured(shape)
+            start, registers = m.state(Measured(shape, verdict, automaton.start)), m.tables.registers(_or_none(hi), lo)
+            return [(QUOTE, QUOTE, PUSH, start, ret, registers, 0)]
     threads = tuple((i, automaton.start) for i, automaton in enumerate(_automata(m, shapes)))
     return [(QUOTE, QUOTE, PUSH, m.state(Several(shapes, threads)), ret, m.tables.registers(), 0)]
 
@@ -247,6 +281,41 @@ class Listed:
         if trie.terminal(self.node) >= 0:
             edges.append((QUOTE, QUOTE, POP, 0, self.verdict, 0, 0))
         return edges, END_REJECT
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Inside a string with patterns whose length registers count: a state of the automaton without the length. What
+    may still come must fit between the bounds (WITHIN), so that none of it is a dead end. (A state for every length
+    would be a new mask for every character.)"""
+
+    shape: StringShape
+    verdict: int
+    at: int
+
+    def edges(self, m: JsonMachine) -> Edges:
+        automaton, lo, hi = m.strings.measured(self.shape)
+        cap = lo if hi is None else hi + 1
+        between = automaton.between(self.at)
+        edges: list[Edge] = []
+        for first, last, to in automaton.edges(self.at):
+            fitting = lengths.runs(automaton.lengths(to, cap), cap, lo, hi)
+            if fitting:
+                target = m.state(Measured(self.shape, self.verdict, to))
+                if fitting == _ANY_LENGTH:
+                    edges.append((first, last, COUNT if between else GOTO, target, 0, 0, 0))
+                else:
+                    edges.append((first, last, WITHIN, target, m.tables.lengths(fitting), 0, int(between)))
+        if automaton.accepting(self.at):
+            edges.append((QUOTE, QUOTE, POP, 0, self.verdict, 0, 0))
+        return edges, END_REJECT
+
+
+_ANY_LENGTH = ((0, None),)
+
+
+def _or_none(limit: int | None) -> int:
+    return NONE if limit is None else limit
 
 
 @dataclass(frozen=True, slots=True)

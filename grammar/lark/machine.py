@@ -66,11 +66,12 @@ Location = Between | Inside | Below
 class LarkMachine:
     """`grammar.tables.Machine` over a grammar, by an LALR(1) table."""
 
-    def __init__(self, source: Source, table: ContextualTable, lexemes: Lexemes, states: States) -> None:
+    def __init__(self, source: Source, table: ContextualTable, lexemes: Lexemes, states: States, fuel: Fuel) -> None:
         self._source = source
         self._table = table
         self._lexemes = lexemes
         self._all = states
+        self._fuel = fuel
         self.tables = states.tables
         self.expand, self.resume = states.expand, states.resume
         self._ids: dict[Location, int] = {}
@@ -78,6 +79,10 @@ class LarkMachine:
         self._verdict_ids: dict[tuple[str, Between], int] = {}
         self._edges: dict[Between | Inside, list[Edge]] = {}
         self.start = self.state(Between(table.start, table.start))
+
+    def admit(self) -> None:
+        self._all.admit()
+        self._fuel.admit()
 
     def state(self, location: Location) -> int:
         """The state of a location."""
@@ -214,7 +219,7 @@ def compile_lark(constraint: Lark, spellable: Sequence[bool], fuel: int) -> Lark
     text = constraint.grammar
     starts = {name: _compile_terminal(text, source, name, programs, spelling) for name in source.terminals}
     lexemes = Lexemes(programs, starts, spelling, shared)
-    return LarkMachine(source, ContextualTable(source), lexemes, States(fuel))
+    return LarkMachine(source, ContextualTable(source), lexemes, States(fuel), shared)
 
 
 def _compile_terminal(text: str, source: Source, name: str, programs: Programs, spelling: Spelling) -> int:

@@ -11,7 +11,7 @@ every state has a completion and every edge leads to one: no byte is offered tha
 from __future__ import annotations
 
 from grammar.regex.syntax import Fuel
-from grammar.regex.terms import CodePointAutomaton
+from grammar.regex.terms import CodePointAutomaton, MeasuredAutomaton
 from grammar.utf8 import DONE, ByteNode, Spelling
 
 ByteEdge = tuple[int, int, int]
@@ -67,6 +67,11 @@ class LazyDfa:
             if state is None:
                 return False
         return self.accepting(state)
+
+    def between(self, state: int) -> bool:
+        """Whether a state is between two code points. (No spelling is a prefix of another: all its items are, or
+        none.)"""
+        return self._items[self._states[state][0]][0] is DONE
 
     def _item(self, node: ByteNode, following: int) -> int:
         key = (node, following)
@@ -141,6 +146,22 @@ class LazyDfa:
                 active[item] = active.get(item, 0) + 1
             previous = point
         return edges
+
+
+class MeasuredDfa(LazyDfa):
+    """One whose states know the lengths of what may still come."""
+
+    def __init__(self, automaton: MeasuredAutomaton, spelling: Spelling, fuel: Fuel) -> None:
+        super().__init__(automaton, spelling, fuel)
+        self._measured = automaton
+
+    def lengths(self, state: int, cap: int) -> int:
+        """Code points from here on to an end, the one that is begun not counted, as `grammar.regex.lengths` writes
+        them."""
+        bits = 0
+        for item in self._states[state]:
+            bits |= self._measured.lengths(self._items[item][1], cap)
+        return bits
 
 
 def _append(edges: list[ByteEdge], lo: int, hi: int, target: int) -> None:

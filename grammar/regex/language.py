@@ -14,7 +14,7 @@ from grammar.charset import CharSet
 from grammar.errors import ConstraintError, UnsatisfiableConstraint
 from grammar.regex.anchors import Mode, whole_text
 from grammar.regex.conjunction import Conjunction
-from grammar.regex.dfa import LazyDfa
+from grammar.regex.dfa import LazyDfa, MeasuredDfa
 from grammar.regex.ecma import parse_ecma
 from grammar.regex.python import parse_python
 from grammar.regex.syntax import EMPTY_SET, Ahead, Chars, Fuel, Node, Repeat, Seq, seq
@@ -59,6 +59,32 @@ def text_dfa(
     exclusions, lookarounds) is explored now as far as its parts can contradict each other, so that no state is a dead
     end. Raises ConstraintError: malformed, unsupported, UnsatisfiableConstraint, ConstraintTooLarge.
     """
+    automaton, window = _automaton(patterns, spelling, fuel, excluded, _Window(min_length, max_length))
+    if window.lo > 0 or window.hi is not None:
+        return LazyDfa(LengthWindow(automaton, window.lo, window.hi, fuel), spelling, fuel)
+    return LazyDfa(automaton, spelling, fuel)
+
+
+def measured_dfa(
+    patterns: Sequence[Pattern],
+    spelling: Spelling,
+    fuel: Fuel,
+    *,
+    excluded: Sequence[Pattern] = (),
+    min_length: int = 0,
+    max_length: int | None = None,
+) -> tuple[MeasuredDfa, int, int | None]:
+    """As `text_dfa`, for whoever counts code points himself: the automaton of texts of all lengths, and the bounds
+    (min, max; None = no limit) that remain to be kept. Its states may be dead ends of the bounds, which the lengths of
+    their completions tell."""
+    automaton, window = _automaton(patterns, spelling, fuel, excluded, _Window(min_length, max_length))
+    return MeasuredDfa(automaton, spelling, fuel), window.lo, window.hi
+
+
+def _automaton(
+    patterns: Sequence[Pattern], spelling: Spelling, fuel: Fuel, excluded: Sequence[Pattern], window: _Window
+) -> tuple[MeasuredAutomaton, _Window]:
+    """The automaton of texts of all lengths, and what is left of the bounds."""
     terms = Terms(spelling.alphabet, fuel)
     wanted: list[Node] = []
     denied: list[Node] = []
@@ -74,18 +100,12 @@ def text_dfa(
         if node is not EMPTY_SET:
             denied.append(node)
 
-    window = _Window(min_length, max_length)
     if len(wanted) + len(denied) > 1:
         wanted = [window.take(node) for node in wanted]
     goals = [terms.state(node, NIL) for node in wanted] or [TOP]
-    automaton: MeasuredAutomaton
     if len(goals) == 1 and not denied and terms.plain(goals[0]):
-        automaton = PlainAutomaton(terms, goals[0])
-    else:
-        automaton = Conjunction(terms, goals, [terms.state(node, NIL) for node in denied], fuel)
-    if window.lo > 0 or window.hi is not None:
-        return LazyDfa(LengthWindow(automaton, window.lo, window.hi, fuel), spelling, fuel)
-    return LazyDfa(automaton, spelling, fuel)
+        return PlainAutomaton(terms, goals[0]), window
+    return Conjunction(terms, goals, [terms.state(node, NIL) for node in denied], fuel), window
 
 
 @lru_cache(maxsize=512)

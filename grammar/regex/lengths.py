@@ -24,6 +24,28 @@ def spread(bits: int, width: int) -> int:
     return bits
 
 
+def runs(bits: int, cap: int, lo: int, hi: int | None) -> tuple[tuple[int, int | None], ...]:
+    """The lengths as runs (first, last), as far as they tell whether one is left between a lower bound that is at most
+    ``lo`` and an upper one that is at most ``hi``: a last one of None is as good as any number."""
+    found: list[tuple[int, int | None]] = []
+    first = 0
+    while bits:
+        skipped = (bits & -bits).bit_length() - 1
+        bits >>= skipped
+        first += skipped
+        width = (~bits & (bits + 1)).bit_length() - 1
+        last = first + width - 1
+        if hi is not None and first > hi:
+            break
+        endless = last >= cap or last >= lo
+        found.append((0 if hi is None else first, None if endless else last))
+        if endless:
+            break  # what comes later is longer, and long enough already is this
+        bits >>= width
+        first += width
+    return tuple(found)
+
+
 def add(one: int, two: int, cap: int) -> int:
     """All sums of a member of ``one`` and a member of ``two``."""
     if one.bit_count() > two.bit_count():

@@ -14,17 +14,21 @@ class RegexMachine:
     """The whole text matches ``pattern``; implements `grammar.tables.Machine`.
 
     ``dialect`` is "python" or "ecma"; ``spellable`` bool[256] the bytes that may be written; ``fuel`` the states that
-    may be made, now and in later `expand` calls. Raises ConstraintError for a pattern that is malformed, unsupported
+    may be made until `admit`. Raises ConstraintError for a pattern that is malformed, unsupported
     (both with ``line:column``), too large, or matches nothing that can be written.
     """
 
     def __init__(self, pattern: str, dialect: str, spellable: Sequence[bool], fuel: int) -> None:
         self.tables = Tables()
-        self._dfa = text_dfa([Pattern(pattern, dialect, "full")], raw_spelling(spellable), Fuel(fuel))
+        self._fuel = Fuel(fuel)
+        self._dfa = text_dfa([Pattern(pattern, dialect, "full")], raw_spelling(spellable), self._fuel)
         self.start = self.tables.state()
 
+    def admit(self) -> None:
+        self._fuel.admit()
+
     def expand(self, state: int) -> None:
-        """Define ``state``. ConstraintTooLarge when the fuel is spent."""
+        """Define ``state``. ConstraintTooLarge when the fuel is spent before `admit`."""
         edges = self._dfa.edges(state)
         while self.tables.n_states < self._dfa.n_states:
             self.tables.state()

@@ -68,12 +68,19 @@ class Graph:
         self._spelling = raw_spelling(spellable)
         self._fuel = fuel
         self._states = states
+        self._fuels: list[Fuel] = []
         self._machines: dict[str, JsonMachine] = {}
         self.reasons: tuple[str, ...] = ()
         self.limits: dict[str, int | str] = {}
         self.parts: list[Part] = []
         self.end = self._part(End())
         self.start = self._add(root, self.end)
+
+    def admit(self) -> None:
+        for fuel in self._fuels:
+            fuel.admit()
+        for machine in self._machines.values():
+            machine.admit()
 
     def _part(self, part: Part) -> int:
         if len(self.parts) >= self._fuel:
@@ -139,7 +146,9 @@ class Graph:
     def _pattern(self, what: formats.Pattern, then: int) -> int:
         pattern = TextPattern(what.constraint.pattern, what.constraint.dialect, "full")
         try:
-            dfa = text_dfa([pattern], self._spelling, Fuel(self._fuel))
+            fuel = Fuel(self._fuel)
+            self._fuels.append(fuel)
+            dfa = text_dfa([pattern], self._spelling, fuel)
         except ConstraintError as error:
             raise type(error)(f"{error.reason}, at {error.pointer} of the pattern", what.pointer) from None
         return self._part(Run(dfa, then))

@@ -61,6 +61,10 @@ class StructuralMachine:
         self._explore(begin)
         self.start = self._state(begin)
 
+    def admit(self) -> None:
+        self._states.admit()
+        self._graph.admit()
+
     @property
     def reasons(self) -> tuple[str, ...]:
         return (*self._graph.reasons, *self._silenced)

@@ -71,6 +71,10 @@ class Interpreter:
         words = self._words[key_set : key_set + self._words[key_set - 1]]
         return frozenset(32 * w + b for w, word in enumerate(words) for b in range(32) if word >> b & 1)
 
+    def _fits(self, lengths: int, hi: int, lo: int) -> bool:
+        words = self._words[lengths : lengths + self._words[lengths - 1]]
+        return any((hi < 0 or x <= hi) and y >= lo for x, y in zip(words[::2], words[1::2], strict=True))
+
     def step(self, configuration: Configuration, byte: int) -> Configuration | None:
         """The configuration after a byte, None if it is refused."""
         state, stack = configuration
@@ -95,13 +99,17 @@ class Interpreter:
                 if op == t.REDO:
                     continue
                 return state, stack
+            if op == t.WITHIN and c == 0:
+                return (target, stack) if self._fits(a, top.hi, top.lo) else None
             if top.hi == 0:
                 return None
             counted = replace(top, hi=top.hi - 1 if top.hi > 0 else top.hi, lo=max(top.lo - 1, 0))
             may_add = op in (t.XKEY, t.MAYKEY, t.ADDED, t.FEWKEY, t.MAYFEW) and not top.ext & self._set(c)
             declared = any(a <= key < b for key in top.ext)
-            if op == t.COUNT:
+            if op == t.COUNT or (op == t.WITHIN and self._fits(a, counted.hi, counted.lo)):
                 return target, (*below, counted)
+            if op == t.WITHIN:
+                return None
             if op == t.KEY:
                 return (target, stack) if declared else None
             if op == t.MAYKEY:
