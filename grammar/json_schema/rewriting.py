@@ -210,7 +210,7 @@ class Rewriting:
 
     def _complement(self, negated: Negated) -> tuple[Shape, ...]:
         """By the laws of De Morgan down to the shapes that the keywords of a place make by themselves: a conjunction of
-        many has no more disjuncts so than its parts have together."""
+        many has no more disjuncts so than its parts have together. Of few values, what is left of them says more."""
         atoms = self._goals.members[negated.goal]
         if len(atoms) > 1:
             return self._either(self._goals.negate(self._goals.of((atom,))) for atom in atoms)
@@ -219,7 +219,7 @@ class Rewriting:
                 return self._none(choice.goals, negated)
             case Location() as place:
                 clause = self._reader.clause(place)
-                if not clause.annotated:
+                if not clause.annotated and not clause.values:
                     self._spend(1 + len(place.schema), place)
                     return union(shape for shapes in self._left_out(clause, negated) for shape in shapes)
         return self._outside(self.shapes(negated.goal), negated)
@@ -231,8 +231,6 @@ class Rewriting:
         yield self._outside([shape for shape in clause.shapes if self._has_text(shape, place, "/pattern")], negated)
         if clause.names != ANY:
             yield self._outside(self._named(clause.names), negated)
-        for values in clause.values:
-            yield self._outside(self._candidates(values, place), negated)
         yield self._either(goals.negate(part) for part in clause.all_of)
         for branches in clause.any_of:
             yield self._none(branches, negated)
