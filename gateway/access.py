@@ -15,6 +15,7 @@ import structlog
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Caller
+from gateway.errors import ANTHROPIC_PATH
 from gateway.metrics import Metrics
 from gateway.tracing import Span
 
@@ -66,6 +67,8 @@ class Access:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 record.headers["x-request-id"] = record.request_id
+                if scope["path"].startswith(ANTHROPIC_PATH):
+                    record.headers["request-id"] = record.request_id
                 record.headers["openai-processing-ms"] = str(round(record.elapsed() * 1000))
                 added = [(name.encode("ascii"), value.encode("ascii")) for name, value in record.headers.items()]
                 message["headers"] = [*message["headers"], *added]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ from gateway.errors import CLIENT_CLOSED, ApiError, from_provider, unexpected
 from gateway.fan import generate
 from gateway.metrics import Metrics
 from providers.base import (
+    Admission,
     CallBegun,
     CallDelta,
     Delta,
@@ -68,6 +69,7 @@ class Choice:
 
     parts: list[Said | Called] = field(default_factory=list)
     reason: Literal["stop", "length"] = "length"
+    stop: str | None = None
 
     @property
     def text(self) -> str:
@@ -80,6 +82,11 @@ class Choice:
     @property
     def calls(self) -> list[Called]:
         return [part for part in self.parts if isinstance(part, Called)]
+
+    def told(self) -> Iterator[tuple[Said | Called, bool]]:
+        """The parts, each with whether it is whole: of a choice that was cut, the last one is not."""
+        for i, part in enumerate(self.parts):
+            yield part, self.reason == "stop" or i + 1 < len(self.parts)
 
     def hear(self, event: Delta | CallBegun | CallDelta) -> None:
         match event:
@@ -101,7 +108,7 @@ class Choice:
 class Shape(Protocol):
     """What one endpoint sends. All but `whole` give server-sent events as bytes: several, one, or none (b"")."""
 
-    def opening(self, choices: int) -> bytes:
+    def opening(self, choices: int, admission: Admission) -> bytes:
         """Before anything is generated."""
         ...
 
@@ -178,8 +185,8 @@ class Delivery:
                     case Delta() | CallBegun() | CallDelta():
                         self._first_token()
                         choices[event.choice].hear(event)
-                    case Finished(number, reason):
-                        choices[number].reason = reason
+                    case Finished(number, reason, stop):
+                        choices[number].reason, choices[number].stop = reason, stop
                     case Usage():
                         used = event
         except ProviderError as error:
@@ -192,7 +199,7 @@ class Delivery:
     async def events(self, generation: Generation) -> AsyncGenerator[bytes, None]:
         shape = self.asked.shape
         reasons: list[str] = []
-        if opening := shape.opening(self.asked.choices):
+        if opening := shape.opening(self.asked.choices, generation.admission):
             yield opening
         try:
             async for event in generation:

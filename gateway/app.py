@@ -1,6 +1,7 @@
 """The HTTP application: routes and who may call them. One Litestar app, one wrapper around it, no other middleware.
 
-Reading order: `body` → `constraint` → `asking` → `answer`, with `chat`, `completions` and `responses` as its shapes.
+Reading order: `body` → `constraint` → `asking` → `answer`, with `chat`, `completions`, `responses` and `messages`
+as its shapes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gateway.auth import Caller, KeyRing, bearer_token
 from gateway.chat import read_chat
 from gateway.completions import read_completion
 from gateway.errors import ApiError, error_response
+from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
 from gateway.responses import read_response
@@ -52,7 +54,8 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        record_of(connection.scope).caller = _caller(ring, connection.headers.get("authorization"))
+        key = bearer_token(connection.headers.get("authorization", "")) or connection.headers.get("x-api-key")
+        record_of(connection.scope).caller = _caller(ring, key)
 
     def generating(path: str, prefix: str, operation: str, read: Reader) -> HTTPRouteHandler:
         @post(path, status_code=200)
@@ -70,7 +73,12 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         generating("/chat/completions", "chatcmpl-", "chat", read_chat),
         generating("/completions", "cmpl-", "text_completion", read_completion),
         generating("/responses", "resp_", "chat", read_response),
+        generating("/messages", "msg_", "chat", read_message),
     ]
+
+    @post("/messages/count_tokens", status_code=200, media_type=JSON)
+    async def message_tokens(request: Request[Any, Any, Any]) -> bytes:
+        return await count_tokens(request, provider)
 
     @get("/models", media_type=JSON)
     async def models() -> bytes:
@@ -112,7 +120,7 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
 
     app = Litestar(
         [
-            Router("/v1", route_handlers=[*generation, models, model], guards=[authenticate]),
+            Router("/v1", route_handlers=[*generation, message_tokens, models, model], guards=[authenticate]),
             health,
             ready,
             figures,
@@ -126,15 +134,14 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     return Access(app, metrics)
 
 
-def _caller(ring: KeyRing, authorization: str | None) -> Caller:
+def _caller(ring: KeyRing, key: str | None) -> Caller:
     if ring.open:
         return Caller()
     headers = {"www-authenticate": "Bearer"}
-    token = bearer_token(authorization or "")
-    if token is None:
-        message = "You did not provide an API key: send it as 'Authorization: Bearer KEY'."
+    if not key:
+        message = "You did not provide an API key: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
         raise ApiError(401, message, code="missing_api_key", headers=headers)
-    caller = ring.caller(token)
+    caller = ring.caller(key)
     if caller is None:
         raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key", headers=headers)
     return caller

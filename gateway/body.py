@@ -8,10 +8,10 @@ import msgspec
 from litestar import Request
 
 from gateway.errors import ApiError, from_decoding, invalid
-from schemas.openai.generation import GenerationFields, SamplingFields
-from schemas.openai.parameters import GUARDED, Endpoint
+from schemas.openai.generation import GenerationFields
+from schemas.parameters import GUARDED, Endpoint
 
-Fields = TypeVar("Fields", bound=SamplingFields)
+Fields = TypeVar("Fields", bound=msgspec.Struct)
 
 
 async def read_fields(
@@ -41,7 +41,7 @@ def understand(body: bytes, decoder: msgspec.json.Decoder[Fields], endpoint: End
     return fields
 
 
-def _guard(fields: SamplingFields, endpoint: Endpoint) -> None:
+def _guard(fields: msgspec.Struct, endpoint: Endpoint) -> None:
     for parameter in GUARDED[endpoint]:
         value = getattr(fields, parameter.name)
         if value is None or value in (parameter.only or ()):

@@ -16,7 +16,7 @@ from gateway.constraint import constraint_of
 from gateway.errors import ApiError
 from gateway.models import find_model
 from gateway.tokens import chat_logprobs
-from providers.base import CallBegun, CallDelta, Delta, Finished, Provider, Tools, Usage
+from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Provider, Tools, Usage
 from schemas.openai import generation as wire
 from schemas.openai import tools as wire_tools
 from schemas.openai.chat import ChatAnswer, ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatRequest, ChunkChoice
@@ -58,7 +58,7 @@ class ChatShape:
         self._opened: set[int] = set()
         self._calling: set[int] = set()
 
-    def opening(self, choices: int) -> bytes:
+    def opening(self, choices: int, admission: Admission) -> bytes:
         if self._tools is not None and not self._tools.required:
             return b""
         content = "" if self._tools is None else None

@@ -17,7 +17,7 @@ from gateway.constraint import constraint_of
 from gateway.errors import ApiError
 from gateway.models import find_model
 from gateway.tokens import CompletionTokens
-from providers.base import CallBegun, CallDelta, Delta, Finished, Provider, Usage
+from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Provider, Usage
 from schemas.openai import generation as wire
 from schemas.openai.completions import Completion, CompletionChoice, CompletionRequest
 
@@ -47,7 +47,7 @@ class CompletionShape:
         self._include_usage = bool(fields.stream_options and fields.stream_options.include_usage)
         self._tokens: defaultdict[int, CompletionTokens] = defaultdict(CompletionTokens)
 
-    def opening(self, choices: int) -> bytes:
+    def opening(self, choices: int, admission: Admission) -> bytes:
         return b""
 
     def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:

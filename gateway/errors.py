@@ -1,4 +1,5 @@
-"""Errors as the client sees them. Everything that can go wrong ends here and leaves as OpenAI's ``{"error": ...}``.
+"""Errors as the client sees them. Everything that can go wrong ends here and leaves as OpenAI's ``{"error": ...}``, or
+below `/v1/messages` as Anthropic's.
 
 ApiError                 what a handler raises: status, message, param, code
   ├─ from_decoding       malformed JSON, wrong types, unknown fields (msgspec, UTF-8)
@@ -17,10 +18,14 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from providers.base import ProviderError
+from schemas.anthropic.answer import ErrorAnswer, ErrorDetail
 from schemas.errors import ErrorBody, ErrorResponse
 
 if TYPE_CHECKING:
     from gateway.constraint import Constraint
+
+ANTHROPIC_PATH = "/v1/messages"
+"""Below it errors have Anthropic's shape."""
 
 CLIENT_CLOSED = 499
 """Logged when the client went away before its answer; nobody receives it. (nginx)"""
@@ -153,6 +158,30 @@ def _methods(request: Request[Any, Any, Any], path: str) -> set[str]:
     return found
 
 
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
+_OVERLOADED = 529
+"""Anthropic's status for a server that is too busy, which its SDKs retry as others retry 429 and 503."""
+
+
+def anthropic_error(error: ApiError, request_id: str | None) -> bytes:
+    """The body of an error in Anthropic's shape. The message names the field."""
+    kind = _ANTHROPIC_TYPES.get(
+        _anthropic_status(error), "invalid_request_error" if error.status < 500 else "api_error"
+    )
+    return _encode(ErrorAnswer(ErrorDetail(kind, error.message), request_id))
+
+
+def _anthropic_status(error: ApiError) -> int:
+    return _OVERLOADED if error.code in ("overloaded", "unavailable") else error.status
+
+
 def unexpected() -> ApiError:
     """An error of ours. What happened is in the log, under the request's id."""
     return ApiError(500, "The server failed on this request; the log has the details.", code="internal_error")
@@ -168,5 +197,9 @@ def error_response(request: Request[Any, Any, Any], error: Exception) -> Respons
         case _:
             structlog.get_logger().exception("request failed", exc_info=error)
             answer = unexpected()
-    request.scope["sluice.record"].fields["error"] = answer.code  # type: ignore[typeddict-item]
-    return Response(answer.body(), status_code=answer.status, media_type="application/json", headers=answer.headers)
+    record = request.scope["sluice.record"]  # type: ignore[typeddict-item]
+    record.fields["error"] = answer.code
+    status, body = answer.status, answer.body()
+    if request.scope["path"].startswith(ANTHROPIC_PATH):
+        status, body = _anthropic_status(answer), anthropic_error(answer, record.request_id)
+    return Response(body, status_code=status, media_type="application/json", headers=answer.headers)

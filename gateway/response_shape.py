@@ -20,7 +20,7 @@ from gateway.answer import Called, Choice, Said, sent
 from gateway.chat import call_id
 from gateway.errors import ApiError
 from gateway.tokens import chat_logprobs
-from providers.base import CallBegun, CallDelta, Delta, Finished, Usage
+from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Usage
 from schemas.openai import response_events as wire
 from schemas.openai.responses import ResponseRequest
 
@@ -58,7 +58,7 @@ class ResponseShape:
     def _output(self) -> list[wire.OutputItem]:
         return self._response.output
 
-    def opening(self, choices: int) -> bytes:
+    def opening(self, choices: int, admission: Admission) -> bytes:
         begun = self._event("response.created", response=self._response)
         return begun + self._event("response.in_progress", response=self._response)
 
@@ -108,9 +108,8 @@ class ResponseShape:
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         (choice,) = choices
-        last = len(choice.parts) - 1
-        for i, part in enumerate(choice.parts):
-            status: wire.Status = "incomplete" if i == last and choice.reason == "length" else "completed"
+        for part, whole in choice.told():
+            status: wire.Status = "completed" if whole else "incomplete"
             match part:
                 case Said(text, tokens):
                     item = _message(status)

@@ -111,6 +111,10 @@ class Tools:
     parallel: bool = True
 
 
+Prompt = tuple[Message, ...] | str | list[int]
+"""Turns for the chat template, raw text, or token ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """What to generate.
@@ -119,13 +123,13 @@ class GenerateRequest:
     ids (each below the model's vocabulary size; never empty). ``max_tokens`` is for each of the ``n`` choices; None =
     as far as the context goes. ``tools`` need a prompt of turns. ``stop`` strings end the text before them. Without a
     constraint they act anywhere; with one, only where the text before them is a complete sentence, so that no request
-    can make a finished answer invalid.
+    can make a finished answer invalid. ``clip``: a ``max_tokens`` beyond the context is cut to it, instead of refused.
     ``tenant`` keeps one tenant's cached prefixes from others.
     """
 
     id: str
     model: str
-    prompt: tuple[Message, ...] | str | list[int]
+    prompt: Prompt
     sampling: Sampling = field(default_factory=Sampling)
     constraint: ConstraintSpec | None = None
     tools: Tools | None = None
@@ -134,6 +138,7 @@ class GenerateRequest:
     max_tokens: int | None = None
     n: int = 1
     ignore_eos: bool = False
+    clip: bool = False
     tenant: str = ""
     priority: int = 0
 
@@ -188,10 +193,11 @@ class CallDelta:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A choice ended, its last delta given. "stop" with a constraint means that the text is a complete sentence, and
-    that every call is complete."""
+    that every call is complete. ``stop``: the stop string at which it ended."""
 
     choice: int
     reason: Literal["stop", "length"]
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +256,14 @@ class Provider(Protocol):
 
     async def generate(self, request: GenerateRequest) -> Generation:
         """Admit a request. Raises `ProviderError`. A caller cancelled in here leaves nothing behind."""
+        ...
+
+    def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:
+        """The ids of a prompt, as `generate` makes them. Raises `ProviderError`."""
+        ...
+
+    def detokenize(self, model: str, ids: list[int]) -> str:
+        """The text of ids below the model's vocabulary size; special tokens have none. Raises `ProviderError`."""
         ...
 
     async def report(self) -> Report:

@@ -29,8 +29,9 @@ class ChoiceText:
         self._calls = 0
 
     @property
-    def stopped(self) -> bool:
-        return self._stops.stopped
+    def stop(self) -> str | None:
+        """The stop string at which the text ended; what comes after it is nothing any more."""
+        return self._stops.found
 
     def take(self, event: Tokens) -> Iterator[Spoken]:
         """What new tokens say; nothing while all that is new is held back."""

@@ -20,7 +20,9 @@ from providers.base import (
     Finished,
     GenerateRequest,
     GenerationEvent,
+    Prompt,
     ProviderError,
+    Tool,
     Usage,
 )
 from providers.call_plan import Plan, plan_calls
@@ -65,15 +67,14 @@ class LocalProvider:
         self._models = {model.card.name: model for model in opened}
 
     async def generate(self, request: GenerateRequest) -> LocalGeneration:
-        model = self._models.get(request.model)
-        if model is None:
-            raise ProviderError("unknown_model", f"The model `{request.model}` does not exist.", param="model")
+        model = self._model(request.model)
         format = model.prompter.format if model.prompter else HERMES
         plan = plan_calls(request.tools, format, request.constraint) if request.tools else None
         constraint = plan.constraint if plan else request.constraint
-        prompt = _prompt_tokens(model, request, plan)
+        offered = request.tools.offered if request.tools else ()
+        prompt = _prompt_tokens(model, request.prompt, offered, plan)
         room = model.card.context_length - len(prompt)
-        if room < 1 or (request.max_tokens or 0) > room:
+        if room < 1 or ((request.max_tokens or 0) > room and not request.clip):
             asked = f" and {request.max_tokens} for the answer" if request.max_tokens else ""
             raise ProviderError(
                 "context_length",
@@ -84,7 +85,7 @@ class LocalProvider:
             id=request.id,
             model=request.model,
             prompt=prompt,
-            max_tokens=request.max_tokens or max(1, min(room, model.card.kv_tokens - len(prompt))),
+            max_tokens=_limit(request, min(room, model.card.kv_tokens - len(prompt))),
             n=request.n,
             sampling=request.sampling,
             constraint=constraint,
@@ -113,6 +114,18 @@ class LocalProvider:
             await generation.aclose()
             raise
         return generation
+
+    def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:
+        return _prompt_tokens(self._model(model), prompt, tools, None)
+
+    def detokenize(self, model: str, ids: list[int]) -> str:
+        tokenizer = self._model(model).tokenizer
+        return tokenizer.decode(i for i in ids if i < tokenizer.vocab_size)
+
+    def _model(self, name: str) -> _Model:
+        if name not in self._models:
+            raise ProviderError("unknown_model", f"The model `{name}` does not exist.", param="model")
+        return self._models[name]
 
     async def report(self) -> Report:
         try:
@@ -161,7 +174,7 @@ class LocalGeneration:
                         continue
                     for spoken in text.take(event):
                         yield spoken
-                    if text.stopped:
+                    if text.stop is not None:
                         self._client.cancel(self._id, event.choice)
                         yield self._end(text, "stop")
                 case EngineFinished():
@@ -187,7 +200,7 @@ class LocalGeneration:
     def _end(self, text: ChoiceText, reason: Literal["stop", "length"]) -> Finished:
         text.ended = True
         self._running -= 1
-        return Finished(text.choice, reason)
+        return Finished(text.choice, reason, text.stop)
 
     async def _next(self) -> Started | Tokens | EngineFinished:
         event = await self._events.get()
@@ -206,11 +219,18 @@ def _open(card: ModelCard) -> _Model:
     return _Model(card, tokenizer, Prompter(tokenizer, template) if template else None)
 
 
-def _prompt_tokens(model: _Model, request: GenerateRequest, plan: Plan | None) -> list[int]:
-    if isinstance(request.prompt, list):
-        return request.prompt
-    if isinstance(request.prompt, str):
-        return model.tokenizer.encode(request.prompt, special=False, begin=True)
+def _limit(request: GenerateRequest, room: int) -> int:
+    """Tokens that a choice may have. Without a wish, or where it may be cut, as far as ``room`` goes."""
+    if request.max_tokens is None or request.clip:
+        return max(1, min(request.max_tokens or room, room))
+    return request.max_tokens
+
+
+def _prompt_tokens(model: _Model, prompt: Prompt, offered: tuple[Tool, ...], plan: Plan | None) -> list[int]:
+    if isinstance(prompt, list):
+        return prompt
+    if isinstance(prompt, str):
+        return model.tokenizer.encode(prompt, special=False, begin=True)
     if model.prompter is None:
         raise ProviderError(
             "invalid_request",
@@ -218,9 +238,9 @@ def _prompt_tokens(model: _Model, request: GenerateRequest, plan: Plan | None) -
             param="messages",
         )
     try:
-        if request.tools is None or plan is None:
-            return model.prompter.tokens(request.prompt)
-        return model.prompter.tokens(request.prompt, request.tools.offered, plan.format, plan.begun)
+        if plan is None:
+            return model.prompter.tokens(prompt, offered)
+        return model.prompter.tokens(prompt, offered, plan.format, plan.begun)
     except ChatTemplateError as error:
         raise ProviderError("invalid_request", str(error), param="messages") from error
     except RecursionError:

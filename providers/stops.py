@@ -18,7 +18,12 @@ class StopFinder:
         self._held = ""
         self._shown = 0
         """Characters given out so far."""
-        self.stopped = False
+        self.found: str | None = None
+        """The stop string at which the text ended."""
+
+    @property
+    def stopped(self) -> bool:
+        return self.found is not None
 
     def boundary(self, complete: bool) -> None:
         """The text fed so far ends at a token; ``complete``: it is a complete sentence."""
@@ -39,7 +44,7 @@ class StopFinder:
             if place < 0:
                 break
             if self._may_stop_at(place):
-                self.stopped = True
+                self.found = next(s for s in self._stops if self._held.startswith(s, place))
                 return self._give(place)
             start = place + 1
         return self._give(len(self._held) - self._possible_stop())

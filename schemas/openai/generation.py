@@ -1,5 +1,5 @@
 """Request fields that several endpoints share, with their ranges. A field that is absent or null has the API's own
-default. Which fields exist at all, and what becomes of them, is said in `schemas.openai.parameters`.
+default. Which fields exist at all, and what becomes of them, is said in `schemas.parameters`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,10 @@ from providers.base import (
     Finished,
     GenerateRequest,
     GenerationEvent,
+    Prompt,
     ProviderError,
     ScoredToken,
+    Tool,
     Usage,
 )
 from schemas.config import Settings
@@ -121,6 +123,16 @@ class FakeProvider:
             finally:
                 self.open.discard(request.id)
         return FakeGeneration(self, request)
+
+    def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:
+        """A token a character of everything."""
+        if isinstance(prompt, list):
+            return prompt
+        texts = [prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]
+        return [ord(c) % VOCAB for text in (*texts, *(tool.parameters for tool in tools)) for c in text]
+
+    def detokenize(self, model: str, ids: list[int]) -> str:
+        return "".join(map(chr, ids))
 
     async def report(self) -> Report:
         if not self.ready:

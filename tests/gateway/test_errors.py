@@ -18,7 +18,7 @@ from gateway.constraint import constraint_of
 from gateway.errors import ApiError
 from providers.base import Delta, ErrorKind, GenerateRequest, GenerationEvent, ProviderError
 from schemas.engine import ModelCard
-from schemas.openai.parameters import BOTH, PARAMETERS, Endpoint
+from schemas.parameters import BOTH, PARAMETERS, Endpoint
 from tests.gateway.conftest import MAX_BODY_BYTES
 from tests.gateway.fakes import MODEL, VOCAB, FakeProvider, wait_until
 from tests.gateway.test_parameters import DECODERS, LEAST

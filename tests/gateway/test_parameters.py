@@ -8,35 +8,44 @@ from typing import Any
 import msgspec
 import openai
 import pytest
+from anthropic.types import message_count_tokens_params, message_create_params
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params
 
 from gateway.body import understand
 from gateway.errors import ApiError
+from schemas.anthropic.messages import CountRequest, MessageRequest
 from schemas.engine import Sampling
 from schemas.openai.chat import ChatRequest
 from schemas.openai.completions import CompletionRequest
-from schemas.openai.parameters import ALL, GUARDED, PARAMETERS, Endpoint, Parameter, page
 from schemas.openai.responses import ResponseRequest
+from schemas.parameters import ALL, ANTHROPIC, GUARDED, PARAMETERS, Endpoint, Parameter, page
 from tests.gateway.fakes import MODEL, FakeProvider
 
 STRUCTS: dict[Endpoint, type[msgspec.Struct]] = {
     "chat": ChatRequest,
     "completions": CompletionRequest,
     "responses": ResponseRequest,
+    "messages": MessageRequest,
+    "count_tokens": CountRequest,
 }
 SDK: dict[Endpoint, Any] = {
     "chat": chat_create_params.CompletionCreateParamsStreaming,
     "completions": completion_create_params.CompletionCreateParamsStreaming,
     "responses": response_create_params.ResponseCreateParamsStreaming,
+    "messages": message_create_params.MessageCreateParamsStreaming,
+    "count_tokens": message_count_tokens_params.MessageCountTokensParams,
 }
 LEAST: dict[Endpoint, dict[str, Any]] = {
     "chat": {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]},
     "completions": {"model": MODEL, "prompt": "Hello"},
     "responses": {"model": MODEL, "input": "Hello"},
+    "messages": {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 9},
+    "count_tokens": {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]},
 }
-DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {end: msgspec.json.Decoder(STRUCTS[end]) for end in ALL}
+EVERY: tuple[Endpoint, ...] = (*ALL, *ANTHROPIC)
+DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {end: msgspec.json.Decoder(STRUCTS[end]) for end in EVERY}
 EACH = [pytest.param(p, end, id=f"{end}-{p.name}") for p in PARAMETERS for end in p.endpoints]
 OTHERS = (True, 2, 0.5, "other", {"a": 1}, [{"a": 1}], ["text", "audio"])
 
@@ -45,13 +54,13 @@ def decode(endpoint: Endpoint, **fields: Any) -> Any:
     return understand(msgspec.json.encode({**LEAST[endpoint], **fields}), DECODERS[endpoint], endpoint)
 
 
-@pytest.mark.parametrize("endpoint", ALL)
+@pytest.mark.parametrize("endpoint", EVERY)
 def test_every_parameter_of_the_sdk_is_classified(endpoint: Endpoint) -> None:
     names = {p.name for p in PARAMETERS if endpoint in p.endpoints}
     assert set(SDK[endpoint].__annotations__) - names == set()
 
 
-@pytest.mark.parametrize("endpoint", ALL)
+@pytest.mark.parametrize("endpoint", EVERY)
 def test_table_and_struct_have_the_same_names(endpoint: Endpoint) -> None:
     names = [p.name for p in PARAMETERS if endpoint in p.endpoints]
     assert len(set(names)) == len(names)
@@ -60,7 +69,7 @@ def test_table_and_struct_have_the_same_names(endpoint: Endpoint) -> None:
 
 def test_the_page_is_current() -> None:
     path = Path(__file__).parents[2] / "docs" / "parameters.md"
-    assert path.read_text() == page(), "run: python -m schemas.openai.parameters > docs/parameters.md"
+    assert path.read_text() == page(), "run: python -m schemas.parameters > docs/parameters.md"
 
 
 @pytest.mark.parametrize(("parameter", "endpoint"), EACH)
@@ -82,7 +91,7 @@ def test_guarded_values(parameter: Parameter, endpoint: Endpoint) -> None:
         assert (refusal.value.param or "").startswith(parameter.name)
 
 
-@pytest.mark.parametrize("endpoint", ALL)
+@pytest.mark.parametrize("endpoint", EVERY)
 @pytest.mark.parametrize("name", ["min_tokens", "beam_width", "Temperature", "mes\u200bsages", "a.b"])
 def test_unknown_parameters_are_refused_by_name(endpoint: Endpoint, name: str) -> None:
     with pytest.raises(ApiError) as refusal:

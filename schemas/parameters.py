@@ -2,8 +2,8 @@
 
 Gateways lose schemas because they drop what they do not know. Here each parameter is *honoured* (it takes effect),
 *neutral* (by the API's own definition it cannot change the answer, so accepting it promises nothing), or *refused* by
-name. A parameter that is not in the table is refused by name as well. ``python -m schemas.openai.parameters`` prints
-the page.
+name. A parameter that is not in the table is refused by name as well. ``python -m schemas.parameters`` prints the
+page.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["honoured", "neutral", "refused"]
-Endpoint = Literal["chat", "completions", "responses"]
+Endpoint = Literal["chat", "completions", "responses", "messages", "count_tokens"]
 ALL: tuple[Endpoint, ...] = ("chat", "completions", "responses")
 BOTH: tuple[Endpoint, ...] = ("chat", "completions")
 NEWER: tuple[Endpoint, ...] = ("chat", "responses")
 RESPONSES: tuple[Endpoint, ...] = ("responses",)
+ANTHROPIC: tuple[Endpoint, ...] = ("messages", "count_tokens")
+MESSAGES: tuple[Endpoint, ...] = ("messages",)
 CHAT: tuple[Endpoint, ...] = ("chat",)
 COMPLETIONS: tuple[Endpoint, ...] = ("completions",)
 
@@ -45,7 +47,7 @@ def refused(name: str, endpoints: tuple[Endpoint, ...], note: str, *but: object)
     return Parameter(name, "refused", endpoints, note, but)
 
 
-PARAMETERS = (
+OPENAI_PARAMETERS = (
     honoured("model", ALL, "One of `GET /v1/models`."),
     honoured("messages", CHAT, "Roles system, developer (rendered as system), user, assistant, tool; text parts only."),
     honoured("prompt", COMPLETIONS, "A text, token ids, or a list of up to 64 of either; mixed lists are refused."),
@@ -128,29 +130,63 @@ PARAMETERS = (
     refused("json_schema", BOTH, "SGLang's name; use `response_format` or `structured_outputs.json`."),
 )
 
+ANTHROPIC_PARAMETERS = (
+    honoured("model", ANTHROPIC, "One of `GET /v1/models`."),
+    honoured("messages", ANTHROPIC, "Text, tool_use and tool_result blocks; the last one is not the assistant's."),
+    honoured("system", ANTHROPIC, "A text, or text blocks."),
+    honoured("max_tokens", MESSAGES, "What exceeds the context ends as `model_context_window_exceeded`."),
+    honoured("stream", MESSAGES, "Server-sent events."),
+    honoured("stop_sequences", MESSAGES, "Up to 16. Under a constraint they act only where the text is complete."),
+    honoured("temperature", MESSAGES, "0 to 1; 0 is greedy. Default 1."),
+    honoured("top_p", MESSAGES, "0 to 1; 0 takes the most likely token. Default 1."),
+    honoured("top_k", MESSAGES, "0: off."),
+    honoured("tools", ANTHROPIC, "Up to 128 of the caller's own: their input is always enforced, `strict` or not."),
+    honoured("tool_choice", ANTHROPIC, "auto, any, tool, none, with `disable_parallel_tool_use`."),
+    honoured("output_config", ANTHROPIC, "`format`: json_schema, always enforced; `effort` may be `high`."),
+    honoured("output_format", ANTHROPIC, "Old name of `output_config.format`; see `x-sluice-deprecated`."),
+    neutral("cache_control", ANTHROPIC, "A hint; every prefix is cached, for its tenant alone."),
+    neutral("metadata", MESSAGES, "Names an end user for the operator's abuse monitoring."),
+    neutral("service_tier", MESSAGES, "One tier is served.", "auto", "standard_only"),
+    neutral("speed", ANTHROPIC, "`standard` is the default.", "standard"),
+    neutral("thinking", ANTHROPIC, "`disabled` says what happens anyway.", {"type": "disabled"}),
+    neutral("mcp_servers", MESSAGES, "An empty list asks for nothing.", []),
+    refused("container", MESSAGES, "No code runs here."),
+    refused("context_management", MESSAGES, "The messages are taken as they are."),
+    refused("diagnostics", MESSAGES, "There are none."),
+    refused("inference_geo", MESSAGES, "Where the server stands is the operator's decision."),
+    refused("user_profile_id", ANTHROPIC, "There are no profiles."),
+    refused("workspace_id", ANTHROPIC, "There are no workspaces; a key has a tenant."),
+)
+
+PARAMETERS = OPENAI_PARAMETERS + ANTHROPIC_PARAMETERS
+
 GUARDED: dict[Endpoint, tuple[Parameter, ...]] = {
-    endpoint: tuple(p for p in PARAMETERS if endpoint in p.endpoints and p.only is not None) for endpoint in ALL
+    endpoint: tuple(p for p in PARAMETERS if endpoint in p.endpoints and p.only is not None)
+    for endpoint in (*ALL, *ANTHROPIC)
 }
 """The parameters whose value must be looked at before a request goes on."""
 
 PAGE = """# Request parameters
 
-Generated from `schemas/openai/parameters.py` by `python -m schemas.openai.parameters`; a test keeps it in step.
+Generated from `schemas/parameters.py` by `python -m schemas.parameters`; a test keeps it in step.
 
-Every parameter of `/v1/chat/completions`, `/v1/completions` and `/v1/responses` is honoured, neutral by the API's own
-definition, or refused with a 400 that names it. Parameters that are not listed are refused by name. `null` means
-"absent" everywhere.
-
-| parameter | chat | completions | responses | what becomes of it | passes | notes |
-|---|---|---|---|---|---|---|
+Every parameter is honoured, neutral by the API's own definition, or refused with a 400 that names it. Parameters that
+are not listed are refused by name. `null` means "absent" everywhere.
 """
 
 
 def page() -> str:
     """`docs/parameters.md`."""
-    lines = [PAGE]
-    for p in PARAMETERS:
-        where = " | ".join("yes" if endpoint in p.endpoints else "" for endpoint in ALL)
+    openai = _table(OPENAI_PARAMETERS, {"chat": "chat", "completions": "completions", "responses": "responses"})
+    anthropic = _table(ANTHROPIC_PARAMETERS, {"messages": "messages", "count_tokens": "count"})
+    return f"{PAGE}\n## OpenAI's API\n\n{openai}\n## Anthropic's API\n\n{anthropic}"
+
+
+def _table(parameters: tuple[Parameter, ...], columns: dict[Endpoint, str]) -> str:
+    lines = [f"| parameter | {' | '.join(columns.values())} | what becomes of it | passes | notes |\n"]
+    lines.append("|---" * (4 + len(columns)) + "|\n")
+    for p in parameters:
+        where = " | ".join("yes" if endpoint in p.endpoints else "" for endpoint in columns)
         values = "any" if p.only is None else ", ".join(f"`{json.dumps(value)}`" for value in p.only) or "only `null`"
         lines.append(f"| `{p.name}` | {where} | {p.kind} | {values} | {p.note} |\n")
     return "".join(lines)
