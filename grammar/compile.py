@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from grammar.constraint import Choice, Constraint, Contract, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.json_schema.machine import compile_json_object, compile_json_schema
-from grammar.lark.machine import compile_lark
+from grammar.lark.compile import compile_lark
 from grammar.literals import ChoiceMachine
 from grammar.regex.machine import RegexMachine
 from grammar.structural.machine import StructuralMachine
@@ -76,7 +76,8 @@ def _compile(constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead
             contract = Contract.SOUND_SUBSET if tags.reasons else Contract.EXACT
             compiled = Compiled(tags, contract, tags.reasons, tags.limits)
         case Lark():
-            compiled = Compiled(compile_lark(constraint, spellable, fuel))
+            parser, reasons = compile_lark(constraint, spellable, fuel)
+            compiled = Compiled(parser, Contract.SOUND_SUBSET if reasons else Contract.EXACT, reasons)
     expand_ahead(compiled.machine, [compiled.machine.start], ahead)
     compiled.machine.admit()
     return compiled

@@ -72,10 +72,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Lark:
-    """A sentence of a Lark grammar."""
+    """A sentence of a Lark grammar, as Lark reads it (docs/lark.md).
+
+    semantics   "dynamic_complete": what Lark's Earley parser with that lexer accepts, every way to cut a text into
+                tokens; ambiguity is no matter. "contextual": what its LALR(1) parser with that lexer accepts, which
+                takes the longest token, by priority; grammars that are not LALR(1) are refused.
+    """
 
     grammar: str
     start: str = "start"
+    semantics: Literal["dynamic_complete", "contextual"] = "dynamic_complete"
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,21 @@ regular expression matches too is no competitor but a word that the expression's
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from lark.common import ParserConf
 from lark.exceptions import GrammarError
-from lark.grammar import Rule
 from lark.lexer import TerminalDef, _create_unless
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 
 from grammar.errors import ConstraintError
-from grammar.lark.lexemes import Scanner
+from grammar.lark.lexemes import IGNORED, Lexemes, Scanner
+from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine
 from grammar.lark.source import Source
-
-END_OF_TEXT = "$END"
+from grammar.regex.syntax import Fuel
+from grammar.states import States
+from grammar.tables import END_OF_TEXT, GOTO, Edge
 
 
 class ContextualTable:
@@ -67,6 +69,62 @@ class ContextualTable:
         return found
 
 
+class ContextualMachine(LarkMachine):
+    """A grammar read by its LALR(1) table.
+
+    A token is not begun before it is known that the parser can use it: where a rule must be reduced first, the
+    reduction comes before the token's first byte, and what is read then are the tokens that called for it.
+    """
+
+    def __init__(self, source: Source, lexemes: Lexemes, states: States, fuel: Fuel) -> None:
+        super().__init__(lexemes, states, fuel)
+        self._source = source
+        self._table = ContextualTable(source)
+        self.start = self.state(Between(self._table.start, self._table.start))
+
+    def goto(self, state: int, symbol: str) -> int:
+        target = self._table.shift(state, symbol)
+        assert target is not None, f"state {state} cannot go on with {symbol}"
+        return target
+
+    def reader(self, state: int) -> int:
+        return state
+
+    def upcoming(self, state: int) -> tuple[tuple[Scanner, ...], bool]:
+        ends = state == self._table.end or self._table.reduction(state, END_TOKEN) is not None
+        return (self._table.scanner(state),), ends
+
+    def before_token(self, here: Between) -> Iterator[Edge]:
+        table, state, wanted = self._table, here.state, here.wanted
+        first = self._lexemes.start((table.scanner(here.reader),))
+        for lo, hi, lexeme, shadow in self.reading(first, here.shadow):
+            live = self._lexemes.live(lexeme)
+            if wanted is not None:
+                live &= wanted
+            taken = frozenset(t for t in live if table.shift(state, t) is not None)
+            if wanted is None:
+                taken |= live & {IGNORED}
+            if taken:
+                yield from self.enter(lo, hi, Inside(state, lexeme, taken, shadow))
+            calling: dict[int, list[str]] = {}
+            for terminal in sorted(live - taken):
+                rule = table.reduction(state, terminal)
+                if rule is not None:
+                    calling.setdefault(rule, []).append(terminal)
+            for rule in sorted(calling):
+                yield self._reduced(lo, hi, here, rule, frozenset(calling[rule]))
+        if (wanted is None or END_TOKEN in wanted) and self._lexemes.may_end_text(here.shadow):
+            rule = table.reduction(state, END_TOKEN)
+            if state == table.end:
+                yield END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0
+            elif rule is not None:
+                yield self._reduced(END_OF_TEXT, END_OF_TEXT, here, rule, frozenset((END_TOKEN,)))
+
+    def _reduced(self, lo: int, hi: int, here: Between, number: int, wanted: frozenset[str]) -> Edge:
+        rule = self._source.rules[number]
+        return self.reduction(lo, hi, here, rule.origin.name, len(rule.expansion), wanted)
+
+
 def _scanner(terminals: list[TerminalDef], ignored: tuple[str, ...]) -> Scanner:
     terminals.sort(key=lambda t: (-t.priority, -t.pattern.max_width, -len(t.pattern.value), t.name))
     tried, callbacks = _create_unless(terminals, 0, re, False)
@@ -76,7 +134,3 @@ def _scanner(terminals: list[TerminalDef], ignored: tuple[str, ...]) -> Scanner:
         if name not in ignored
     )
     return Scanner(tuple(terminal.name for terminal in tried), words, frozenset(ignored))
-
-
-def expansion_of(rule: Rule) -> tuple[str, ...]:
-    return tuple(symbol.name for symbol in rule.expansion)

@@ -8,37 +8,34 @@ one of these locations:
        │ └── SHIFT ──────┘                             it has ended before this byte: push the parser's state
        └──── REDUCE ──▶ Between                        a rule has ended before this byte: drop its states
 
-A token is not read before it is known that the parser can use it: where a rule must be reduced first, the reduction
-comes before the token's first byte, and what is read then is *wanted*: the tokens that called for this reduction.
+`contextual.py` and `dynamic.py` say what may come in a parser state; here is what both have in common: how tokens are
+read, and that none is begun that could only end in a corner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from grammar.constraint import Lark
-from grammar.errors import ConstraintError, UnsatisfiableConstraint
-from grammar.lark.contextual import END_OF_TEXT as END_TOKEN
-from grammar.lark.contextual import ContextualTable
-from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Shadow
-from grammar.lark.programs import Programs
-from grammar.lark.source import Source, load, place_of
-from grammar.regex.anchors import restrict
-from grammar.regex.python import parse_python
-from grammar.regex.syntax import EMPTY_SET, Fuel
+from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
+from grammar.regex.syntax import Fuel
 from grammar.states import Edges, States
 from grammar.tables import END_ASK, END_OF_TEXT, END_REJECT, GOTO, PUSH, REDUCE, SHIFT, Edge
-from grammar.utf8 import Spelling, raw_spelling
+
+END_TOKEN = "$END"
+"""The end of the text, as a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """Before a token. ``scanner``: the parser state whose lexer reads it; ``wanted``: what called for the reductions
-    since the last token, None when there were none; ``shadow``: what the text must not become."""
+    """Before a token. ``reader``: the parser state whose lexer reads it, -1 where there is no lexer; ``wanted``: the
+    tokens that called for the reductions since the last one, None when there were none; ``shadow``: what the text must
+    not become."""
 
     state: int
-    scanner: int
+    reader: int
     wanted: frozenset[str] | None = None
     shadow: Shadow = NO_SHADOW
 
@@ -63,22 +60,30 @@ class Below:
 Location = Between | Inside | Below
 
 
-class LarkMachine:
-    """`grammar.tables.Machine` over a grammar, by an LALR(1) table."""
+class _Reduction(NamedTuple):
+    """What a verdict says: which rule has ended, and before what (the parser state aside)."""
 
-    def __init__(self, source: Source, table: ContextualTable, lexemes: Lexemes, states: States, fuel: Fuel) -> None:
-        self._source = source
-        self._table = table
+    origin: str
+    before: Between
+
+
+class LarkMachine(ABC):
+    """`grammar.tables.Machine` over a grammar. ``start`` is set by who knows the first parser state."""
+
+    start: int
+
+    def __init__(self, lexemes: Lexemes, states: States, fuel: Fuel) -> None:
+        self._fuel = fuel
         self._lexemes = lexemes
         self._all = states
-        self._fuel = fuel
         self.tables = states.tables
         self.expand, self.resume = states.expand, states.resume
         self._ids: dict[Location, int] = {}
-        self._verdicts: list[tuple[str, Between]] = []
-        self._verdict_ids: dict[tuple[str, Between], int] = {}
-        self._edges: dict[Between | Inside, list[Edge]] = {}
-        self.start = self.state(Between(table.start, table.start))
+        self._verdicts: list[_Reduction] = []
+        self._verdict_ids: dict[_Reduction, int] = {}
+        self._moves: dict[Between | Inside, list[Edge]] = {}
+        self._followed: dict[tuple[int, Shadow], bool] = {}
+        self._ending: dict[Inside, bool] = {}
 
     def admit(self) -> None:
         self._all.admit()
@@ -91,102 +96,73 @@ class LarkMachine:
             found = self._ids[location] = self._all.new(self, location)
         return found
 
+    # -- what the parser says ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def goto(self, state: int, symbol: str) -> int:
+        """The parser state after a symbol that it can go on with."""
+
+    @abstractmethod
+    def reader(self, state: int) -> int:
+        """`Between.reader` behind a token."""
+
+    @abstractmethod
+    def before_token(self, here: Between) -> Iterator[Edge]:
+        """What a byte, or the end of the text, does before a token."""
+
+    @abstractmethod
+    def upcoming(self, state: int) -> tuple[tuple[Scanner, ...], bool]:
+        """What may read the next token in a parser state, whatever lies below it; and whether the text may end."""
+
     # -- the owner of its locations (grammar.states) -------------------------------------------------------------------
 
     def edges_of(self, location: Location) -> Edges:
         if isinstance(location, Below):
             return [], END_REJECT
-        edges = self._moves(location)
+        edges = self.moves(location)
         return edges, END_ASK if any(hi == END_OF_TEXT for _, hi, *_ in edges) else END_REJECT
 
     def decided(self, location: Below, verdict: int) -> int:
-        origin, after = self._verdicts[verdict - 1]
-        target = self._table.shift(location.state, origin)
-        assert target is not None, f"state {location.state} has no way to go on after {origin}"
-        return self.state(Between(target, after.scanner, after.wanted, after.shadow))
+        origin, before = self._verdicts[verdict - 1]
+        target = self.goto(location.state, origin)
+        return self.state(Between(target, before.reader, before.wanted, before.shadow))
 
     # -- moves ---------------------------------------------------------------------------------------------------------
 
-    def _moves(self, location: Between | Inside) -> list[Edge]:
-        found = self._edges.get(location)
+    def moves(self, location: Between | Inside) -> list[Edge]:
+        found = self._moves.get(location)
         if found is None:
-            moves = self._before_token(location) if isinstance(location, Between) else self._in_token(location)
-            found = self._edges[location] = list(moves)
+            edges = self.before_token(location) if isinstance(location, Between) else self._in_token(location)
+            found = self._moves[location] = list(edges)
         return found
 
-    def _before_token(self, here: Between) -> Iterator[Edge]:
-        table, state, wanted = self._table, here.state, here.wanted
-        first = self._lexemes.start((table.scanner(here.scanner),))
-        for lo, hi, lexeme, shadow in self._reading(first, here.shadow):
-            live = self._lexemes.live(lexeme)
-            if wanted is not None:
-                live &= wanted
-            taken = frozenset(t for t in live if table.shift(state, t) is not None)
-            if wanted is None:
-                taken |= live & {IGNORED}
-            if taken:
-                yield self._enter(lo, hi, state, lexeme, taken, shadow)
-            calling: dict[int, list[str]] = {}
-            for terminal in sorted(live - taken):
-                rule = table.reduction(state, terminal)
-                if rule is not None:
-                    calling.setdefault(rule, []).append(terminal)
-            for rule in sorted(calling):
-                yield self._reduce(lo, hi, here, rule, frozenset(calling[rule]))
-        if (wanted is None or END_TOKEN in wanted) and self._lexemes.may_end_text(here.shadow):
-            rule = table.reduction(state, END_TOKEN)
-            if state == table.end:
-                yield END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0
-            elif rule is not None:
-                yield self._reduce(END_OF_TEXT, END_OF_TEXT, here, rule, frozenset((END_TOKEN,)))
-
-    def _in_token(self, here: Inside) -> Iterator[Edge]:
-        for lo, hi, lexeme, shadow in self._reading(here.lexeme, here.shadow):
-            live = self._lexemes.live(lexeme) & here.wanted
-            if live:
-                yield self._enter(lo, hi, here.state, lexeme, live, shadow)
-        for end in self._lexemes.ends(here.lexeme):
-            if end.terminal in here.wanted:
-                after = self._after(here.state, end.terminal, here.shadow | end.shadow)
-                if end.terminal == IGNORED:
-                    yield from self._moves(after)
-                else:
-                    for lo, hi in _covered(self._moves(after)):
-                        yield lo, hi, SHIFT, self.state(after), self.state(Below(here.state)), 0, 0
-
-    def _enter(self, lo: int, hi: int, state: int, lexeme: Lexeme, wanted: frozenset[str], shadow: Shadow) -> Edge:
-        """On into a token; past it where it can only end here."""
-        ends = [end for end in self._lexemes.ends(lexeme) if end.terminal in wanted]
-        if len(ends) == 1 and not self._lexemes.step(lexeme):
-            after = self.state(self._after(state, ends[0].terminal, shadow | ends[0].shadow))
+    def enter(self, lo: int, hi: int, here: Inside) -> Iterator[Edge]:
+        """On into a token, if it can still end well; past it where it can only end at once."""
+        if not self._may_end(here):
+            return
+        ends = [end for end in self._lexemes.ends(here.lexeme) if end.terminal in here.wanted]
+        if len(ends) == 1 and not self._lexemes.step(here.lexeme):
+            after = self.state(self._after(here.state, ends[0].terminal, here.shadow | ends[0].shadow))
             if ends[0].terminal == IGNORED:
-                return lo, hi, GOTO, after, 0, 0, 0
-            return lo, hi, PUSH, after, self.state(Below(state)), self.tables.registers(), 0
-        return lo, hi, GOTO, self.state(Inside(state, lexeme, wanted, shadow)), 0, 0, 0
+                yield lo, hi, GOTO, after, 0, 0, 0
+            else:
+                yield lo, hi, PUSH, after, self.state(Below(here.state)), self.tables.registers(), 0
+        else:
+            yield lo, hi, GOTO, self.state(here), 0, 0, 0
 
-    def _after(self, state: int, terminal: str, shadow: Shadow) -> Between:
-        """Behind a token."""
-        if terminal != IGNORED:
-            target = self._table.shift(state, terminal)
-            assert target is not None
-            state = target
-        return Between(state, state, None, shadow)
-
-    def _reduce(self, lo: int, hi: int, here: Between, rule: int, wanted: frozenset[str]) -> Edge:
-        origin, length = self._source.rules[rule].origin.name, len(self._source.rules[rule].expansion)
+    def reduction(self, lo: int, hi: int, here: Between, origin: str, length: int, wanted: frozenset[str]) -> Edge:
+        """A rule of ``length`` symbols ends before this byte."""
         if length == 0:
-            target = self._table.shift(here.state, origin)
-            assert target is not None
-            after = self.state(Between(target, here.scanner, wanted, here.shadow))
-            return lo, hi, SHIFT, after, self.state(Below(here.state)), 0, 0
-        key = (origin, Between(0, here.scanner, wanted, here.shadow))
+            after = Between(self.goto(here.state, origin), here.reader, wanted, here.shadow)
+            return lo, hi, SHIFT, self.state(after), self.state(Below(here.state)), 0, 0
+        key = _Reduction(origin, Between(0, here.reader, wanted, here.shadow))
         verdict = self._verdict_ids.get(key)
         if verdict is None:
             self._verdicts.append(key)
             verdict = self._verdict_ids[key] = len(self._verdicts)
         return lo, hi, REDUCE, 0, verdict, length - 1, 0
 
-    def _reading(self, lexeme: Lexeme, shadow: Shadow) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
+    def reading(self, lexeme: Lexeme, shadow: Shadow) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
         """(lo, hi, next lexeme, next shadow) for the bytes that both allow."""
         if shadow == NO_SHADOW:
             for lo, hi, following in self._lexemes.step(lexeme):
@@ -198,8 +174,91 @@ class LarkMachine:
                 if after is not None and first <= hi and last >= lo:
                     yield max(lo, first), min(hi, last), following, after
 
+    def _in_token(self, here: Inside) -> Iterator[Edge]:
+        for lo, hi, lexeme, shadow in self.reading(here.lexeme, here.shadow):
+            live = self._lexemes.live(lexeme) & here.wanted
+            if live:
+                yield from self.enter(lo, hi, Inside(here.state, lexeme, live, shadow))
+        for end in self._lexemes.ends(here.lexeme):
+            if end.terminal in here.wanted:
+                after = self._after(here.state, end.terminal, here.shadow | end.shadow)
+                if end.terminal == IGNORED:
+                    yield from self.moves(after)
+                else:
+                    for lo, hi in covered(self.moves(after)):
+                        yield lo, hi, SHIFT, self.state(after), self.state(Below(here.state)), 0, 0
 
-def _covered(edges: list[Edge]) -> list[tuple[int, int]]:
+    def _after(self, state: int, terminal: str, shadow: Shadow) -> Between:
+        """Behind a token."""
+        if terminal != IGNORED:
+            state = self.goto(state, terminal)
+        return Between(state, self.reader(state), None, shadow)
+
+    # -- corners -------------------------------------------------------------------------------------------------------
+
+    def _may_end(self, here: Inside) -> bool:
+        """Whether the token can end so that something may follow it."""
+        found = self._ending.get(here)
+        if found is not None:
+            return found
+        found = False
+        start = (here.lexeme, here.shadow)
+        seen, queue = {start}, [start]
+        for lexeme, shadow in queue:
+            for end in self._lexemes.ends(lexeme):
+                if end.terminal in here.wanted:
+                    behind = self._after(here.state, end.terminal, shadow | end.shadow)
+                    if self._may_follow(behind.state, behind.shadow):
+                        found = True
+                        break
+            if found:
+                break
+            for _, _, following, after in self.reading(lexeme, shadow):
+                if (following, after) not in seen:
+                    seen.add((following, after))
+                    queue.append((following, after))
+        self._ending[here] = found
+        return found
+
+    def _may_follow(self, state: int, shadow: Shadow) -> bool:
+        """Whether some token, or the end of the text, gets rid of a shadow. Which tokens the stack allows is not asked:
+        `upcoming` knows the parser state alone."""
+        if shadow == NO_SHADOW:
+            return True
+        key = (state, shadow)
+        found = self._followed.get(key)
+        if found is not None:
+            return found
+        self._followed[key] = False
+        scanners, may_end = self.upcoming(state)
+        found = may_end and self._lexemes.may_end_text(shadow)
+        if not found and scanners:
+            start = (self._lexemes.start(scanners), shadow)
+            seen, queue = {start}, [start]
+            for lexeme, cast in queue:
+                if found:
+                    break
+                for _, _, following, after in self.reading(lexeme, cast):
+                    if not self._lexemes.live(following):
+                        continue
+                    if after == NO_SHADOW or self._ends_under(state, following, after):
+                        found = True
+                        break
+                    if (following, after) not in seen:
+                        seen.add((following, after))
+                        queue.append((following, after))
+        self._followed[key] = found
+        return found
+
+    def _ends_under(self, state: int, lexeme: Lexeme, shadow: Shadow) -> bool:
+        """Whether a token may end here although what came before it is not decided yet."""
+        for end in self._lexemes.ends(lexeme):
+            if end.terminal == IGNORED and self._may_follow(state, shadow | end.shadow):
+                return True
+        return any(end.terminal != IGNORED for end in self._lexemes.ends(lexeme))
+
+
+def covered(edges: list[Edge]) -> list[tuple[int, int]]:
     """The bytes that some edge takes, as disjoint ranges."""
     merged: list[tuple[int, int]] = []
     for lo, hi in sorted((edge[0], edge[1]) for edge in edges):
@@ -208,26 +267,3 @@ def _covered(edges: list[Edge]) -> list[tuple[int, int]]:
         else:
             merged.append((lo, hi))
     return merged
-
-
-def compile_lark(constraint: Lark, spellable: Sequence[bool], fuel: int) -> LarkMachine:
-    """The machine of a grammar. Raises ConstraintError with ``line:column`` for what cannot be enforced."""
-    source = load(constraint.grammar, constraint.start)
-    shared = Fuel(fuel)
-    spelling = raw_spelling(spellable)
-    programs = Programs(shared)
-    text = constraint.grammar
-    starts = {name: _compile_terminal(text, source, name, programs, spelling) for name in source.terminals}
-    lexemes = Lexemes(programs, starts, spelling, shared)
-    return LarkMachine(source, ContextualTable(source), lexemes, States(fuel), shared)
-
-
-def _compile_terminal(text: str, source: Source, name: str, programs: Programs, spelling: Spelling) -> int:
-    pattern = source.terminals[name].pattern.to_regexp()
-    try:
-        node = restrict(parse_python(pattern), spelling.alphabet)
-        if node is EMPTY_SET:
-            raise UnsatisfiableConstraint("no text that can be written matches it")
-        return programs.compile(name, node)
-    except ConstraintError as error:
-        raise type(error)(f"terminal {name}: {error.reason}", place_of(text, name)) from None

@@ -9,7 +9,7 @@ import pytest
 from fsm.program import Program, compile_constraint
 from fsm.tokens import TokenTable
 from grammar.constraint import Lark
-from grammar.lark.machine import compile_lark
+from grammar.lark.compile import compile_lark
 from tests.fsm.parsing import Heads
 
 GRAMMARS = {
@@ -54,15 +54,17 @@ def check(program: Program, heads: Heads, rng: random.Random, steps: int = 40) -
 def test_masks_equal_the_interpreter(name: str) -> None:
     grammar, alphabet = GRAMMARS[name]
     rng = random.Random(name)
-    program = compile_constraint(Lark(grammar), vocabulary(alphabet, rng))
+    program = compile_constraint(Lark(grammar, semantics="contextual"), vocabulary(alphabet, rng))
     for _ in range(12):
-        check(program, Heads(compile_lark(Lark(grammar), [True] * 256, 100_000)), rng)
+        check(program, Heads(compile_lark(Lark(grammar, semantics="contextual"), [True] * 256, 100_000)[0]), rng)
 
 
 def test_equal_situations_share_their_masks() -> None:
     """Deeper in a list the mask is the same, and known without another walk."""
     grammar, _ = GRAMMARS["lists"]
-    program = compile_constraint(Lark(grammar), TokenTable.from_bytes([bytes([b]) for b in range(256)], []))
+    program = compile_constraint(
+        Lark(grammar, semantics="contextual"), TokenTable.from_bytes([bytes([b]) for b in range(256)], [])
+    )
     matcher = program.matcher()
     for byte in b"[1,[1,[1,":
         matcher.mask()

@@ -9,7 +9,7 @@ import lark.lexer
 import pytest
 
 from grammar.constraint import Lark
-from grammar.lark.machine import compile_lark
+from grammar.lark.compile import compile_lark
 from tests.fsm.parsing import Configuration, Heads
 
 JSON = r"""
@@ -65,7 +65,7 @@ def no_collision_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def machine(grammar: str) -> Heads:
-    return Heads(compile_lark(Lark(grammar), [True] * 256, 100_000))
+    return Heads(compile_lark(Lark(grammar, semantics="contextual"), [True] * 256, 100_000)[0])
 
 
 def texts(heads: Heads, alphabet: str, length: int, budget: int = 4000) -> Iterator[tuple[str, Configuration]]:

@@ -1,0 +1,55 @@
+"""A Lark grammar's text → its machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from grammar.constraint import Lark
+from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.lark.contextual import ContextualMachine
+from grammar.lark.dynamic import DynamicMachine
+from grammar.lark.lexemes import Lexemes
+from grammar.lark.machine import LarkMachine
+from grammar.lark.programs import Programs
+from grammar.lark.source import Source, load, place_of
+from grammar.regex.anchors import restrict
+from grammar.regex.python import parse_python
+from grammar.regex.syntax import EMPTY_SET, Fuel
+from grammar.states import States
+from grammar.utf8 import Spelling, raw_spelling
+
+SEMANTICS = ("dynamic_complete", "contextual")
+
+
+def compile_lark(constraint: Lark, spellable: Sequence[bool], fuel: int) -> tuple[LarkMachine, tuple[str, ...]]:
+    """The machine of a grammar, and the reasons why it reaches less than all sentences (none: it is exact).
+
+    Raises ConstraintError with ``line:column`` for what cannot be enforced.
+    """
+    if constraint.semantics not in SEMANTICS:
+        allowed = " or ".join(SEMANTICS)
+        raise UnsupportedConstraint(f"semantics must be {allowed}, not {constraint.semantics!r}")
+    source = load(constraint.grammar, constraint.start)
+    shared = Fuel(fuel)
+    spelling = raw_spelling(spellable)
+    programs = Programs(shared)
+    text = constraint.grammar
+    starts = {name: _compile_terminal(text, source, name, programs, spelling) for name in source.terminals}
+    lexemes = Lexemes(programs, starts, spelling, shared)
+    if constraint.semantics == "contextual":
+        return ContextualMachine(source, lexemes, States(fuel), shared), ()
+    machine = DynamicMachine(source, lexemes, States(fuel), shared, programs.looks)
+    looking = sorted(programs.looks.difference(source.ignored))
+    reasons = (f"tokens with a lookahead are read whole, never split: {', '.join(looking)}",) if looking else ()
+    return machine, reasons
+
+
+def _compile_terminal(text: str, source: Source, name: str, programs: Programs, spelling: Spelling) -> int:
+    pattern = source.terminals[name].pattern.to_regexp()
+    try:
+        node = restrict(parse_python(pattern), spelling.alphabet)
+        if node is EMPTY_SET:
+            raise UnsatisfiableConstraint("no text that can be written matches it")
+        return programs.compile(name, node)
+    except ConstraintError as error:
+        raise type(error)(f"terminal {name}: {error.reason}", place_of(text, name)) from None

@@ -1,0 +1,219 @@
+"""``dynamic_complete``: Lark's Earley parser with its dynamic lexer, every way to cut a text into tokens.
+
+There is no lexer before the parser: where the parser can use a terminal, the terminal's pattern is tried, and any
+beginning of what it matches that matches by itself is a token too. Priorities choose between trees, not between texts,
+so they say nothing here.
+
+Earley's items carry the place where they began, which no two places of a text share; LR states do not (Tomita 1985). So
+the grammar is read by all alternatives of its LR(0) automaton at once, after rules without text have been removed (with
+them, one could go on reducing without end). States are made when they are first reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+
+from grammar.errors import UnsatisfiableConstraint
+from grammar.lark.lexemes import Lexeme, Lexemes, Scanner, Shadow
+from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine, covered
+from grammar.lark.source import Source
+from grammar.regex.syntax import Fuel
+from grammar.states import States
+from grammar.tables import END_OF_TEXT, GOTO, Edge
+
+_ROOT = "$root"
+_REDUCED: frozenset[str] = frozenset()
+"""`Between.wanted` after a reduction: no token is asked for, but none may be ignored there; it was before."""
+
+Rule = tuple[str, tuple[str, ...]]
+"""(origin, symbols)"""
+
+Item = tuple[int, int]
+"""(rule, symbols read of it)"""
+
+
+class Automaton:
+    """The LR(0) automaton of some rules without empty ones, built as it is walked. State 0 is the first one."""
+
+    def __init__(self, rules: Sequence[Rule], start: str, fuel: Fuel) -> None:
+        self._rules: list[Rule] = [(_ROOT, (start,)), *rules]
+        self._of: dict[str, list[int]] = {}
+        for number, (origin, _) in enumerate(self._rules):
+            self._of.setdefault(origin, []).append(number)
+        self._fuel = fuel
+        self._kernels: list[tuple[Item, ...]] = []
+        self._ids: dict[tuple[Item, ...], int] = {}
+        self._ways: dict[int, dict[str, int]] = {}
+        self._state(((0, 0),))
+        self.follow = self._follow_sets()
+
+    def ways(self, state: int) -> dict[str, int]:
+        """The states after each symbol that can come."""
+        found = self._ways.get(state)
+        if found is None:
+            advanced: dict[str, list[Item]] = {}
+            for rule, dot in self._closure(state):
+                symbols = self._rules[rule][1]
+                if dot < len(symbols):
+                    advanced.setdefault(symbols[dot], []).append((rule, dot + 1))
+            found = self._ways[state] = {
+                symbol: self._state(tuple(sorted(items))) for symbol, items in sorted(advanced.items())
+            }
+        return found
+
+    def ended(self, state: int) -> list[tuple[str, int]]:
+        """(origin, length) of the rules that may have ended, the text's own aside."""
+        ended = [self._rules[rule] for rule, dot in self._kernels[state] if dot == len(self._rules[rule][1])]
+        return sorted({(origin, len(symbols)) for origin, symbols in ended if origin != _ROOT})
+
+    def final(self, state: int) -> bool:
+        """Whether the whole text may have ended."""
+        return (0, 1) in self._kernels[state]
+
+    def _state(self, kernel: tuple[Item, ...]) -> int:
+        found = self._ids.get(kernel)
+        if found is None:
+            self._fuel.spend()
+            found = self._ids[kernel] = len(self._kernels)
+            self._kernels.append(kernel)
+        return found
+
+    def _closure(self, state: int) -> list[Item]:
+        items = dict.fromkeys(self._kernels[state])
+        queue = list(items)
+        for rule, dot in queue:
+            symbols = self._rules[rule][1]
+            for other in self._of.get(symbols[dot], ()) if dot < len(symbols) else ():
+                if (other, 0) not in items:
+                    items[other, 0] = None
+                    queue.append((other, 0))
+        self._fuel.spend(len(queue) // 16)
+        return queue
+
+    def _follow_sets(self) -> dict[str, frozenset[str]]:
+        """For each rule's name the terminals that may come after it, `END_TOKEN` included."""
+        first: dict[str, set[str]] = {origin: set() for origin in self._of}
+        follow: dict[str, set[str]] = {origin: set() for origin in self._of}
+        follow[_ROOT].add(END_TOKEN)
+
+        def beginning(symbol: str) -> set[str]:
+            return first[symbol] if symbol in first else {symbol}
+
+        grown = True
+        while grown:
+            grown = False
+            for origin, symbols in self._rules:
+                sets = [(first[origin], beginning(symbols[0]))]
+                for symbol, after in zip(symbols, (*symbols[1:], None), strict=True):
+                    if symbol in follow:
+                        sets.append((follow[symbol], follow[origin] if after is None else beginning(after)))
+                for target, added in sets:
+                    if not added <= target:
+                        target |= added
+                        grown = True
+        return {origin: frozenset(terminals) for origin, terminals in follow.items()}
+
+
+class DynamicMachine(LarkMachine):
+    """A grammar read in every way at once. ``looks``: terminals with a lookahead, which are not split."""
+
+    def __init__(self, source: Source, lexemes: Lexemes, states: States, fuel: Fuel, looks: set[str]) -> None:
+        super().__init__(lexemes, states, fuel)
+        self._looks = looks
+        self._terminals = source.terminals
+        self._ignored = tuple(Scanner((name,), ignored=frozenset((name,))) for name in source.ignored)
+        rules, self._nullable = _without_empty_rules(_productive(source, lexemes), source.start, fuel)
+        self._automaton = Automaton(rules, source.start, fuel)
+        self.start = self.state(Between(0, -1))
+
+    def goto(self, state: int, symbol: str) -> int:
+        return self._automaton.ways(state)[symbol]
+
+    def reader(self, state: int) -> int:
+        return -1
+
+    def upcoming(self, state: int) -> tuple[tuple[Scanner, ...], bool]:
+        names = self._shifted(state)
+        for origin, _ in self._automaton.ended(state):
+            names |= self._automaton.follow[origin]
+        ends = END_TOKEN in names or self._final(state)
+        return (*self._scanners(names - {END_TOKEN}), *self._ignored), ends
+
+    def before_token(self, here: Between) -> Iterator[Edge]:
+        automaton, state = self._automaton, here.state
+        scanners = self._scanners(self._shifted(state))
+        if here.wanted is None:
+            scanners += self._ignored
+        for lo, hi, lexeme, shadow in self._begun(scanners, here):
+            yield from self.enter(lo, hi, Inside(state, lexeme, self._lexemes.live(lexeme), shadow))
+        for origin, length in automaton.ended(state):
+            following = automaton.follow[origin]
+            bytes_taken = [(lo, hi, 0, 0, 0, 0, 0) for lo, hi, _, _ in self._begun(self._scanners(following), here)]
+            if END_TOKEN in following and self._lexemes.may_end_text(here.shadow):
+                bytes_taken.append((END_OF_TEXT, END_OF_TEXT, 0, 0, 0, 0, 0))
+            for lo, hi in covered(bytes_taken):
+                yield self.reduction(lo, hi, here, origin, length, _REDUCED)
+        if self._final(state) and self._lexemes.may_end_text(here.shadow):
+            yield END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0
+
+    def _shifted(self, state: int) -> set[str]:
+        """The terminals that the parser can go on with."""
+        return {symbol for symbol in self._automaton.ways(state) if symbol in self._terminals}
+
+    def _final(self, state: int) -> bool:
+        return self._automaton.final(state) or (state == 0 and self._nullable)
+
+    def _begun(self, scanners: tuple[Scanner, ...], here: Between) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
+        """`reading`, for the first byte of a token."""
+        if scanners:
+            yield from self.reading(self._lexemes.start(scanners), here.shadow)
+
+    def _scanners(self, names: Iterable[str]) -> tuple[Scanner, ...]:
+        return tuple(Scanner((name,), splits=name not in self._looks) for name in sorted(names) if name != END_TOKEN)
+
+
+def _productive(source: Source, lexemes: Lexemes) -> list[Rule]:
+    """The rules that some text comes of. UnsatisfiableConstraint when the start is in none."""
+    can_end = {name for name in source.terminals if name in lexemes.live(lexemes.start((Scanner((name,)),)))}
+    rules = [(rule.origin.name, tuple(symbol.name for symbol in rule.expansion)) for rule in source.rules]
+    grown = True
+    while grown:
+        grown = False
+        for origin, symbols in rules:
+            if origin not in can_end and can_end.issuperset(symbols):
+                can_end.add(origin)
+                grown = True
+    if source.start not in can_end:
+        raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
+    return [(origin, symbols) for origin, symbols in rules if can_end.issuperset(symbols)]
+
+
+def _without_empty_rules(rules: Sequence[Rule], start: str, fuel: Fuel) -> tuple[list[Rule], bool]:
+    """The same sentences from rules none of which is empty; and whether the empty text is one of them."""
+    nullable: set[str] = set()
+    grown = True
+    while grown:
+        grown = False
+        for origin, symbols in rules:
+            if origin not in nullable and nullable.issuperset(symbols):
+                nullable.add(origin)
+                grown = True
+    found: dict[Rule, None] = {}
+    for origin, symbols in rules:
+        choices = [((symbol,), ()) if symbol in nullable else ((symbol,),) for symbol in symbols]
+        for chosen in product(*choices):
+            kept = tuple(symbol for part in chosen for symbol in part)
+            fuel.spend()
+            if kept and kept != (origin,):
+                found[origin, kept] = None
+    filled = {origin for origin, _ in found}
+    # A rule of nothing but empty text is gone; what mentions it goes too.
+    while any(not _defined(rule, filled, nullable) for rule in found):
+        found = {rule: None for rule in found if _defined(rule, filled, nullable)}
+        filled = {origin for origin, _ in found}
+    return list(found), start in nullable
+
+
+def _defined(rule: Rule, filled: set[str], nullable: set[str]) -> bool:
+    return all(symbol in filled or symbol not in nullable for symbol in rule[1])
