@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from grammar.compile import Compiled, compile_machine, expand_ahead
-from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Regex, StructuralTag
+from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.errors import ConstraintError, ConstraintTooLarge
 from grammar.json_schema.decoding import load
 from grammar.tables import Delta
@@ -30,6 +30,7 @@ from schemas.constraint import (
     ConstraintSpec,
     JsonObjectSpec,
     JsonSchemaSpec,
+    LarkSpec,
     RegexSpec,
     StructuralTagSpec,
 )  # fmt: skip
@@ -106,6 +107,8 @@ def constraint_of(spec: ConstraintSpec) -> Constraint:
             return Choice(spec.choices)
         case StructuralTagSpec():
             return StructuralTag(load(spec.document))
+        case LarkSpec():
+            return Lark(spec.grammar, spec.start, spec.semantics)  # type: ignore[arg-type]
 
 
 def run(connection: Connection) -> None:

@@ -12,7 +12,15 @@ import msgspec
 from msgspec import Raw
 
 from gateway.errors import invalid
-from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec, StructuralTagSpec
+from schemas.constraint import (
+    ChoiceSpec,
+    ConstraintSpec,
+    JsonObjectSpec,
+    JsonSchemaSpec,
+    LarkSpec,
+    RegexSpec,
+    StructuralTagSpec,
+)
 from schemas.openai.constraints import JsonObjectFormat, JsonSchemaFormat, StructuralTagFormat
 from schemas.openai.generation import GenerationFields
 
@@ -23,7 +31,7 @@ class Constraint:
 
     spec: ConstraintSpec
     param: str
-    noun: Literal["schema", "regex", "choice", "structural_tag"]
+    noun: Literal["schema", "regex", "choice", "structural_tag", "grammar"]
     deprecated: bool = False
 
 
@@ -77,8 +85,11 @@ def _structured(fields: GenerationFields) -> list[Constraint]:
         param = "structured_outputs.structural_tag"
         spec = StructuralTagSpec(_schema_text(asked.structural_tag, param))
         kinds.append(Constraint(spec, param, "structural_tag"))
+    if asked.grammar is not None:
+        kinds.append(Constraint(LarkSpec(asked.grammar), "structured_outputs.grammar", "grammar"))
     if len(kinds) != 1:
-        message = "'structured_outputs' takes exactly one of json, regex, choice, json_object and structural_tag"
+        named = "json, regex, choice, json_object, structural_tag and grammar"
+        message = f"'structured_outputs' takes exactly one of {named}"
         raise invalid(f"{message}; it has {len(kinds)}.", "structured_outputs")
     if asked.disable_any_whitespace and kinds[0].noun != "schema":
         param = "structured_outputs.disable_any_whitespace"
@@ -86,7 +97,7 @@ def _structured(fields: GenerationFields) -> list[Constraint]:
     return kinds
 
 
-_UNSUPPORTED = ("grammar", "whitespace_pattern", "disable_fallback", "disable_additional_properties")
+_UNSUPPORTED = ("whitespace_pattern", "disable_fallback", "disable_additional_properties")
 
 
 def _guided(fields: GenerationFields) -> list[Constraint]:
@@ -98,6 +109,8 @@ def _guided(fields: GenerationFields) -> list[Constraint]:
         asked.append(Constraint(RegexSpec(fields.guided_regex), "guided_regex", "regex", deprecated=True))
     if fields.guided_choice is not None:
         asked.append(Constraint(ChoiceSpec(fields.guided_choice), "guided_choice", "choice", deprecated=True))
+    if fields.guided_grammar is not None:
+        asked.append(Constraint(LarkSpec(fields.guided_grammar), "guided_grammar", "grammar", deprecated=True))
     return asked
 
 

@@ -24,6 +24,7 @@ from schemas.constraint import (
     ConstraintSpec,
     JsonObjectSpec,
     JsonSchemaSpec,
+    LarkSpec,
     RegexSpec,
     StructuralTagSpec,
 )
@@ -113,6 +114,8 @@ def _answer(constraint: ConstraintSpec) -> Any:
             return {"type": "regex", "pattern": pattern}
         case ChoiceSpec(choices):
             return {"type": "or", "elements": [{"type": "const_string", "value": choice} for choice in choices]}
+        case LarkSpec():
+            raise ProviderError("invalid_request", "A grammar cannot be asked for beside tools.")
         case StructuralTagSpec(document):
             found = msgspec.json.decode(document, type=dict[str, Raw])
             if "format" not in found:

@@ -39,4 +39,12 @@ class StructuralTagSpec(msgspec.Struct, tag="structural_tag", frozen=True):
     document: str
 
 
-ConstraintSpec = JsonSchemaSpec | JsonObjectSpec | RegexSpec | ChoiceSpec | StructuralTagSpec
+class LarkSpec(msgspec.Struct, tag="lark", frozen=True):
+    """``semantics`` is "dynamic_complete" or "contextual" (docs/lark.md)."""
+
+    grammar: str
+    start: str = "start"
+    semantics: str = "dynamic_complete"
+
+
+ConstraintSpec = JsonSchemaSpec | JsonObjectSpec | RegexSpec | ChoiceSpec | StructuralTagSpec | LarkSpec

@@ -71,11 +71,14 @@ OPENAI_PARAMETERS = (
     honoured("logprobs", BOTH, "Chat: true or false. Completions: 0 to 20. The model's own, before mask and bias."),
     honoured("top_logprobs", CHAT, "0 to 20; needs `logprobs: true`."),
     honoured("response_format", BOTH, "text, json_object, json_schema: always enforced, `strict` or not."),
-    honoured("structured_outputs", BOTH, "Exactly one of json, regex, choice, json_object; disable_any_whitespace."),
+    honoured("structured_outputs", BOTH, "Exactly one kind, see the API page; disable_any_whitespace."),
     honoured("guided_json", BOTH, "Old name of `structured_outputs.json`; the header `x-sluice-deprecated` says so."),
     honoured("guided_regex", BOTH, "Old name of `structured_outputs.regex`; the header `x-sluice-deprecated` says so."),
     honoured(
         "guided_choice", BOTH, "Old name of `structured_outputs.choice`; the header `x-sluice-deprecated` says so."
+    ),
+    honoured(
+        "guided_grammar", BOTH, "Old name of `structured_outputs.grammar`; the header `x-sluice-deprecated` says so."
     ),
     honoured("tools", NEWER, "Up to 128 functions: their arguments are always enforced, `strict` or not."),
     honoured("tool_choice", NEWER, "none, auto, required, a function by name, allowed_tools."),
@@ -123,9 +126,8 @@ OPENAI_PARAMETERS = (
     refused("audio", CHAT, "The models write text."),
     refused("moderation", NEWER, "No moderation model is served."),
     refused("web_search_options", CHAT, "There is no web search."),
-    refused("guided_grammar", BOTH, "Grammars are not served yet."),
     refused("guided_whitespace_pattern", BOTH, "Whitespace is bounded; ask `structured_outputs` for compact JSON."),
-    refused("ebnf", BOTH, "SGLang's name for grammars, which are not served yet."),
+    refused("ebnf", BOTH, "SGLang's name, for another notation; use `structured_outputs.grammar`."),
     refused("regex", BOTH, "SGLang's name; use `structured_outputs.regex`."),
     refused("json_schema", BOTH, "SGLang's name; use `response_format` or `structured_outputs.json`."),
 )

@@ -12,11 +12,11 @@ from schemas.config import EMBEDDED_MODEL
 
 if TYPE_CHECKING:
     from fsm import Program, TokenTable
-    from grammar import Choice, JsonSchema, Regex
+    from grammar import Choice, JsonSchema, Lark, Regex
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-KINDS = ("json-schema", "regex", "choice")
+KINDS = ("json-schema", "regex", "choice", "lark")
 
 
 def add_to(commands: Commands) -> None:
@@ -28,9 +28,13 @@ def add_to(commands: Commands) -> None:
         "place that is at fault, and the exit status is 1.",
     )
     parser.add_argument(
-        "file", metavar="FILE", help="a JSON schema, a regex, or one choice a line; - for standard input"
+        "file",
+        metavar="FILE",
+        help="a JSON schema, a regex, one choice a line, or a Lark grammar; - for standard input",
     )
-    parser.add_argument("--kind", choices=KINDS, default=KINDS[0], help="what FILE holds (default: %(default)s)")
+    parser.add_argument(
+        "--kind", choices=KINDS, help="what FILE holds (default: lark for a .lark file, else json-schema)"
+    )
     parser.add_argument(
         "--tokenizer",
         default=EMBEDDED_MODEL,
@@ -42,6 +46,12 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--whitespace", choices=("compact", "bounded", "flexible"), default="bounded")
     parser.add_argument("--number", choices=("canonical", "free"), default="canonical")
     parser.add_argument("--formats", choices=("assert", "annotate"), default="assert")
+    parser.add_argument(
+        "--semantics",
+        choices=("dynamic_complete", "contextual"),
+        default="dynamic_complete",
+        help="how a Lark grammar is read (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON line instead of a card")
     parser.set_defaults(run=run)
 
@@ -89,13 +99,16 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
 
 
-def _constraint(text: str, options: argparse.Namespace) -> JsonSchema | Regex | Choice:
-    from grammar import Choice, JsonSchema, Regex
+def _constraint(text: str, options: argparse.Namespace) -> JsonSchema | Regex | Choice | Lark:
+    from grammar import Choice, JsonSchema, Lark, Regex
     from grammar.json_schema.decoding import load
 
-    if options.kind == "regex":
+    kind = options.kind or ("lark" if options.file.endswith(".lark") else "json-schema")
+    if kind == "lark":
+        return Lark(text, semantics=options.semantics)
+    if kind == "regex":
         return Regex(text.removesuffix("\n"))
-    if options.kind == "choice":
+    if kind == "choice":
         return Choice(text.removesuffix("\n").split("\n"))
     return JsonSchema(
         load(text),

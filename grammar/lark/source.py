@@ -15,6 +15,7 @@ from lark.lexer import TerminalDef
 from lark.load_grammar import GrammarBuilder
 
 from grammar.errors import ConstraintError, UnsupportedConstraint
+from grammar.regex.syntax import line_column
 
 _BUNDLED = ("common", "lark", "python", "unicode")
 _PLACE = re.compile(r",? ?at line (\d+),? column (\d+)")
@@ -51,7 +52,7 @@ def load(text: str, start: str) -> Source:
         builder.load_grammar(text, "the grammar")
         terminals, rules, ignored = builder.build().compile([start], set())
     except (GrammarError, UnexpectedInput) as error:
-        raise _refused(error) from None
+        raise _refused(text, error) from None
     except re.error as error:
         raise ConstraintError(f"not a regular expression of Python: {error}", "1:1") from None
     if not any(rule.origin == NonTerminal(start) for rule in rules):
@@ -74,8 +75,7 @@ def place_of(text: str, name: str) -> str:
     found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)
     if found is None:
         return "1:1"
-    before = text[: found.start()]
-    return f"{before.count(chr(10)) + 1}:{found.start() - before.rfind(chr(10))}"
+    return line_column(text, found.start())
 
 
 def _place_of(tree: Any) -> str:
@@ -83,7 +83,10 @@ def _place_of(tree: Any) -> str:
     return f"{getattr(token, 'line', None) or 1}:{getattr(token, 'column', None) or 1}"
 
 
-def _refused(error: LarkError) -> ConstraintError:
+def _refused(text: str, error: LarkError) -> ConstraintError:
+    if found := re.search(r"^\s*[\w-]+\s*(::=)", text, re.MULTILINE):
+        reason = "`::=` is another notation (EBNF, GBNF): a rule of Lark is `name: ...`"
+        return ConstraintError(reason, line_column(text, found.start(1)))
     message = str(error).split("\n\n")[0].strip()
     place = "1:1"
     if isinstance(error, UnexpectedInput):

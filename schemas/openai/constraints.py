@@ -49,7 +49,9 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     """Exactly one kind. ``json``: a schema, or its text in a string. ``structural_tag``:
     its JSON, or that in a string. ``disable_any_whitespace``: compact JSON.
 
-    The last four are known to vLLM and refused by name here unless null or false.
+    ``grammar``: a Lark grammar.
+
+    The last three are known to vLLM and refused by name here unless null or false.
     """
 
     json: Raw = Raw()
@@ -58,7 +60,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     json_object: bool | None = None
     disable_any_whitespace: bool | None = None
     structural_tag: Raw = Raw()
-    grammar: object = None
+    grammar: str | None = None
     whitespace_pattern: object = None
     disable_fallback: object = None
     disable_additional_properties: object = None

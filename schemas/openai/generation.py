@@ -58,8 +58,8 @@ class GenerationFields(SamplingFields, kw_only=True, forbid_unknown_fields=True)
     guided_json: Raw = Raw()
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
     priority: object = None
-    guided_grammar: object = None
     guided_whitespace_pattern: object = None
     guided_decoding_backend: object = None
     ebnf: object = None

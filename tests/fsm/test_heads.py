@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import pytest
 
@@ -22,6 +23,9 @@ GRAMMARS = {
         '?start: start "+" term | term\n?term: term "*" atom | atom\n?atom: NAME | "(" start ")"\nNAME: /[a-z]+/',
         "ab+*()",
     ),
+    "ambiguous": ('start: start "+" start | start "*" start | "(" start ")" | "a"', "a+*()"),
+    "palindromes": ('start: "a" start "a" | "b" start "b" | "a" | "b" | "c" start', "abc"),
+    "empty and split": ('start: e w* e\ne: "x"? w?\nw: W\nW: /[ab]+/\n%ignore / +/', "abx "),
     "keywords": ('start: ("if" NAME | "in" | NAME "!")+\nNAME: /[a-z]+/\n%ignore " "', "ifn! "),
 }
 
@@ -50,13 +54,31 @@ def check(program: Program, heads: Heads, rng: random.Random, steps: int = 40) -
         here = heads.run(pieces[token] or b"", here)
 
 
-@pytest.mark.parametrize("name", GRAMMARS)
-def test_masks_equal_the_interpreter(name: str) -> None:
+NOT_LALR = ("ambiguous", "palindromes", "empty and split")
+CASES = [(name, "dynamic_complete") for name in GRAMMARS]
+CASES += [(name, "contextual") for name in GRAMMARS if name not in NOT_LALR]
+
+
+@pytest.mark.parametrize(("name", "semantics"), CASES)
+def test_masks_equal_the_interpreter(name: str, semantics: Literal["dynamic_complete", "contextual"]) -> None:
     grammar, alphabet = GRAMMARS[name]
     rng = random.Random(name)
-    program = compile_constraint(Lark(grammar, semantics="contextual"), vocabulary(alphabet, rng))
-    for _ in range(12):
-        check(program, Heads(compile_lark(Lark(grammar, semantics="contextual"), [True] * 256, 100_000)[0]), rng)
+    constraint = Lark(grammar, semantics=semantics)
+    program = compile_constraint(constraint, vocabulary(alphabet, rng))
+    heads = Heads(compile_lark(constraint, [True] * 256, 100_000)[0])
+    for _ in range(6):
+        check(program, heads, rng, steps=8 if name in NOT_LALR else 20)
+
+
+def test_ambiguity_costs_a_stack_and_no_more() -> None:
+    """A sum of 60 terms can be read in more ways than there are atoms; its configurations stay small."""
+    program = compile_constraint(Lark(GRAMMARS["ambiguous"][0]), TokenTable.from_bytes([b"a", b"+", b"*", b"("], []))
+    matcher = program.matcher()
+    for _ in range(60):
+        for token in (0, 1, 0, 2):
+            assert matcher.advance(token)
+    assert matcher.allowed().tolist() == [0, 3]
+    assert program.image.n_configurations < 20_000
 
 
 def test_equal_situations_share_their_masks() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.body import understand
 from gateway.constraint import constraint_of
 from providers.base import ErrorKind, ProviderError
-from schemas.constraint import ChoiceSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec, StructuralTagSpec
+from schemas.constraint import ChoiceSpec, JsonObjectSpec, JsonSchemaSpec, LarkSpec, RegexSpec, StructuralTagSpec
 from tests.gateway.fakes import MODEL, FakeProvider
 from tests.gateway.test_parameters import DECODERS, LEAST
 
@@ -57,6 +57,8 @@ ASKED = [
     ({"guided_json": TEXT}, JsonSchemaSpec(TEXT)),
     ({"guided_regex": "a+"}, RegexSpec("a+")),
     ({"guided_choice": ["a"]}, ChoiceSpec(["a"])),
+    ({"structured_outputs": {"grammar": 'start: "a"'}}, LarkSpec('start: "a"')),
+    ({"guided_grammar": 'start: "a"'}, LarkSpec('start: "a"')),
     ({"guided_json": None, "guided_regex": None, "structured_outputs": None, "response_format": None}, None),
     ({"response_format": {"type": "text"}, "guided_regex": "a+"}, RegexSpec("a+")),
 ]
@@ -100,7 +102,8 @@ REFUSED = [
     ({"structured_outputs": {}}, "structured_outputs"),
     ({"structured_outputs": {"json": SCHEMA, "regex": "a"}}, "structured_outputs"),
     ({"structured_outputs": {"json_object": False}}, "structured_outputs"),
-    ({"structured_outputs": {"grammar": "root ::= a"}}, "structured_outputs.grammar"),
+    ({"structured_outputs": {"grammar": 1}}, "structured_outputs.grammar"),
+    ({"structured_outputs": {"grammar": "start: A", "regex": "a"}}, "structured_outputs"),
     ({"structured_outputs": {"structural_tag": ""}}, "structured_outputs.structural_tag"),
     ({"structured_outputs": {"json": SCHEMA, "whitespace_pattern": ""}}, "structured_outputs.whitespace_pattern"),
     ({"structured_outputs": {"json": " "}}, "structured_outputs.json"),

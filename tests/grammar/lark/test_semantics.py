@@ -1,7 +1,8 @@
-"""`contextual` against Lark's LALR parser: what is accepted, and that no viable text is a dead end."""
+"""Both semantics against Lark's own parsers: what is accepted, and that no viable text is a dead end."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import lark
@@ -9,6 +10,7 @@ import lark.lexer
 import pytest
 
 from grammar.constraint import Lark
+from grammar.errors import UnsatisfiableConstraint
 from grammar.lark.compile import compile_lark
 from tests.fsm.parsing import Configuration, Heads
 
@@ -64,8 +66,32 @@ def no_collision_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lark.lexer, "has_interegular", False)
 
 
-def machine(grammar: str) -> Heads:
-    return Heads(compile_lark(Lark(grammar, semantics="contextual"), [True] * 256, 100_000)[0])
+AMBIGUOUS = {
+    "sums": ('start: start "+" start | start "*" start | "a"', "a+*"),
+    "doubling": ('start: start start | "a" | "b"', "ab"),
+    "cycles": ('start: b | "x"\nb: start | c\nc: b "y" | "z"', "xyz"),
+    "empty rules": ('start: a b a\na: "x"?\nb: a c?\nc: "y" a | a', "xy"),
+    "hidden left recursion": ('start: e start "b" | "a"\ne: "c"?', "abc"),
+    "nothing": ("start: e e\ne:", "a"),
+    "palindromes": ('start: "a" start "a" | "b" start "b" | "a" | "b" |', "ab"),
+    "splits": ("start: A B A?\nA: /a+/\nB: /[ab]+/", "ab"),
+    "ignored text that is a token too": ('start: W+\nW: /[ab]+/\n%ignore "b"\n%ignore /a+/', "ab"),
+    "a token that prefers less": ("start: A B?\nA: /a|ab/\nB: /bc|c/", "abc"),
+}
+
+CASES = [(name, semantics) for name in GRAMMARS for semantics in ("contextual", "dynamic_complete")]
+CASES += [(name, "dynamic_complete") for name in AMBIGUOUS]
+ALL = GRAMMARS | AMBIGUOUS
+
+
+def machine(grammar: str, semantics: str) -> Heads:
+    return Heads(compile_lark(Lark(grammar, semantics=semantics), [True] * 256, 100_000)[0])  # type: ignore[arg-type]
+
+
+def oracle(grammar: str, semantics: str) -> lark.Lark:
+    if semantics == "contextual":
+        return lark.Lark(grammar, parser="lalr", lexer="contextual")
+    return lark.Lark(grammar, parser="earley", lexer="dynamic_complete", ambiguity="forest")
 
 
 def texts(heads: Heads, alphabet: str, length: int, budget: int = 4000) -> Iterator[tuple[str, Configuration]]:
@@ -90,23 +116,66 @@ def accepts(parser: lark.Lark, text: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", GRAMMARS)
-def test_accepts_what_lark_accepts(name: str) -> None:
-    grammar, alphabet = GRAMMARS[name]
-    parser = lark.Lark(grammar, parser="lalr", lexer="contextual")
-    heads = machine(grammar)
-    for text, here in texts(heads, alphabet, 7, budget=600):
+@pytest.mark.parametrize(("name", "semantics"), CASES)
+def test_accepts_what_lark_accepts(name: str, semantics: str) -> None:
+    grammar, alphabet = ALL[name]
+    parser = oracle(grammar, semantics)
+    heads = machine(grammar, semantics)
+    for text, here in texts(heads, alphabet, 6, budget=300):
         assert heads.accepting(here) == accepts(parser, text), text
 
 
-@pytest.mark.parametrize("name", GRAMMARS)
-def test_a_viable_text_can_be_completed(name: str) -> None:
-    grammar, alphabet = GRAMMARS[name]
-    heads = machine(grammar)
+@pytest.mark.parametrize(("name", "semantics"), CASES)
+def test_a_viable_text_can_be_completed(name: str, semantics: str) -> None:
+    grammar, alphabet = ALL[name]
+    heads = machine(grammar, semantics)
     done: set[Configuration] = set()
-    for text, here in texts(heads, alphabet, 4, budget=200):
+    for text, here in texts(heads, alphabet, 4, budget=100):
         if here and here not in done:
             assert completion(heads, here, alphabet, done), text
+
+
+TERMINALS = ['A: "a"', 'B: "b"', 'AB: "ab"', "AS: /a+/", "N: /[ab]+/", "L: /a.*?b/", "LC: /a*?c/", "Z: /(a|ab)c?/"]
+TERMINALS += ['W.2: "ab"', 'U: "A"i', 'C: "c"', "Q: /c|ca/", "F: /b(a|ca)?/", "D: /[abc](?!c)/"]
+
+
+def random_grammar(rng: random.Random) -> str:
+    terminals = rng.sample(TERMINALS, rng.randint(2, 4))
+    symbols = [terminal.split(":")[0].split(".")[0] for terminal in terminals] + ["s", "t", "u", '"a"']
+
+    def option() -> str:
+        return " ".join(rng.choice(symbols) + rng.choice(["", "", "", "", "?", "*"]) for _ in range(rng.randint(0, 3)))
+
+    rules = [f"{name}: " + " | ".join(option() for _ in range(rng.randint(1, 3))) for name in "stu"]
+    ignored = [rng.choice(['%ignore " "', "%ignore / +/", "%ignore /c+/"])] if rng.random() < 0.4 else []
+    return "\n".join(["start: s", *rules, *terminals, *ignored])
+
+
+def compare_generated(seeds: range) -> None:
+    compared = 0
+    for seed in seeds:
+        grammar = random_grammar(random.Random(seed))
+        try:
+            parser = oracle(grammar, "dynamic_complete")
+            heads = machine(grammar, "dynamic_complete")
+        except (lark.exceptions.LarkError, UnsatisfiableConstraint):
+            continue
+        compared += 1
+        splitting = "D:" not in grammar  # a token with a lookahead is not split
+        for text, here in texts(heads, "abc ", 5, budget=60):
+            accepted = heads.accepting(here)
+            assert accepted <= accepts(parser, text), (seed, text)
+            assert not splitting or accepted == accepts(parser, text), (seed, text)
+    assert compared > len(seeds) // 3
+
+
+def test_generated_grammars() -> None:
+    compare_generated(range(40))
+
+
+@pytest.mark.slow
+def test_many_generated_grammars() -> None:
+    compare_generated(range(40, 2000))
 
 
 def completion(heads: Heads, here: Configuration, alphabet: str, done: set[Configuration], longest: int = 24) -> bool:
@@ -129,7 +198,7 @@ def completion(heads: Heads, here: Configuration, alphabet: str, done: set[Confi
 
 
 def test_a_longer_text() -> None:
-    heads = machine(JSON)
+    heads = machine(JSON, "contextual")
     assert heads.accepting(heads.run(b'{"a": [1, 2.5e3, true , null], "b\\"c": {"\xc3\xa9": "\xf0\x9f\x8e\x89"}}'))
     assert heads.viable_until(b'{"a": [1 2]}') == 9
     assert heads.viable_until(b'{"a" "b"}') == 5
