@@ -12,6 +12,8 @@ from typing import Any
 from kernels import (
     gate,
     logprobs,
+    matmul,
+    matmul_gguf,
     norm,
     paged_attention,
     rotary,
@@ -129,4 +131,47 @@ def _attention() -> list[Instance]:
     ]
 
 
-KERNELS: list[Instance] = [*_sampling(), *_layers(), *_attention()]
+def _matmul() -> list[Instance]:
+    """Decode and prefill tiles of every format, as `kernels.matmul.linear` and `linear_gguf` launch them."""
+    out: list[Instance] = []
+    tiles = {"decode": (16, 64, 4), "prefill": (128, 128, 8)}
+    held = {"int8": "i8", "fp8": "fp8e4nv", "gptq": "i32", "awq": "i32", "w8a8": "i8", "w8a8_fp8": "fp8e4nv"}
+    for name, stored in held.items():
+        grouped = name in ("gptq", "awq")
+        read = stored if name.startswith("w8a8") else "bf16"
+        scales = "fp16" if grouped else "fp32"
+        for size, (m_tile, n_tile, warps) in tiles.items():
+            split = size == "decode"
+            out.append(
+                Instance(
+                    f"matmul.{name}.{size}",
+                    matmul._linear,
+                    f"*{read}:16 *fp32:16 *{stored}:16 *{scales}:16 *i32:16 *i32:16 *bf16:16 "
+                    f"*{'fp32' if split else 'bf16'}:16 {'i32' if split else 'i32:16'} i32:16 i32:16 i32:16 i32",
+                    {
+                        "FORMAT": name.removesuffix("_fp8"), "ORDERED": False, "BIASED": False, "SPLIT": split,
+                        "M_TILE": m_tile, "N_TILE": n_tile, "K_TILE": 64,
+                    },
+                    {"num_warps": warps, "num_stages": 4},
+                )
+            )  # fmt: skip
+    for name, (numbers, block_bytes) in matmul_gguf.BLOCKS.items():
+        for size, m_tile in (("decode", 16), ("prefill", 64)):
+            split = size == "decode"
+            out.append(
+                Instance(
+                    f"matmul.{name}.{size}",
+                    matmul_gguf._linear,
+                    f"*bf16:16 *u8:16 *bf16:16 *{'fp32' if split else 'bf16'}:16 i32 i32:16 i32:16 i32:16 i32",
+                    {
+                        "TYPE": name, "NUMBERS": numbers, "SIZE": block_bytes, "BIASED": False, "SPLIT": split,
+                        "M_TILE": m_tile, "N_TILE": 64,
+                    },
+                    {"num_warps": 4, "num_stages": 3},
+                )
+            )  # fmt: skip
+    join = "*fp32:16 *bf16:16 *bf16:16 i32 i32:16 i32"
+    return [*out, Instance("matmul.join", matmul._join, join, {"BIASED": False, "TILE": 1024})]
+
+
+KERNELS: list[Instance] = [*_sampling(), *_layers(), *_attention(), *_matmul()]
