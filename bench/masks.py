@@ -32,7 +32,6 @@ from jsonschema.validators import validator_for
 from bench.maskbench import DATA, Case, Vocabulary, find_vocabulary, load_cases
 from bench.peers.masks import clock_cost
 from engine.programs import Programs, Ready
-from fsm import steps
 from fsm.program import Program, compile_constraint
 from fsm.runtime import Runtime
 from grammar.constraint import JsonSchema
@@ -75,7 +74,7 @@ class Ours:
         began = clock()
         try:
             program = compile_constraint(JsonSchema(case.schema, **self.options), self.table, runtime=self.runtime)
-            self._row(program, program.matcher().state)
+            program.row(program.matcher().state)
         except ConstraintError as error:
             return Trial(refused=str(error))
         trial = Trial(first=clock() - began - self.cost)
@@ -95,7 +94,7 @@ class Ours:
         for token in [*tokens, self.eos]:
             cold = self.runtime.figures.cold
             t0 = clock()
-            row = self._row(program, matcher.state)
+            row = matcher.row
             t1 = clock()
             trial.masks.append(max(t1 - t0 - self.cost, 0))
             if self.runtime.figures.cold > cold:
@@ -110,15 +109,6 @@ class Ours:
             t1 = clock()
             trial.advances.append(max(t1 - t0 - self.cost, 0))
         raise AssertionError("the end of sequence comes last")
-
-    def _row(self, program: Program, state: int) -> int:
-        programs, states = np.array([program.number], np.int32), np.array([state], np.int32)
-        out, status = np.empty(1, np.int32), np.empty(1, np.uint8)
-        while True:
-            self.runtime.rows(programs, states, out, status)
-            if status[0] == steps.OK:
-                return int(out[0])
-            program.answer_misses()
 
     def warm(self) -> list[float]:
         """Nanoseconds a sequence and step, look-up and advance, in batches of sequences over many schemas, each of

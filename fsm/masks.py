@@ -132,14 +132,14 @@ def _row_key(H, state, top, levels, shared, byte, skip, quoted_byte, quoted_skip
 
 
 @njit(
-    "int64(int64[:,::1], int32[::1], int32[::1], uint8[::1], int32[::1], uint8[::1], int32[::1], int32[::1],"
-    " uint8[::1])",
+    "int64(int64[:,::1], int32[::1], int32[::1], uint8[::1], int32[::1], uint8[::1], int32[::1], int64[::1], int64,"
+    " int32[::1], uint8[::1])",
     nogil=True, cache=True,
 )  # fmt: skip
-def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, out, status):
+def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, used, now, out, status):
     """out[i] = row of states[i] if known (status OK), by configuration or by the frames its state is known to consult;
     else COLD; returns how many are. ``byte``, ``skip``: the trie of all tokens; ``quoted_*``: `Profiles.quoted`.
-    """
+    ``used[row] = now`` for the rows found."""
     cold = 0
     for i in range(len(programs)):
         status[i] = OK
@@ -170,6 +170,8 @@ def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, out, st
         if row < 0:
             status[i] = COLD
             cold += 1
+        else:
+            used[row] = now
     return cold
 
 

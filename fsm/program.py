@@ -11,6 +11,8 @@ batch form and lets a grammar worker answer (engine/programs.py).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,16 @@ from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
 from grammar.compile import Compiled, compile_machine, expand_ahead
 from grammar.constraint import Constraint, Contract
+
+
+class _Batch(NamedTuple):
+    """A batch of one sequence: made once, so that a step allocates nothing."""
+
+    programs: NDArray[np.int32]
+    states: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    out: NDArray[np.int32]
+    status: NDArray[np.uint8]
 
 
 class Program:
@@ -35,6 +47,8 @@ class Program:
         self.image = Image(self.machine.start, table.max_token_bytes)
         self.image.apply(self.machine.tables.delta())
         self.number = self.runtime.add(self.image)
+        number = np.array([self.number], np.int32)
+        self._one = _Batch(number, number.copy(), number.copy(), number.copy(), np.zeros(1, np.uint8))
 
     def matcher(self) -> Matcher:
         """A cursor at the start of the text."""
@@ -44,6 +58,37 @@ class Program:
         """Expand up to so many of the next states now, rather than when masks need them."""
         expand_ahead(self.machine, [self.machine.start], states)
         self.runtime.apply(self.number, self.machine.tables.delta())
+
+    def row(self, state: int) -> int:
+        """Row of the tokens allowed in a state, in ``runtime.pool``."""
+        one = self._one
+        one.states[0] = state
+        while True:
+            self.runtime.rows(one.programs, one.states, one.out, one.status)
+            if one.status[0] == steps.OK:
+                return int(one.out[0])
+            self.answer_misses()
+
+    def after(self, state: int, token: int) -> int:
+        """The state after a token; -1 if it is not allowed."""
+        one = self._one
+        one.states[0], one.tokens[0] = state, token
+        while True:
+            self.runtime.advance(one.programs, one.states, one.tokens, one.out, one.status)
+            if one.status[0] == steps.OK:
+                return int(one.out[0])
+            if one.status[0] != steps.MISS:
+                return -1
+            self.answer_misses()
+
+    def accepts(self, state: int) -> bool:
+        """Whether a text that has led to ``state`` is a complete sentence."""
+        self.row(state)  # which expands all that the answer needs
+        one = self._one
+        one.states[0] = state
+        complete = np.empty(1, np.bool_)
+        self.runtime.accepting(one.programs, one.states, complete)
+        return bool(complete[0])
 
     def answer_misses(self) -> None:
         """Do what a grammar worker would: expand what is missing, and some of what lies behind it."""
@@ -75,14 +120,16 @@ class Matcher:
     @property
     def accepting(self) -> bool:
         """Whether the text so far is a complete sentence."""
-        self._row()
-        out = np.empty(1, np.bool_)
-        self._program.runtime.accepting(*self._here(), out)
-        return bool(out[0])
+        return self._program.accepts(self._state)
+
+    @property
+    def row(self) -> int:
+        """`mask` by its number in the row pool of the program's runtime."""
+        return self._program.row(self._state)
 
     def mask(self) -> NDArray[np.uint32]:
         """uint32[ceil(V / 32)]: bit i % 32 of word i // 32 set <=> token i keeps a valid completion reachable."""
-        return self._program.runtime.pool.mask(self._row())
+        return self._program.runtime.pool.mask(self.row)
 
     def allowed(self) -> NDArray[np.int64]:
         """The ids that `mask` allows, ascending."""
@@ -91,17 +138,11 @@ class Matcher:
 
     def advance(self, token: int) -> bool:
         """Append a token. False, and no change, if it is not allowed."""
-        programs, states = self._here()
-        tokens, out, status = np.array([token], np.int32), np.empty(1, np.int32), np.empty(1, np.uint8)
-        while True:
-            self._program.runtime.advance(programs, states, tokens, out, status)
-            if status[0] != steps.MISS:
-                break
-            self._program.answer_misses()
-        if status[0] != steps.OK:
+        state = self._program.after(self._state, token)
+        if state < 0:
             return False
         self._past = (self._state, self._past)
-        self._state = int(out[0])
+        self._state = state
         return True
 
     def forced(self) -> bytes:
@@ -128,18 +169,6 @@ class Matcher:
             if self._past is None:
                 raise ValueError(f"cannot roll back {n} tokens: fewer were advanced")
             self._state, self._past = self._past  # type: ignore[assignment]
-
-    def _here(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        return np.array([self._program.number], np.int32), np.array([self._state], np.int32)
-
-    def _row(self) -> int:
-        programs, states = self._here()
-        out, status = np.empty(1, np.int32), np.empty(1, np.uint8)
-        while True:
-            self._program.runtime.rows(programs, states, out, status)
-            if status[0] == steps.OK:
-                return int(out[0])
-            self._program.answer_misses()
 
     def _next_bytes(self) -> NDArray[np.bool_]:
         while True:

@@ -28,7 +28,7 @@ class RowPool:
 
     ``kind``: uint8[R]; ``start``: int32[R]; ``count``: int32[R] (tokens allowed); ``ids``: int32[N]; ``bits``:
     uint32[D, W], with W = ceil(vocab_size / 32). Only the first ``n_rows``, ``n_ids`` and ``n_dense`` entries are
-    valid. ``used``: int64[R], when each row was last asked for, in `touch`es."""
+    valid. ``used``: int64[R], the batch (of ``now``) in which each row was last asked for."""
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
@@ -44,7 +44,7 @@ class RowPool:
         self.n_dense = 0
         self.generation = 0
         self.count[0] = vocab_size
-        self._touches = 0
+        self.now = 0
         self._free: list[int] = []
         self._digests: NDArray[np.int64] = np.zeros(256, np.int64)
         self._by_digest: dict[int, int] = {}
@@ -59,6 +59,7 @@ class RowPool:
         # Equal digests are not yet equal masks: where they differ, the next digest is tried.
         while (row := self._by_digest.get(digest)) is not None:
             if self._is(row, count, allowed, mask):
+                self.used[row] = self.now
                 return row
             digest += 1
         row = self._append(count, allowed, mask)
@@ -93,13 +94,8 @@ class RowPool:
             self.kind[row], self.start[row] = (FORCED if count == 1 else SPARSE), self.n_ids
             self.n_ids += count
         self.count[row] = count
-        self.used[row] = self._touches
+        self.used[row] = self.now
         return row
-
-    def touch(self, rows: NDArray[np.int32]) -> None:
-        """Note that ``rows`` are in use now."""
-        self._touches += 1
-        self.used[rows] = self._touches
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
         """Drop the rows that are not ``kept`` (bool[n_rows]; row 0 always is) and close the gaps they leave."""

@@ -147,14 +147,15 @@ class Runtime:
         self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.int32], status: NDArray[np.uint8]
     ) -> None:
         """out[i] = row of the tokens allowed in states[i]; status OK or MISS."""
-        cold = masks.lookup(self._desc, programs, states, *self._keys, out, status)
+        pool = self.pool
+        pool.now += 1
+        cold = masks.lookup(self._desc, programs, states, *self._keys, pool.used, pool.now, out, status)
         self.figures.warm += len(programs) - cold
         if cold:
             for i in np.flatnonzero(status == steps.COLD):
                 row = self._fill(int(programs[i]), int(states[i]))
                 out[i] = max(row, 0)
                 status[i] = steps.OK if row >= 0 else steps.MISS
-        self.pool.touch(out)
 
     def accepting(self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.bool_]) -> None:
         """out[i] = the text so far is a complete sentence. A state that is not expanded yet counts as not accepting;
