@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import structlog
-from litestar import Litestar, Request, Response, Router, get, post
+from litestar import HttpMethod, Litestar, Request, Response, Router, get, post, route
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.response.base import ASGIResponse
@@ -30,12 +30,15 @@ from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
 from gateway.responses import read_response
+from gateway.tokenizing import detokenize, tokenize
 from gateway.tracing import Tracing, open_tracing
+from gateway.unserved import unserved
 from providers.base import Provider, ProviderError
 from schemas.config import Settings
 
 log = structlog.get_logger()
 JSON = "application/json"
+PROBING = [HttpMethod.GET, HttpMethod.HEAD]
 
 
 class Reader(Protocol):
@@ -80,6 +83,14 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     async def message_tokens(request: Request[Any, Any, Any]) -> bytes:
         return await count_tokens(request, provider)
 
+    @post("/tokenize", status_code=200, media_type=JSON, guards=[authenticate])
+    async def tokens(request: Request[Any, Any, Any]) -> bytes:
+        return await tokenize(request, provider)
+
+    @post("/detokenize", status_code=200, media_type=JSON, guards=[authenticate])
+    async def text(request: Request[Any, Any, Any]) -> bytes:
+        return await detokenize(request, provider)
+
     @get("/models", media_type=JSON)
     async def models() -> bytes:
         return list_models(provider, started)
@@ -89,11 +100,11 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         # A path, not a segment: hub ids have a slash.
         return show_model(provider, str(request.path_params["model"]).removeprefix("/"), started)
 
-    @get("/health", media_type=JSON)
+    @route("/health", http_method=PROBING, media_type=JSON)
     async def health() -> bytes:
         return b'{"status":"ok"}'
 
-    @get("/ready", media_type=JSON)
+    @route("/ready", http_method=PROBING, media_type=JSON)
     async def ready() -> Response[bytes]:
         if provider.ready:
             return Response(b'{"status":"ready"}', media_type=JSON)
@@ -109,6 +120,8 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         metrics.engine.fold(report)
         return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
+    others = [message_tokens, models, model, *unserved()]
+
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await provider.start()
@@ -120,7 +133,9 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
 
     app = Litestar(
         [
-            Router("/v1", route_handlers=[*generation, message_tokens, models, model], guards=[authenticate]),
+            Router("/v1", route_handlers=[*generation, *others], guards=[authenticate]),
+            tokens,
+            text,
             health,
             ready,
             figures,

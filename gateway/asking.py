@@ -49,7 +49,7 @@ def completion_requests(
         if not prompt:
             raise invalid("A prompt is empty.", "prompt")
         if isinstance(prompt, list):
-            _known_ids(prompt, card, "prompt")
+            known_ids(prompt, card, "prompt")
     max_tokens = fields.max_tokens or DEFAULT_COMPLETION_TOKENS
     asked = (
         request_of(fields, card, constraint, prompt, max_tokens, fields.logprobs, id=f"{id}-{i}", tenant=tenant)
@@ -72,8 +72,8 @@ def request_of(
     """Of one choice, without tools. ``logprobs``: how many candidates a token. Raises `ApiError`."""
     if fields.ignore_eos and constraint is not None:
         raise invalid("A constraint decides where the text may end: 'ignore_eos' cannot overrule it.", "ignore_eos")
-    _known_ids(fields.logit_bias or (), card, "logit_bias")
-    _known_ids(fields.stop_token_ids or (), card, "stop_token_ids")
+    known_ids(fields.logit_bias or (), card, "logit_bias")
+    known_ids(fields.stop_token_ids or (), card, "stop_token_ids")
     stop = fields.stop or ()
     return GenerateRequest(
         id=id,
@@ -109,7 +109,8 @@ def _sampling(fields: SamplingFields, logprobs: int | None) -> Sampling:
     )
 
 
-def _known_ids(ids: dict[int, float] | list[int] | tuple[()], card: ModelCard, param: str) -> None:
+def known_ids(ids: dict[int, float] | list[int] | tuple[()], card: ModelCard, param: str) -> None:
+    """Raises `ApiError` for an id that the model does not have."""
     for token in ids:
         if not 0 <= token < card.vocab_size:
             known = f"0 to {card.vocab_size - 1}"

@@ -18,6 +18,13 @@ async def read_fields(
     request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[Fields], endpoint: Endpoint
 ) -> Fields:
     """The body as the decoder's Struct. Raises `ApiError` for whatever is wrong with it."""
+    fields = await read_struct(request, decoder)
+    _guard(fields, endpoint)
+    return fields
+
+
+async def read_struct(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[Fields]) -> Fields:
+    """`read_fields` of an endpoint whose parameters are all honoured."""
     content_type, *_ = request.headers.get("content-type", "application/json").partition(";")
     if content_type.strip().lower() != "application/json":
         raise ApiError(
@@ -26,18 +33,23 @@ async def read_fields(
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise ApiError(415, f"The content encoding must be identity, not '{encoding}'.", code="unsupported_media_type")
-    return understand(await request.body(), decoder, endpoint)
+    return _decoded(await request.body(), decoder)
 
 
 def understand(body: bytes, decoder: msgspec.json.Decoder[Fields], endpoint: Endpoint) -> Fields:
     """`read_fields` without the HTTP."""
+    fields = _decoded(body, decoder)
+    _guard(fields, endpoint)
+    return fields
+
+
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[Fields]) -> Fields:
     try:
         fields = decoder.decode(body)
         # What stays raw in the Struct is not decoded yet, so its bytes are not checked either.
         body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise from_decoding(error) from None
-    _guard(fields, endpoint)
     return fields
 
 

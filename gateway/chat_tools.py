@@ -18,8 +18,14 @@ from schemas.openai.tools import (
 
 def chat_tools(fields: ChatRequest) -> Tools | None:
     """Raises `ApiError`."""
-    offered = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(fields.tools or ())]
-    return tools_of(offered, _choosing(fields.tool_choice), fields.parallel_tool_calls is not False)
+    return tools_of(
+        offered_tools(fields.tools or []), _choosing(fields.tool_choice), fields.parallel_tool_calls is not False
+    )
+
+
+def offered_tools(tools: list[ChatTool]) -> list[Tool]:
+    """Raises `ApiError`."""
+    return [_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools)]
 
 
 def _tool(tool: ChatTool, place: str) -> Tool:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -17,9 +18,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.otel import OtelTracing
+from gateway.unserved import UNSERVED
 from providers.base import ProviderError
 from schemas.config import Settings
-from tests.gateway.fakes import MODEL, TEXT, FakeProvider, serving
+from tests.gateway.fakes import MODEL, TEXT, VOCAB, FakeProvider, serving
 from tests.gateway.test_parameters import LEAST
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,56 @@ def test_probes(http: httpx.Client, provider: FakeProvider) -> None:
     assert http.get("/ready").status_code == 503
     assert http.get("/health").status_code == 200
     provider.ready = True
+
+
+def test_probes_answer_head(http: httpx.Client) -> None:
+    for path in ("/health", "/ready"):
+        answer = http.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert int(answer.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("path", UNSERVED)
+def test_what_is_not_served_is_refused_by_name(http: httpx.Client, path: str) -> None:
+    answer = http.post(f"/v1{path}", content=b"whatever")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unsupported_endpoint")
+    assert UNSERVED[path] in answer.json()["error"]["message"]
+
+
+def test_embeddings_raise_in_the_sdk(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="Embeddings are not served"):
+        client.embeddings.create(model=MODEL, input="x")
+
+
+def test_tokens_of_a_text_and_back(http: httpx.Client) -> None:
+    answer = http.post("/tokenize", json={"model": MODEL, "prompt": "Hi!", "return_token_strs": True}).json()
+    assert answer == {"count": 3, "max_model_len": 2048, "tokens": [72, 105, 33], "token_strs": ["H", "i", "!"]}
+    assert http.post("/detokenize", json={"model": MODEL, "tokens": answer["tokens"]}).json() == {"prompt": "Hi!"}
+
+
+def test_tokens_of_a_conversation(http: httpx.Client) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    asked = {"model": MODEL, "messages": LEAST["chat"]["messages"], "tools": tools, "add_special_tokens": False}
+    assert http.post("/tokenize", json=asked).json()["count"] == len("Hello") + len('{"type":"object"}')
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": "a", "messages": LEAST["chat"]["messages"]}, "prompt"),
+        ("/tokenize", {"prompt": "a", "add_special_tokens": False}, "add_special_tokens"),
+        ("/tokenize", {"prompt": "a", "add_generation_prompt": False}, "add_generation_prompt"),
+        ("/tokenize", {"prompt": "a", "tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ("/tokenize", {"prompt": "a", "continue_final_message": True}, "continue_final_message"),
+        ("/detokenize", {"tokens": [VOCAB]}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
+        ("/detokenize", {}, "tokens"),
+    ],
+)
+def test_tokens_that_make_no_sense(http: httpx.Client, path: str, fields: dict[str, Any], param: str) -> None:
+    answer = http.post(path, json={"model": MODEL, **fields})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 def test_figures(http: httpx.Client, client: openai.OpenAI, provider: FakeProvider) -> None:

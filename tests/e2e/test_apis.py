@@ -1,0 +1,77 @@
+"""The other two APIs with the real model, through their official clients."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anthropic
+import httpx
+
+from tests.e2e.conftest import MODEL, Server
+from tests.e2e.schemas import OWN
+from tests.e2e.test_guarantee import validator
+from tests.e2e.test_tools import WEATHER, hold
+
+NAME = min(OWN)
+SCHEMA: dict[str, Any] = OWN[NAME]
+
+
+def test_responses(server: Server) -> None:
+    client = server.client()
+    ask: dict[str, Any] = {"model": MODEL, "input": f"A {NAME}, as JSON.", "max_output_tokens": 250, "temperature": 0}
+    form: Any = {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}
+    plain = client.responses.create(**ask, text=form)
+    with client.responses.stream(**ask, text=form) as stream:
+        streamed = stream.get_final_response()
+    assert plain.output_text == streamed.output_text
+    if plain.status == "completed":
+        validator(SCHEMA).validate(json.loads(plain.output_text))
+    tools: list[Any] = [{"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}]
+    called = client.responses.create(**ask, tools=tools, tool_choice={"type": "function", "name": "weather"})
+    (call,) = called.output
+    assert call.type == "function_call" and called.status == "completed"
+    hold("weather", call.arguments)
+    told: list[Any] = [{"role": "user", "content": "How is the weather?"}, call]
+    told.append({"type": "function_call_output", "call_id": call.call_id, "output": "Rain."})
+    answer = client.responses.create(model=MODEL, input=told, max_output_tokens=20)
+    assert answer.output_text and answer.status in ("completed", "incomplete")
+
+
+def test_messages(server: Server) -> None:
+    client = anthropic.Anthropic(base_url=server.url, api_key="none")
+    messages: list[Any] = [{"role": "user", "content": "How is the weather in Oslo?"}]
+    ask: dict[str, Any] = {"model": MODEL, "messages": messages, "max_tokens": 100}
+    tools: list[Any] = [{"name": "weather", "input_schema": WEATHER}]
+    choice: Any = {"type": "tool", "name": "weather"}
+    answer = client.messages.create(**ask, tools=tools, tool_choice=choice)
+    (block,) = answer.content
+    assert block.type == "tool_use" and answer.stop_reason == "tool_use"
+    validator(WEATHER).validate(block.input)
+    result = {"type": "tool_result", "tool_use_id": block.id, "content": "Rain, 7 degrees."}
+    more = [*messages, {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    with client.messages.stream(**{**ask, "messages": more, "max_tokens": 20}) as stream:
+        text = "".join(stream.text_stream)
+        assert stream.get_final_message().usage.output_tokens > 0 and text
+    counted = client.messages.count_tokens(model=MODEL, messages=messages, tools=tools).input_tokens
+    usage = client.messages.create(**{**ask, "max_tokens": 1}, tools=tools).usage
+    assert counted == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+
+
+def test_more_than_the_context_ends_with_the_context(server: Server) -> None:
+    """Anthropic's clients ask for as much as they may; chat's get a 400."""
+    client = anthropic.Anthropic(base_url=server.url, api_key="none")
+    schema = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"], "additionalProperties": False}
+    answer = client.messages.create(
+        model=MODEL,
+        max_tokens=20_000,
+        messages=[{"role": "user", "content": "JSON"}],
+        extra_body={"output_config": {"format": {"type": "json_schema", "schema": schema}}},
+    )
+    assert answer.content[0].type == "text" and json.loads(answer.content[0].text) == {"a": 1}
+
+
+def test_tokens_there_and_back(server: Server) -> None:
+    text = "Grüße <|im_end|> 🦆"
+    ids = httpx.post(f"{server.url}/tokenize", json={"model": MODEL, "prompt": text}).json()["tokens"]
+    assert httpx.post(f"{server.url}/detokenize", json={"model": MODEL, "tokens": ids}).json()["prompt"] == text
