@@ -16,6 +16,9 @@ byte costs does not grow with the number of ways to read the text.
     CONFIG   (CONFIG, state, stack, rest): heads in ascending order of their states
     UNION    (UNION, one, other): memory of a union; its row is the result
 
+JSON inside a grammar (`%json`) is run by fsm/operations.py, a frame at a time: what its frames count and which keys
+they have seen is part of their fields, so that frames are merged only where these agree.
+
 Nothing is scratch here: frames are interned in walks too, since heads that meet are recognised by their numbers.
 `tests/fsm/parsing.py` is the oracle.
 """
@@ -27,6 +30,7 @@ from numba import njit
 
 from fsm.cells import intern
 from fsm.layout import (
+    CAP_CE,
     CE,
     CONFIG,
     CR,
@@ -40,13 +44,15 @@ from fsm.layout import (
     NIL,
     PARENT,
     RET,
+    RG,
     SATURATE,
+    SCRATCH,
     ST,
     STACKS,
     UNION,
 )  # fmt: skip
-from fsm.operations import FULL, MISS, MISS_RETURN, OK, REFUSED, returned
-from grammar.tables import END_OF_TEXT, GOTO, PUSH, SHIFT
+from fsm.operations import ADVANCE, FULL, MISS, MISS_RETURN, OK, REFUSED, returned, step
+from grammar.tables import END_OF_TEXT, GOTO, PUSH, REDO, REDUCE, SHIFT
 
 WORK = 8 * MAX_HEADS
 """Heads that one byte may pass through, those of its shifts and reductions included."""
@@ -164,9 +170,19 @@ def _height(H, stack):
 
 
 @njit
-def _push(H, ret, stack):
-    """The frame (ret) over a set of stacks; -1 when there is no room."""
-    return intern(H, _height(H, stack) + 1, ret, -1, 0, -1, NIL, NIL, stack, True)
+def _push(H, ret, registers, stack):
+    """The frame (ret, registers) over a set of stacks; -1 when there is no room."""
+    r = H[RG] + 3 * registers
+    return intern(H, _height(H, stack) + 1, ret, H[r], H[r + 1], H[r + 2], NIL, NIL, stack, True)
+
+
+@njit
+def _kept(H, top):
+    """The interned copy of a frame that may be scratch; -1 when there is no room."""
+    if top < H[CAP_CE] - SCRATCH:
+        return top
+    f = H[CE] + 8 * top
+    return intern(H, H[f], H[f + 1], H[f + 2], H[f + 3], H[f + 4], H[f + 5], H[f + 6], H[f + 7], True)
 
 
 # -- one byte ----------------------------------------------------------------------------------------------------------
@@ -227,6 +243,20 @@ def _below(H, stack, drop, frames, spare):
 
 
 @njit
+def _leave(H, frame, verdict, minh):
+    """Pop a frame whose value has ended: (OK, REFUSED or MISS_RETURN; the state after it and what lies below it, or
+    what is missing: where, verdict; lowest height consulted)."""
+    f = H[CE] + 8 * frame
+    minh = min(minh, H[f + HEIGHT])
+    if H[f + LO] > 0 or H[f + HEIGHT] == 1:
+        return REFUSED, np.int32(0), np.int32(0), minh
+    target = returned(H, H[f + RET], verdict)
+    if target < 0:
+        return MISS_RETURN, H[f + RET], verdict, minh
+    return OK, target, H[f + PARENT], minh
+
+
+@njit
 def step_heads(H, states, stacks, n, byte, after_states, after_stacks, work, minh):
     """One byte from ``n`` heads to those in ``after_*``. Returns (status, heads after it, lowest height consulted,
     what is missing: where, verdict). ``work``: int32[4, WORK], scratch.
@@ -245,6 +275,16 @@ def step_heads(H, states, stacks, n, byte, after_states, after_stacks, work, min
         s = H[ST] + 3 * state
         if H[s + 1] < 0:
             return MISS, 0, minh, state, np.int32(0)
+        if byte == END_OF_TEXT and H[s + 2] >= 0:
+            count = _below(H, stack, 0, frames, spare)
+            for f in range(count):
+                status, target, top, minh = _leave(H, frames[f], H[s + 2], minh)
+                if status == MISS_RETURN:
+                    return status, 0, minh, target, top
+                if status == OK:
+                    todo = _add(H, work_states, work_stacks, i, todo, target, top)
+                if todo < 0:
+                    return (FULL if todo == -1 else REFUSED), 0, minh, state, np.int32(0)
         for k in range(H[s + 1]):
             e = H[ED] + 8 * (H[s] + k)
             if H[e] > byte:
@@ -254,20 +294,42 @@ def step_heads(H, states, stacks, n, byte, after_states, after_stacks, work, min
             op = H[e + 2]
             target = H[e + 3]
             if op == GOTO or op == PUSH:
-                top = stack if op == GOTO else _push(H, H[e + 4], stack)
+                top = stack if op == GOTO else _push(H, H[e + 4], H[e + 5], stack)
                 out = _add(H, after_states, after_stacks, 0, out, target, top) if top >= 0 else -1
                 if out < 0:
                     return (FULL if out == -1 else REFUSED), 0, minh, state, np.int32(0)
                 continue
             if op == SHIFT:
-                top = _push(H, H[e + 4], stack)
+                top = _push(H, H[e + 4], H[e + 5], stack)
                 todo = _add(H, work_states, work_stacks, i, todo, target, top) if top >= 0 else -1
                 if todo < 0:
                     return (FULL if todo == -1 else REFUSED), 0, minh, state, np.int32(0)
                 continue
-            count = _below(H, stack, H[e + 5], frames, spare)
+            count = _below(H, stack, H[e + 5] if op == REDUCE else 0, frames, spare)
             if count < 0:
                 return REFUSED, 0, minh, state, np.int32(0)
+            if op != REDUCE:
+                path = np.empty(1, np.uint8)
+                base_at = np.empty(1, np.int32)
+                for f in range(count):
+                    if op == REDO:
+                        status, target, top, minh = _leave(H, frames[f], H[e + 4], minh)
+                    else:
+                        status, target, top, _, minh = step(
+                            H, state, frames[f], H[CAP_CE], byte, minh, ADVANCE, path, 0, base_at
+                        )
+                    if status == REFUSED:
+                        continue
+                    if status != OK:
+                        return status, 0, minh, target, top
+                    if op == REDO:
+                        todo = _add(H, work_states, work_stacks, i, todo, target, top)
+                    else:
+                        top = _kept(H, top)
+                        out = _add(H, after_states, after_stacks, 0, out, target, top) if top >= 0 else -1
+                    if todo < 0 or out < 0:
+                        return (FULL if min(todo, out) == -1 else REFUSED), 0, minh, state, np.int32(0)
+                continue
             for f in range(count):
                 top = frames[f]
                 minh = min(minh, H[H[CE] + 8 * top + HEIGHT])

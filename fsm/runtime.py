@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fsm import masks, steps
 from fsm.image import Image
-from fsm.layout import HI
+from fsm.layout import HI, PARSER
 from fsm.profiles import Profiles
 from fsm.rows import RowPool
 from fsm.tokens import TokenTable
@@ -226,6 +226,8 @@ class Runtime:
     def _inside(self, program: int, state: int) -> NDArray[np.uint32] | None:
         """The part of the mask that does not leave the string or key that the text is in, where `Profiles` has it."""
         image = self._slot(program).image
+        if image.heap[PARSER]:
+            return None
         where = image.field(state, 1)
         if where in image.plain:
             return self._profiles.string(image.field(image.field(state, 2), HI))

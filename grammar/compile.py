@@ -77,7 +77,8 @@ def _compile(constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead
             compiled = Compiled(tags, contract, tags.reasons, tags.limits)
         case Lark():
             parser, reasons = compile_lark(constraint, spellable, fuel)
-            compiled = Compiled(parser, Contract.SOUND_SUBSET if reasons else Contract.EXACT, reasons)
+            contract = Contract.SOUND_SUBSET if reasons else Contract.EXACT
+            compiled = Compiled(parser, contract, reasons, parser.limits)
     expand_ahead(compiled.machine, [compiled.machine.start], ahead)
     compiled.machine.admit()
     return compiled

@@ -28,7 +28,7 @@ carries what was appended to another process.
     ADDED     an additional key ends: seen += text; ext = set b unless NONE;   hi == 0, the text was seen before,
               text = empty; hi, lo count down; state = t                       or an additional key may not come
     CLOSE     an object ends: as POP with verdict a                            as POP, or a key of set b may still come
-    SHIFT     push frame(ret=a); state = t; take the same byte again           never
+    SHIFT     as PUSH, then take the same byte again in the new state          never
     REDUCE    drop b frames; state = after(top.ret, a), the top frame stays;   never
               take the same byte again
 

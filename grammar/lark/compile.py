@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grammar.constraint import Lark
+from grammar.constraint import JsonSchema, Lark
 from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.json_schema.decoding import load as load_json
+from grammar.json_schema.machine import JsonMachine, compile_json_schema
 from grammar.lark.contextual import ContextualMachine
 from grammar.lark.dynamic import DynamicMachine
 from grammar.lark.lexemes import Lexemes
@@ -36,12 +38,29 @@ def compile_lark(constraint: Lark, spellable: Sequence[bool], fuel: int) -> tupl
     text = constraint.grammar
     starts = {name: _compile_terminal(text, source, name, programs, spelling) for name in source.terminals}
     lexemes = Lexemes(programs, starts, spelling, shared)
+    states = States(fuel)
     if constraint.semantics == "contextual":
-        return ContextualMachine(source, lexemes, States(fuel), shared), ()
-    machine = DynamicMachine(source, lexemes, States(fuel), shared, programs.looks)
+        return ContextualMachine(source, lexemes, states, shared), ()
+    schemas: dict[str, JsonMachine] = {}
+    reasons: list[str] = []
+    for name, (schema, place) in source.schemas.items():
+        schemas[name], why = _compile_schema(schema, place, spellable, fuel, states)
+        reasons += why
+    machine = DynamicMachine(source, lexemes, states, shared, programs.looks, schemas)
     looking = sorted(programs.looks.difference(source.ignored))
-    reasons = (f"tokens with a lookahead are read whole, never split: {', '.join(looking)}",) if looking else ()
-    return machine, reasons
+    if looking:
+        reasons.append(f"tokens with a lookahead are read whole, never split: {', '.join(looking)}")
+    return machine, tuple(reasons)
+
+
+def _compile_schema(
+    schema: str, place: str, spellable: Sequence[bool], fuel: int, states: States
+) -> tuple[JsonMachine, tuple[str, ...]]:
+    try:
+        return compile_json_schema(JsonSchema(load_json(schema)), spellable, fuel, states=states, follow=((0, 255),))
+    except ConstraintError as error:
+        where = f" (at `{error.pointer}` of the schema)" if error.pointer else ""
+        raise type(error)(f"%json: {error.reason}{where}", place) from None
 
 
 def _compile_terminal(text: str, source: Source, name: str, programs: Programs, spelling: Spelling) -> int:
@@ -50,6 +69,6 @@ def _compile_terminal(text: str, source: Source, name: str, programs: Programs, 
         node = restrict(parse_python(pattern), spelling.alphabet)
         if node is EMPTY_SET:
             raise UnsatisfiableConstraint("no text that can be written matches it")
-        return programs.compile(name, node)
+        return programs.compile(name, node, prefers=not any(run in pattern for run in source.runs))
     except ConstraintError as error:
         raise type(error)(f"terminal {name}: {error.reason}", place_of(text, name)) from None

@@ -16,10 +16,10 @@ from lark.exceptions import GrammarError
 from lark.lexer import TerminalDef, _create_unless
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 
-from grammar.errors import ConstraintError
-from grammar.lark.lexemes import IGNORED, Lexemes, Scanner
+from grammar.errors import ConstraintError, UnsupportedConstraint
+from grammar.lark.lexemes import IGNORED, Lexemes, Scanner, Shadow
 from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine
-from grammar.lark.source import Source
+from grammar.lark.source import Source, place_of
 from grammar.regex.syntax import Fuel
 from grammar.states import States
 from grammar.tables import END_OF_TEXT, GOTO, Edge
@@ -78,6 +78,7 @@ class ContextualMachine(LarkMachine):
 
     def __init__(self, source: Source, lexemes: Lexemes, states: States, fuel: Fuel) -> None:
         super().__init__(lexemes, states, fuel)
+        _check(source)
         self._source = source
         self._table = ContextualTable(source)
         self.start = self.state(Between(self._table.start, self._table.start))
@@ -93,6 +94,9 @@ class ContextualMachine(LarkMachine):
     def upcoming(self, state: int) -> tuple[tuple[Scanner, ...], bool]:
         ends = state == self._table.end or self._table.reduction(state, END_TOKEN) is not None
         return (self._table.scanner(state),), ends
+
+    def opens(self, state: int, shadow: Shadow) -> bool:
+        return False
 
     def before_token(self, here: Between) -> Iterator[Edge]:
         table, state, wanted = self._table, here.state, here.wanted
@@ -123,6 +127,19 @@ class ContextualMachine(LarkMachine):
     def _reduced(self, lo: int, hi: int, here: Between, number: int, wanted: frozenset[str]) -> Edge:
         rule = self._source.rules[number]
         return self.reduction(lo, hi, here, rule.origin.name, len(rule.expansion), wanted)
+
+
+def _check(source: Source) -> None:
+    """Refuse what Lark's LALR parser has no notion of."""
+    for _, place in source.schemas.values():
+        raise UnsupportedConstraint("`%json` is read under `dynamic_complete` only", place)
+    for name in sorted(source.lazy):
+        reason = "rules with `lazy` or `suffix` are read under `dynamic_complete` only"
+        raise UnsupportedConstraint(reason, place_of(source.text, name))
+    for name in source.terminals:
+        if source.may_be_empty(name):
+            reason = f"terminal {name} matches the empty text, which Lark's lexers refuse"
+            raise ConstraintError(reason, place_of(source.text, name))
 
 
 def _scanner(terminals: list[TerminalDef], ignored: tuple[str, ...]) -> Scanner:

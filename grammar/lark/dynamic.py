@@ -7,15 +7,19 @@ so they say nothing here.
 Earley's items carry the place where they began, which no two places of a text share; LR states do not (Tomita 1985). So
 the grammar is read by all alternatives of its LR(0) automaton at once, after rules without text have been removed (with
 them, one could go on reducing without end). States are made when they are first reached.
+
+Two things go beyond Lark, as llguidance has them: a terminal may match the empty text, and a JSON Schema's values may
+stand where a terminal may (`%json`); they are read by the schema's own machine, on the same stack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 from grammar.errors import UnsatisfiableConstraint
-from grammar.lark.lexemes import Lexeme, Lexemes, Scanner, Shadow
+from grammar.json_schema.machine import JsonMachine
+from grammar.lark.lexemes import NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
 from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine, covered
 from grammar.lark.source import Source
 from grammar.regex.syntax import Fuel
@@ -116,14 +120,26 @@ class Automaton:
 
 
 class DynamicMachine(LarkMachine):
-    """A grammar read in every way at once. ``looks``: terminals with a lookahead, which are not split."""
+    """A grammar read in every way at once. ``looks``: terminals with a lookahead, which are not split; ``schemas``: the
+    machines of those that stand for JSON."""
 
-    def __init__(self, source: Source, lexemes: Lexemes, states: States, fuel: Fuel, looks: set[str]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        lexemes: Lexemes,
+        states: States,
+        fuel: Fuel,
+        looks: set[str],
+        schemas: Mapping[str, JsonMachine],
+    ) -> None:
         super().__init__(lexemes, states, fuel)
         self._looks = looks
         self._terminals = source.terminals
+        self._lazy = source.lazy
+        self._schemas = schemas
+        self.limits = {name: value for machine in schemas.values() for name, value in machine.limits.items()}
         self._ignored = tuple(Scanner((name,), ignored=frozenset((name,))) for name in source.ignored)
-        rules, self._nullable = _without_empty_rules(_productive(source, lexemes), source.start, fuel)
+        rules, self._nullable = _without_empty_rules(*_productive(source, lexemes), source.start, fuel)
         self._automaton = Automaton(rules, source.start, fuel)
         self.start = self.state(Between(0, -1))
 
@@ -134,11 +150,9 @@ class DynamicMachine(LarkMachine):
         return -1
 
     def upcoming(self, state: int) -> tuple[tuple[Scanner, ...], bool]:
-        names = self._shifted(state)
-        for origin, _ in self._automaton.ended(state):
-            names |= self._automaton.follow[origin]
+        names = self._next(state)
         ends = END_TOKEN in names or self._final(state)
-        return (*self._scanners(names - {END_TOKEN}), *self._ignored), ends
+        return (*self._scanners(names & self._terminals.keys()), *self._ignored), ends
 
     def before_token(self, here: Between) -> Iterator[Edge]:
         automaton, state = self._automaton, here.state
@@ -147,15 +161,44 @@ class DynamicMachine(LarkMachine):
             scanners += self._ignored
         for lo, hi, lexeme, shadow in self._begun(scanners, here):
             yield from self.enter(lo, hi, Inside(state, lexeme, self._lexemes.live(lexeme), shadow))
+        for name in sorted(self._schemas.keys() & automaton.ways(state).keys()):
+            value = self._value(name, automaton.ways(state)[name])
+            for lo, hi in self._opening(name, here.shadow):
+                yield self.shift(lo, hi, state, value)
         for origin, length in automaton.ended(state):
             following = automaton.follow[origin]
             bytes_taken = [(lo, hi, 0, 0, 0, 0, 0) for lo, hi, _, _ in self._begun(self._scanners(following), here)]
+            for name in self._schemas.keys() & following:
+                bytes_taken += [(lo, hi, 0, 0, 0, 0, 0) for lo, hi in self._opening(name, here.shadow)]
             if END_TOKEN in following and self._lexemes.may_end_text(here.shadow):
                 bytes_taken.append((END_OF_TEXT, END_OF_TEXT, 0, 0, 0, 0, 0))
             for lo, hi in covered(bytes_taken):
                 yield self.reduction(lo, hi, here, origin, length, _REDUCED)
         if self._final(state) and self._lexemes.may_end_text(here.shadow):
             yield END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0
+
+    def opens(self, state: int, shadow: Shadow) -> bool:
+        return any(self._opening(name, shadow) for name in self._schemas.keys() & self._next(state))
+
+    def _next(self, state: int) -> set[str]:
+        """The terminals that may come next, after reductions or without."""
+        names = set(self._automaton.ways(state))
+        for origin, _ in self._automaton.ended(state):
+            names |= self._automaton.follow[origin]
+        return names
+
+    def _value(self, name: str, after: int) -> int:
+        """The state before a value of a schema, behind which the parser is in state ``after``."""
+        machine = self._schemas[name]
+        return machine.state(machine.value_before(self.state(Between(after, -1))))
+
+    def _opening(self, name: str, shadow: Shadow) -> list[tuple[int, int]]:
+        """The bytes that a value of a schema may begin with, where they get rid of a shadow."""
+        machine = self._schemas[name]
+        edges, _ = machine.edges_of(machine.value_before(self.start))
+        clear = [(lo, hi) for lo, hi, after in self._lexemes.step_shadow(shadow) if after == NO_SHADOW]
+        taken = [(max(lo, first), min(hi, last)) for lo, hi in covered(edges) for first, last in clear]
+        return [(lo, hi) for lo, hi in taken if lo <= hi]
 
     def _shifted(self, state: int) -> set[str]:
         """The terminals that the parser can go on with."""
@@ -170,12 +213,19 @@ class DynamicMachine(LarkMachine):
             yield from self.reading(self._lexemes.start(scanners), here.shadow)
 
     def _scanners(self, names: Iterable[str]) -> tuple[Scanner, ...]:
-        return tuple(Scanner((name,), splits=name not in self._looks) for name in sorted(names) if name != END_TOKEN)
+        return tuple(
+            Scanner((name,), splits=name not in self._looks, lazy=name in self._lazy)
+            for name in sorted(self._terminals.keys() & names)
+        )
 
 
-def _productive(source: Source, lexemes: Lexemes) -> list[Rule]:
-    """The rules that some text comes of. UnsatisfiableConstraint when the start is in none."""
-    can_end = {name for name in source.terminals if name in lexemes.live(lexemes.start((Scanner((name,)),)))}
+def _productive(source: Source, lexemes: Lexemes) -> tuple[list[Rule], set[str], set[str]]:
+    """The rules that some text comes of; the terminals that match some text, and those that match the empty one.
+    UnsatisfiableConstraint when the start is in no such rule."""
+    matching = {name for name in source.terminals if name in lexemes.live(lexemes.start((Scanner((name,)),)))}
+    matching |= source.schemas.keys()
+    empty = {name for name in source.terminals if source.may_be_empty(name)}
+    can_end = matching | empty
     rules = [(rule.origin.name, tuple(symbol.name for symbol in rule.expansion)) for rule in source.rules]
     grown = True
     while grown:
@@ -186,12 +236,15 @@ def _productive(source: Source, lexemes: Lexemes) -> list[Rule]:
                 grown = True
     if source.start not in can_end:
         raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
-    return [(origin, symbols) for origin, symbols in rules if can_end.issuperset(symbols)]
+    return [(origin, symbols) for origin, symbols in rules if can_end.issuperset(symbols)], matching, empty
 
 
-def _without_empty_rules(rules: Sequence[Rule], start: str, fuel: Fuel) -> tuple[list[Rule], bool]:
-    """The same sentences from rules none of which is empty; and whether the empty text is one of them."""
-    nullable: set[str] = set()
+def _without_empty_rules(
+    rules: Sequence[Rule], matching: set[str], empty: set[str], start: str, fuel: Fuel
+) -> tuple[list[Rule], bool]:
+    """The same sentences from rules and terminals none of which is empty; and whether the empty text is one of
+    them."""
+    nullable = set(empty)
     grown = True
     while grown:
         grown = False
@@ -203,17 +256,15 @@ def _without_empty_rules(rules: Sequence[Rule], start: str, fuel: Fuel) -> tuple
     for origin, symbols in rules:
         choices = [((symbol,), ()) if symbol in nullable else ((symbol,),) for symbol in symbols]
         for chosen in product(*choices):
-            kept = tuple(symbol for part in chosen for symbol in part)
+            left_over = tuple(symbol for part in chosen for symbol in part)
             fuel.spend()
-            if kept and kept != (origin,):
-                found[origin, kept] = None
-    filled = {origin for origin, _ in found}
-    # A rule of nothing but empty text is gone; what mentions it goes too.
-    while any(not _defined(rule, filled, nullable) for rule in found):
-        found = {rule: None for rule in found if _defined(rule, filled, nullable)}
-        filled = {origin for origin, _ in found}
-    return list(found), start in nullable
-
-
-def _defined(rule: Rule, filled: set[str], nullable: set[str]) -> bool:
-    return all(symbol in filled or symbol not in nullable for symbol in rule[1])
+            if left_over and left_over != (origin,):
+                found[origin, left_over] = None
+    # What is nothing but the empty text is gone; what mentions it goes too.
+    kept = dict.fromkeys(found)
+    while True:
+        filled = {origin for origin, _ in kept} | matching
+        left = {rule: None for rule in kept if filled.issuperset(rule[1])}
+        if len(left) == len(kept):
+            return list(kept), start in nullable
+        kept = left

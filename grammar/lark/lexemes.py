@@ -72,12 +72,14 @@ class Scanner(NamedTuple):
     ``words``: strings that a terminal's token is taken for when it is exactly their text. ``ignored``: terminals whose
     tokens are dropped; they end as `IGNORED`. ``splits``: a token may also
     be any beginning of the preferred match that is itself a match; else it is the preferred match and nothing else.
+    ``lazy``: a token ends as soon as it can.
     """
 
     terminals: tuple[str, ...]
     words: tuple[tuple[str, tuple[str, ...]], ...] = ()
     ignored: frozenset[str] = frozenset()
     splits: bool = False
+    lazy: bool = False
 
 
 class _Track(NamedTuple):
@@ -193,6 +195,8 @@ class Lexemes:
         return found
 
     def _step_track(self, track: _Track, byte: int) -> _Track | None:
+        if track.scanner.lazy and self._ends_of(track):
+            return None
         threads = self._step_threads(track.threads, byte)
         if all(thread.node is _PAST for thread in threads):
             return None
@@ -330,7 +334,7 @@ class Lexemes:
                     found = Thread(DONE, pc, window, waits)
                     if found not in threads:
                         threads.append(found)
-                    if not waits and isinstance(self._code[pc], Match):
+                    if not waits and isinstance(match := self._code[pc], Match) and match.cuts:
                         return True
         return False
 

@@ -15,7 +15,7 @@ read, and that none is begun that could only end in a corner.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,9 +71,11 @@ class LarkMachine(ABC):
     """`grammar.tables.Machine` over a grammar. ``start`` is set by who knows the first parser state."""
 
     start: int
+    limits: Mapping[str, int | str]
 
     def __init__(self, lexemes: Lexemes, states: States, fuel: Fuel) -> None:
         self._fuel = fuel
+        self.limits = {}
         self._lexemes = lexemes
         self._all = states
         self.tables = states.tables
@@ -113,6 +115,10 @@ class LarkMachine(ABC):
     @abstractmethod
     def upcoming(self, state: int) -> tuple[tuple[Scanner, ...], bool]:
         """What may read the next token in a parser state, whatever lies below it; and whether the text may end."""
+
+    @abstractmethod
+    def opens(self, state: int, shadow: Shadow) -> bool:
+        """Whether something that is no token may begin in a parser state, and gets rid of a shadow."""
 
     # -- the owner of its locations (grammar.states) -------------------------------------------------------------------
 
@@ -154,13 +160,17 @@ class LarkMachine(ABC):
         """A rule of ``length`` symbols ends before this byte."""
         if length == 0:
             after = Between(self.goto(here.state, origin), here.reader, wanted, here.shadow)
-            return lo, hi, SHIFT, self.state(after), self.state(Below(here.state)), 0, 0
+            return self.shift(lo, hi, here.state, self.state(after))
         key = _Reduction(origin, Between(0, here.reader, wanted, here.shadow))
         verdict = self._verdict_ids.get(key)
         if verdict is None:
             self._verdicts.append(key)
             verdict = self._verdict_ids[key] = len(self._verdicts)
         return lo, hi, REDUCE, 0, verdict, length - 1, 0
+
+    def shift(self, lo: int, hi: int, state: int, after: int) -> Edge:
+        """The parser goes on before this byte, from a parser state to a state of the machine."""
+        return lo, hi, SHIFT, after, self.state(Below(state)), self.tables.registers(), 0
 
     def reading(self, lexeme: Lexeme, shadow: Shadow) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
         """(lo, hi, next lexeme, next shadow) for the bytes that both allow."""
@@ -186,7 +196,7 @@ class LarkMachine(ABC):
                     yield from self.moves(after)
                 else:
                     for lo, hi in covered(self.moves(after)):
-                        yield lo, hi, SHIFT, self.state(after), self.state(Below(here.state)), 0, 0
+                        yield self.shift(lo, hi, here.state, self.state(after))
 
     def _after(self, state: int, terminal: str, shadow: Shadow) -> Between:
         """Behind a token."""
@@ -231,7 +241,7 @@ class LarkMachine(ABC):
             return found
         self._followed[key] = False
         scanners, may_end = self.upcoming(state)
-        found = may_end and self._lexemes.may_end_text(shadow)
+        found = (may_end and self._lexemes.may_end_text(shadow)) or self.opens(state, shadow)
         if not found and scanners:
             start = (self._lexemes.start(scanners), shadow)
             seen, queue = {start}, [start]

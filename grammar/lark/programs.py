@@ -69,9 +69,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The end of a terminal."""
+    """The end of a terminal. ``cuts``: what is less preferred is given up."""
 
     terminal: str
+    cuts: bool
 
 
 Instruction = Read | Split | Look | LookBack | AtEnd | Held | Match
@@ -92,15 +93,15 @@ class Programs:
         self._name = ""
         self._cells: list[CharSet] = []
 
-    def compile(self, name: str, node: Node) -> int:
-        """The pc where the program of terminal ``name`` begins. UnsupportedConstraint for what needs the text before
-        the token."""
+    def compile(self, name: str, node: Node, prefers: bool = True) -> int:
+        """The pc where the program of terminal ``name`` begins; ``prefers``: as Python's `re` does, else all its
+        matches are equal. UnsupportedConstraint for what needs the text before the token."""
         self._name = name
         behind = [n for n in _nodes(node) if isinstance(n, Behind)]
         sets = {part.set: None for n in behind for part in _nodes(n.body) if isinstance(part, Chars)}
         self._cells = [cell for cell, _ in refine(tuple(sets))] if behind else []
         self.memory[name] = max((_width(n.body) for n in behind), default=0)
-        start = self._emit(node, self._add(Match(name)))
+        start = self._emit(node, self._add(Match(name, prefers)))
         if behind:
             self._check_lookbehinds(start)
         return start

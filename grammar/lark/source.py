@@ -15,6 +15,7 @@ from lark.lexer import TerminalDef
 from lark.load_grammar import GrammarBuilder
 
 from grammar.errors import ConstraintError, UnsupportedConstraint
+from grammar.lark.dialect import translate
 from grammar.regex.syntax import line_column
 
 _BUNDLED = ("common", "lark", "python", "unicode")
@@ -23,12 +24,21 @@ _PLACE = re.compile(r",? ?at line (\d+),? column (\d+)")
 
 @dataclass(frozen=True)
 class Source:
-    """A loaded grammar. ``rules`` hold no EBNF any more; ``ignored`` are terminals' names, in their order."""
+    """A loaded grammar. ``rules`` hold no EBNF any more; ``ignored`` are terminals' names, in their order. ``text``: as
+    it was sent; ``schemas``, ``lazy``, ``runs``: as in `Dialect`."""
 
     start: str
     rules: tuple[Rule, ...]
     terminals: dict[str, TerminalDef]
     ignored: tuple[str, ...]
+    text: str
+    schemas: dict[str, tuple[str, str]]
+    lazy: frozenset[str]
+    runs: tuple[str, ...]
+
+    def may_be_empty(self, terminal: str) -> bool:
+        """Whether a terminal matches the empty text."""
+        return self.terminals[terminal].pattern.min_width == 0
 
 
 class _Builder(GrammarBuilder):
@@ -48,8 +58,9 @@ class _Builder(GrammarBuilder):
 def load(text: str, start: str) -> Source:
     """The grammar's rules and terminals. ConstraintError with ``line:column`` for what Lark refuses."""
     builder = _Builder()
+    dialect = translate(text)
     try:
-        builder.load_grammar(text, "the grammar")
+        builder.load_grammar(dialect.text, "the grammar")
         terminals, rules, ignored = builder.build().compile([start], set())
     except (GrammarError, UnexpectedInput) as error:
         raise _refused(text, error) from None
@@ -60,14 +71,13 @@ def load(text: str, start: str) -> Source:
     defined = {terminal.name: terminal for terminal in terminals}
     for rule in rules:
         for symbol in rule.expansion:
-            if symbol.is_term and symbol.name not in defined:
+            if symbol.is_term and symbol.name not in defined and symbol.name not in dialect.schemas:
                 what = f"%declare {symbol.name}: nothing says what the terminal matches"
                 raise UnsupportedConstraint(what, place_of(text, symbol.name))
-    for terminal in terminals:
-        if terminal.pattern.min_width == 0:
-            reason = f"terminal {terminal.name} matches empty text, which Lark's lexers refuse"
-            raise ConstraintError(reason, place_of(text, terminal.name))
-    return Source(start, tuple(rules), defined, tuple(dict.fromkeys(ignored)))
+    ignored = tuple(dict.fromkeys(ignored))
+    return Source(
+        start, tuple(rules), defined, ignored, text, dialect.schemas, frozenset(dialect.lazy), tuple(dialect.runs)
+    )
 
 
 def place_of(text: str, name: str) -> str:

@@ -72,7 +72,9 @@ def test_masks_equal_the_interpreter(name: str, semantics: Literal["dynamic_comp
 
 def test_ambiguity_costs_a_stack_and_no_more() -> None:
     """A sum of 60 terms can be read in more ways than there are atoms; its configurations stay small."""
-    program = compile_constraint(Lark(GRAMMARS["ambiguous"][0]), TokenTable.from_bytes([b"a", b"+", b"*", b"("], []))
+    program = compile_constraint(
+        Lark(GRAMMARS["ambiguous"][0]), TokenTable.from_bytes([b"a", b"+", b"*", b"(", b")"], [])
+    )
     matcher = program.matcher()
     for _ in range(60):
         for token in (0, 1, 0, 2):

@@ -1,0 +1,122 @@
+"""What llguidance's users write and Lark does not know; and refusals, each with its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from fsm.program import compile_constraint
+from fsm.tokens import TokenTable
+from grammar.constraint import Contract, Lark
+from grammar.errors import ConstraintError
+from grammar.lark.compile import compile_lark
+from tests.fsm.parsing import Heads
+
+TEXTS = {
+    "suffix": ('start: t "a"\nt[suffix="<e>"]: /.*/', ["<e>a", "xx<e>a"], ["x<e>a<e>a", "x<e"]),
+    "lazy": ("start: f\nf[lazy]: /[0-9]+/", ["1"], ["12"]),
+    "capture": ('start: f "b"\nf[capture="x"]: /a+/', ["ab", "aab"], ["b"]),
+    "free text": ('start: t "!"\nt: /(.|\\n)*/', ["!", "a!b!", "\n!"], ["", "a"]),
+    "words": ('start: W "!"\nW: %regex {"substring_words": "foo bar. baz"}', ["!", "foo!", "bar. baz!"], ["foobar!"]),
+    "characters": ('start: W\nW: %regex {"substring_chars": "ab/"}', ["", "a", "b/", "ab/"], ["a/", "ba"]),
+    "chunks": ('start: W "."\nW: %regex {"substring_chunks": ["a", "ab"]}', ["ab.", "aab."], ["b.", "aba."]),
+    "counts": ('%llguidance {}\nstart: "a"{2,3} "b"{2}', ["aabb", "aaabb"], ["abb", "aaaabb"]),
+    "not in comments": ('start: "a" // %json {2} <|x|>\n', ["a"], ["b"]),
+    "not in strings": ('start: "<|x|>" /[{]2}/ "@y"', ["<|x|>{2}@y"], ["<|x|>"]),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts(name: str) -> None:
+    grammar, good, bad = TEXTS[name]
+    heads = Heads(compile_lark(Lark(grammar), [True] * 256, 10_000)[0])
+    assert [text for text in good + bad if heads.accepting(heads.run(text.encode()))] == good
+
+
+CALLS = """
+start: (/[a-z ]+/ | call)+
+call: "<f>" %json {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}, "next": {"enum": ["a", "b"]}},
+    "required": ["n"],
+    "additionalProperties": false
+} "</f>" | "=" %json {"type": "number"}
+%ignore "_"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ('say <f>{"n": 12}</f> then', True),
+        ('<f>{"n": 12, "next": "b"}</f><f>_{"n": 1}_</f>', True),
+        ('<f>{"n": 1.5', 9),
+        ('<f>{"n": 1, "n"', 13),
+        ('<f>{"next": "a"}', 15),
+        ("=12a", True),
+        ("=-1.5", True),
+        ("=1=", None),
+        ("==", 1),
+    ],
+)
+def test_json_in_a_grammar(text: str, taken: int | bool | None) -> None:
+    """``taken``: True when the text is a sentence, None when it may become one, else the bytes taken."""
+    matcher = compile_constraint(Lark(CALLS), TokenTable.from_bytes([bytes([b]) for b in range(256)], [])).matcher()
+    for n, byte in enumerate(text.encode()):
+        assert bool(byte in matcher.allowed()) == matcher.fork().advance(byte)
+        if not matcher.advance(byte):
+            assert n == taken
+            return
+    assert matcher.accepting == bool(taken)
+    assert taken in (True, None)
+
+
+REFUSED = [
+    ('start: <|tool|> "a"', "1:8", "special token"),
+    ('start: t\nt[stop="x"]: /a*/', "2:1", "suffix"),
+    ("start: t\nt[max_tokens=3]: /a*/", "2:1", "max_tokens"),
+    ("start: @other", "1:8", "@other"),
+    ('start: %json {"a": }', "1:20", "not JSON"),
+    ('start: "a"\n  | %json {"type": "x"}', "2:5", "/type"),
+    ('start: %json {"not": {}}', "1:8", "%json"),
+    ('start: "a"{2,}', "1:11", "upper end"),
+    ("start: %regex {}", "1:8", "substring"),
+    ('root ::= "a"', "1:6", "::="),
+    ("%import .files.A\nstart: A", "1:10", "file"),
+    ("%import secrets.A\nstart: A", "1:9", "secrets"),
+    ("%declare X\nstart: X", "1:10", "%declare X"),
+    ("start: A\nA: /(a)\\1/", "1:8", "backreference"),
+    ("start: A\nA: /^a/", "1:8", "terminal A"),
+    ("start: A\nA: /(?<!x)a/", "1:8", "lookbehind"),
+    ('start: "a" start', "1:1", "never comes to an end"),
+    ('start: A\n\n A: "a', "3:5", "not a grammar"),
+    ('other: "a"', "1:1", "`start`"),
+]
+
+
+@pytest.mark.parametrize(("grammar", "place", "word"), REFUSED)
+def test_refused_with_its_place(grammar: str, place: str, word: str) -> None:
+    with pytest.raises(ConstraintError) as refusal:
+        compile_lark(Lark(grammar), [True] * 256, 10_000)
+    assert refusal.value.pointer == place
+    assert word in refusal.value.reason
+
+
+def test_contextual_has_no_dialect() -> None:
+    for grammar in ("start: %json {}", "start: f\nf[lazy]: /a+/", 'start: A "b"\nA: /a*/'):
+        with pytest.raises(ConstraintError, match=r"dynamic_complete|empty text"):
+            compile_lark(Lark(grammar, semantics="contextual"), [True] * 256, 10_000)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ConstraintError, match="semantics"):
+        compile_lark(Lark('start: "a"', semantics="basic"), [True] * 256, 10_000)  # type: ignore[arg-type]
+    with pytest.raises(ConstraintError, match="the grammar has no rule `x`"):
+        compile_lark(Lark('start: "a"', start="x"), [True] * 256, 10_000)
+
+
+def test_contracts() -> None:
+    table = TokenTable.from_bytes([bytes([b]) for b in range(256)], [])
+    assert compile_constraint(Lark("start: /a+/"), table).contract is Contract.EXACT
+    looking = compile_constraint(Lark("start: A /.*/\nA: /a+(?!b)/"), table)
+    assert looking.contract is Contract.SOUND_SUBSET
+    assert "A" in looking.reasons[0]
