@@ -71,7 +71,7 @@ def test_masks_equal_the_interpreter(name: str, semantics: Literal["dynamic_comp
 
 
 def test_ambiguity_costs_a_stack_and_no_more() -> None:
-    """A sum of 60 terms can be read in more ways than there are atoms; its configurations stay small."""
+    """120 operators can be read in more ways than there are atoms; the stacks of all share what they can."""
     program = compile_constraint(
         Lark(GRAMMARS["ambiguous"][0]), TokenTable.from_bytes([b"a", b"+", b"*", b"(", b")"], [])
     )
@@ -80,7 +80,7 @@ def test_ambiguity_costs_a_stack_and_no_more() -> None:
         for token in (0, 1, 0, 2):
             assert matcher.advance(token)
     assert matcher.allowed().tolist() == [0, 3]
-    assert program.image.n_configurations < 20_000
+    assert program.image.n_configurations < 40_000
 
 
 def test_equal_situations_share_their_masks() -> None:
