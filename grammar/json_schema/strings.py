@@ -234,7 +234,7 @@ def string_edges(m: JsonMachine, shapes: Strings_, ret: int) -> list[Edge]:
         if isinstance(shape, StringEnum):
             start = m.state(Listed(shape, verdict, m.strings.listed(shape).root))
             return [(QUOTE, QUOTE, PUSH, start, ret, m.tables.registers(), 0)]
-        if not shape.patterns:
+        if not shape.patterns and not shape.excluded:
             registers = m.tables.registers(_or_none(shape.max_length), shape.min_length)
             return [(QUOTE, QUOTE, PUSH, m.state(Plain(BETWEEN, verdict)), ret, registers, 0)]
         if shape.min_length or shape.max_length is not None:

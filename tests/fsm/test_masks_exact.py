@@ -111,6 +111,19 @@ def check(program: Program, sentences: set[bytes], budget: int = 400) -> None:
             assert not matcher.fork().advance(refused)
 
 
+@pytest.mark.parametrize("bounds", [{}, {"minLength": 1}, {"maxLength": 3}, {"minLength": 1, "maxLength": 2}])
+@pytest.mark.parametrize("but", [{"pattern": "b$"}, {"const": "a"}, {"enum": ["", "ab"]}, {"pattern": "^a|b"}])
+def test_strings_told_by_what_they_are_not(bounds: dict[str, Any], but: dict[str, Any]) -> None:
+    table = TokenTable.from_bytes([*(bytes([b]) for b in ALPHABET), None], [len(ALPHABET)])
+    program = compile_constraint(JsonSchema({"type": "string", "not": but, **bounds}), table)
+    low, high = bounds.get("minLength", 0), bounds.get("maxLength", 9)
+    for text in ("", "a", "b", "ab", "ba", "bb", "aba", "abab", "c"):
+        matcher = program.matcher()
+        written = all(matcher.advance(ALPHABET.index(byte)) for byte in f'"{text}"'.encode())
+        excluded = re.search(but["pattern"], text) if "pattern" in but else text in but.get("enum", [but.get("const")])
+        assert (written and matcher.accepting) == (low <= len(text) <= high and not excluded), text
+
+
 def test_every_end_of_sequence_id_is_allowed_where_the_text_may_end() -> None:
     ends = [0, 2, len(ALPHABET) + 2]
     table = TokenTable.from_bytes([None, b"zz", None, *(bytes([b]) for b in ALPHABET[1:]), None], ends)
