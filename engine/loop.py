@@ -152,6 +152,10 @@ class StepLoop:
         """Nothing is left: every request has ended and every event was handed out."""
         return not self._groups and not self._outbox
 
+    def rows_in_use(self) -> Iterator[int]:
+        """The mask rows that sequences know by number."""
+        return (sequence.row for group in self._groups.values() for sequence in group.sequences)
+
     # One step
 
     def step(self) -> list[Event]:

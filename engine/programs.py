@@ -5,10 +5,11 @@
     misses of a step ─▶ Expand             ──▶ poll(): Grown
 
 Everything here runs on the step loop's thread except the readers, which only put decoded replies into a queue. Programs
-are shared by equal constraints (refusals too), counted by the sequences that use them, and evicted least recently used
-when unused programs hold more than ``cache_bytes``. A worker that misses its deadline is killed: what it was compiling
-is refused as too large, and the other programs it owned are compiled again elsewhere, with their expansions replayed in
-the same order, before they are expanded further.
+are shared by equal constraints (refusals too) and counted by the sequences that use them. Where all programs together
+hold more than half of ``cache_bytes``, those that are not used are put to sleep, least recently used first: packed to a
+tenth, ready again without a compile, and forgotten only where the sleeping hold the other half. A worker that misses
+its deadline is killed: what it was compiling is refused as too large, and the other programs it owned are compiled
+again elsewhere, with their expansions replayed in the same order, before they are expanded further.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import msgspec
 
 from engine import grammar_worker as worker
 from fsm.image import Image
-from fsm.runtime import Miss, Runtime
+from fsm.runtime import Miss, Runtime, Sleeping
 from schemas.constraint import ConstraintSpec
 
 
@@ -67,6 +68,9 @@ class Broken:
     message: str
 
 
+MAX_REFUSALS = 1000
+"""Refusals that are remembered."""
+
 AHEAD = 4
 """Expansions asked for as soon as a program is ready, from its start on: its first tokens take longer than that to
 come, and most programs then never miss."""
@@ -91,6 +95,7 @@ class _Entry:
     deadline: float | None = None
     """When the pending job must have answered."""
     expanding: list[Miss] = field(default_factory=list)
+    sleeping: Sleeping | None = None
     start: int = 0
     ahead: int = 0
     """Expansions still to be asked for before anybody needs them."""
@@ -163,6 +168,10 @@ class Programs:
         self._replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]] = queue.SimpleQueue()
         self._news: list[News] = []
         self._worker = _Worker(self._replies, wake)
+        self._sleeping_bytes = 0
+        self._refusals = 0
+        self._settled = True
+        """Nothing has changed since memory was last looked after."""
         self.compile_seconds: list[float] = []
         """Observations since the last report; the reader clears it."""
 
@@ -182,7 +191,8 @@ class Programs:
             entry = self._entries[key] = self._compile(key, spec)
         elif entry.refusal is not None:
             self._news.append(entry.refusal)
-        elif entry.program:
+        elif entry.program or entry.sleeping is not None:
+            self._wake_up(entry)
             self._news.append(Ready(key, entry.program, entry.contract, entry.reasons, 0.0))
         self._entries.move_to_end(key)
         return key
@@ -196,6 +206,7 @@ class Programs:
         """One fewer; unused programs may be evicted."""
         if program:
             self._by_program[program].users -= 1
+            self._settled = False
 
     def ask(self, programs: set[int]) -> None:
         """Send the misses of these programs to their worker. One batch a program is under way at a time."""
@@ -210,7 +221,8 @@ class Programs:
 
     def poll(self) -> list[News]:
         """What has become known since the last call. Programs told as Ready are to be acquired before the next one."""
-        if not self._news:
+        if not self._news and not self._settled:
+            self._settled = True
             self._evict()
         while True:
             try:
@@ -232,6 +244,7 @@ class Programs:
         entry = self._by_ticket.get(reply.program)
         if entry is None:
             return
+        self._settled = False
         match reply:
             case worker.CompiledReply():
                 entry.deadline = None
@@ -271,6 +284,7 @@ class Programs:
             self._forget(entry)
         else:
             entry.refusal = refusal
+            self._refusals += 1
         self._news.append(refusal)
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
@@ -334,22 +348,40 @@ class Programs:
     # -- eviction ------------------------------------------------------------------------------------------------------
 
     def _evict(self) -> None:
-        """Drop unused programs and old refusals, least recently used first, while the cache is too large."""
-        held = sum(self.runtime.nbytes_of(p) for p in self._by_program)
-        refusals = sum(e.refusal is not None for e in self._entries.values())
-        for entry in list(self._entries.values()):
-            if held <= self._cache_bytes and refusals <= 1000:
-                return
-            if entry.refusal is not None:
-                refusals -= 1
+        """Put unused programs to sleep, and drop sleeping ones and old refusals, least recently used first, while they
+        hold too much."""
+        awake, half = sum(map(self.runtime.nbytes_of, self._by_program)), self._cache_bytes // 2
+        for entry in list(self._entries.values()) if awake > half or self._refusals > MAX_REFUSALS else ():
+            if entry.refusal is not None and self._refusals > MAX_REFUSALS:
                 self._forget(entry)
-            elif entry.program and not entry.users and entry.deadline is None:
-                held -= self.runtime.nbytes_of(entry.program)
+            elif awake > half and entry.program and not entry.users and entry.deadline is None:
+                awake -= self.runtime.nbytes_of(entry.program)
+                self._put_to_sleep(entry)
+        for entry in list(self._entries.values()) if self._sleeping_bytes > half else ():
+            if entry.sleeping is not None and self._sleeping_bytes > half:
                 self._forget(entry)
+
+    def _put_to_sleep(self, entry: _Entry) -> None:
+        del self._by_program[entry.program]
+        entry.sleeping, entry.program = self.runtime.sleep(entry.program), 0
+        self._sleeping_bytes += entry.sleeping.nbytes
+        if entry.owner is self._worker:
+            self._worker.send(worker.Forget(entry.ticket))
+        # Whoever expands it next must build its machine first.
+        entry.owner = None
+
+    def _wake_up(self, entry: _Entry) -> None:
+        if entry.sleeping is not None:
+            self._settled = False
+            self._sleeping_bytes -= entry.sleeping.nbytes
+            entry.program, entry.sleeping = self.runtime.wake(entry.sleeping), None
+            self._by_program[entry.program] = entry
 
     def _forget(self, entry: _Entry) -> None:
         del self._entries[entry.key]
         del self._by_ticket[entry.ticket]
+        self._refusals -= entry.refusal is not None
+        self._sleeping_bytes -= 0 if entry.sleeping is None else entry.sleeping.nbytes
         if entry.program:
             del self._by_program[entry.program]
             self.runtime.drop(entry.program)

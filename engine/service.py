@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 Precision = str
 
+ROW_BYTES = 64 << 20
+"""Of mask rows; more are dropped, those longest not used first, and walked again when they are needed."""
+
 
 class ModelTooLarge(ValueError):
     """A model does not fit the configured memory; the message has both numbers."""
@@ -126,6 +129,7 @@ class Service:
         missing = self._runtime.missing()
         if missing:
             self._programs.ask(missing)
+        self._runtime.trim(ROW_BYTES, self.loop.rows_in_use())
         for event in events:
             self._settle(event)
         if events and self.loop.idle:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import zlib
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,14 @@ _MADE_HASH = _Section(at.DH, at.N_DH, at.CAP_DH, 1)
 _SECTIONS = (
     _STATES, _EDGES, _REGISTERS, _SETS, _RETURNS, _CELLS, _CELL_HASH, _CELL_ROWS, _MADE_SETS, _MADE_HASH,
 )  # fmt: skip
+
+
+class PackedImage(NamedTuple):
+    """An image while nobody uses it."""
+
+    data: bytes
+    start: int
+    longest: int
 
 
 class Image:
@@ -105,6 +114,37 @@ class Image:
         capacities[_MADE_SETS] = max(capacities[_MADE_SETS], 4 * int(heap[at.N_SS]))
         self._lay_out(capacities)
 
+    def forget_rows(self, dropped: NDArray[np.bool_]) -> None:
+        """Walk again where a row of ``dropped`` (bool[rows of the pool]) was known."""
+        start = int(self.heap[at.CR])
+        rows = self.heap[start : start + self.n_configurations]
+        known = np.flatnonzero(rows >= 0)
+        rows[known[dropped[rows[known]]]] = -1
+
+    def pack(self) -> PackedImage:
+        """All that is in use, compressed: about a tenth."""
+        parts = [self.heap[: at.HEADER]]
+        for section in _SECTIONS:
+            start, entries = int(self.heap[section.start]), self._entries(section)
+            parts.append(self.heap[start : start + section.width * entries])
+        marks = np.array([len(self.plain), *sorted(self.plain), *sorted(self.keyed)], np.int32)
+        return PackedImage(zlib.compress(np.concatenate([*parts, marks]).tobytes(), 1), self.start, self._longest)
+
+    @classmethod
+    def unpack(cls, packed: PackedImage) -> Image:
+        """The image that `pack` was called on."""
+        image = cls.__new__(cls)
+        image.heap = np.frombuffer(zlib.decompress(packed.data), np.int32).copy()
+        image.generation, image.start, image._longest = 0, packed.start, packed.longest
+        position = at.HEADER
+        for section in _SECTIONS:
+            image.heap[section.start] = position
+            position += section.width * image._entries(section)
+        n_plain, *marks = image.heap[position:].tolist()
+        image.plain, image.keyed = set(marks[:n_plain]), set(marks[n_plain:])
+        image._lay_out(image._capacities())
+        return image
+
     def field(self, cell: int, which: int) -> int:
         """One field of a cell (fsm/layout.py)."""
         return int(self.heap[int(self.heap[at.CE]) + 8 * cell + which])
@@ -117,6 +157,14 @@ class Image:
     def _capacities(self) -> dict[_Section, int]:
         caps = {s: int(self.heap[s.capacity]) for s in _SECTIONS if s.capacity is not None}
         return caps | {_CELL_ROWS: caps[_CELLS]}
+
+    def _entries(self, section: _Section) -> int:
+        """How many entries must move with the heap; hashes of cells and sets are made anew."""
+        if section in (_CELL_HASH, _MADE_HASH):
+            return 0
+        if section is _RETURNS:
+            return int(self.heap[at.CAP_RT])
+        return int(self.heap[at.N_CE if section is _CELL_ROWS else cast(int, section.used)])
 
     def _reserve(self, more: dict[_Section, int]) -> None:
         capacities = self._capacities()
@@ -141,11 +189,8 @@ class Image:
             capacity = capacities[section]
             if section.capacity is not None:
                 heap[section.capacity] = capacity
-            used = int(old[section.used]) if section.used is not None else 0
-            if section is _CELL_ROWS:
-                used = int(old[at.N_CE])
-            if used and section not in (_CELL_HASH, _MADE_HASH):
-                entries = capacity if section is _RETURNS else used
+            entries = self._entries(section)
+            if entries:
                 source = int(old[section.start])
                 heap[position : position + section.width * entries] = old[source : source + section.width * entries]
             position += section.width * capacity

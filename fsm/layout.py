@@ -13,7 +13,7 @@ dropping a program frees everything it ever touched.
     RT  returns    open-addressing hash: (ret, verdict, state, used)              4 ints each
     CE  cells      hash-consed tuples of 8 ints, see below; the last SCRATCH cells are the kernels' scratch frames
     CH  cell hash  open addressing, cell + 1, 0 = empty
-    CR  cell rows  row id of a configuration cell, -1 = not known yet
+    CR  cell rows  row id of a configuration cell, -1 = not known yet, below: see fsm/masks.py
     DS  key sets made at run time; id = -2 - offset of the first word
     DH  their hash
 

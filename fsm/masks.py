@@ -43,6 +43,9 @@ from fsm.profiles import QUOTE
 from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, step
 from grammar.tables import ADDED, GOTO, XKEY
 
+_LEVELS = -2
+"""A state's hint holds, in place of a row, `_LEVELS` less the levels of frames that its masks consult."""
+
 
 @njit
 def _saturated(counter, limit):
@@ -151,7 +154,7 @@ def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, used, n
         row = H[H[CR] + config]
         if row < 0 and H[PARSER]:
             hint = hint_of_heads(H, config, False)
-            key = key_of_heads(H, config, H[H[CR] + hint], False) if hint >= 0 else np.int32(-1)
+            key = key_of_heads(H, config, _LEVELS - H[H[CR] + hint], False) if hint >= 0 else np.int32(-1)
             if key >= 0 and H[H[CR] + key] >= 0:
                 row = H[H[CR] + key]
                 H[H[CR] + config] = row
@@ -159,7 +162,7 @@ def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, used, n
             c = H[CE] + 8 * config
             hint = intern(H, KEY_CONFIG, H[c + 1], -1, -1, 0, 0, 0, 0, False)
             if hint >= 0:
-                levels = H[H[CR] + hint]
+                levels = _LEVELS - H[H[CR] + hint]
                 for shared in (True, False):
                     key = _row_key(H, H[c + 1], H[c + 2], levels, shared, byte, skip, quoted_byte, quoted_skip, False)
                     if key >= 0 and H[H[CR] + key] >= 0:
@@ -188,8 +191,9 @@ def remember(H, config, levels, shared, row, byte, skip, quoted_byte, quoted_ski
         hint = hint_of_heads(H, config, True)
         if hint < 0:
             return FULL
-        H[H[CR] + hint] = max(H[H[CR] + hint], levels)
-        key = key_of_heads(H, config, H[H[CR] + hint], True)
+        levels = max(_LEVELS - H[H[CR] + hint], levels)
+        H[H[CR] + hint] = _LEVELS - levels
+        key = key_of_heads(H, config, levels, True)
         if key == -1:
             return FULL
         if key >= 0:
@@ -198,8 +202,9 @@ def remember(H, config, levels, shared, row, byte, skip, quoted_byte, quoted_ski
         hint = intern(H, KEY_CONFIG, state, -1, -1, 0, 0, 0, 0, True)
         if hint < 0:
             return FULL
-        H[H[CR] + hint] = max(H[H[CR] + hint], levels)
-        key = _row_key(H, state, H[c + 2], H[H[CR] + hint], shared, byte, skip, quoted_byte, quoted_skip, True)
+        levels = max(_LEVELS - H[H[CR] + hint], levels)
+        H[H[CR] + hint] = _LEVELS - levels
+        key = _row_key(H, state, H[c + 2], levels, shared, byte, skip, quoted_byte, quoted_skip, True)
         if key < 0:
             return FULL
         H[H[CR] + key] = row

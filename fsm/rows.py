@@ -28,7 +28,7 @@ class RowPool:
 
     ``kind``: uint8[R]; ``start``: int32[R]; ``count``: int32[R] (tokens allowed); ``ids``: int32[N]; ``bits``:
     uint32[D, W], with W = ceil(vocab_size / 32). Only the first ``n_rows``, ``n_ids`` and ``n_dense`` entries are
-    valid. ``used``: int64[R], the batch (of ``now``) in which each row was last asked for."""
+    valid. ``born``, ``used``: int64[R], the batch in which each row was made and last asked for; ``now``: this one."""
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size
@@ -36,6 +36,7 @@ class RowPool:
         self.kind: NDArray[np.uint8] = np.zeros(256, np.uint8)
         self.start: NDArray[np.int32] = np.zeros(256, np.int32)
         self.count: NDArray[np.int32] = np.zeros(256, np.int32)
+        self.born: NDArray[np.int64] = np.zeros(256, np.int64)
         self.used: NDArray[np.int64] = np.zeros(256, np.int64)
         self.ids: NDArray[np.int32] = np.zeros(4096, np.int32)
         self.bits: NDArray[np.uint32] = np.zeros((16, self.words), np.uint32)
@@ -82,7 +83,7 @@ class RowPool:
             row = self.n_rows
             self.n_rows += 1
             self.kind, self.start, self.count = (_room(x, row + 1) for x in (self.kind, self.start, self.count))
-            self.used, self._digests = _room(self.used, row + 1), _room(self._digests, row + 1)
+            self.born, self.used, self._digests = (_room(x, row + 1) for x in (self.born, self.used, self._digests))
         if allowed is None:
             self.bits = _room(self.bits, self.n_dense + 1)
             self.bits[self.n_dense] = mask
@@ -94,7 +95,7 @@ class RowPool:
             self.kind[row], self.start[row] = (FORCED if count == 1 else SPARSE), self.n_ids
             self.n_ids += count
         self.count[row] = count
-        self.used[row] = self.now
+        self.born[row] = self.used[row] = self.now
         return row
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
@@ -118,6 +119,18 @@ class RowPool:
         self.ids, self.n_ids = _sized(ids, 4096), len(ids)
         self.generation += 1
 
+    def recent(self, n_bytes: int, in_use: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """bool[n_rows]: the rows asked for last that hold ``n_bytes`` together, and those ``in_use``."""
+        order = np.argsort(-self.used[: self.n_rows], kind="stable")
+        kept = np.zeros(self.n_rows, np.bool_)
+        kept[order] = np.cumsum(self.row_nbytes()[order]) <= n_bytes
+        kept[in_use] = True
+        return kept
+
+    def since(self, batch: int) -> NDArray[np.bool_]:
+        """bool[n_rows]: the numbers that mean another row than at the end of ``batch``, or none."""
+        return (self.born[: self.n_rows] > batch) | (self.kind[: self.n_rows] == FREE)
+
     def row_nbytes(self) -> NDArray[np.int64]:
         """int64[n_rows]: bytes that each row holds."""
         kind = self.kind[: self.n_rows]
@@ -140,7 +153,7 @@ class RowPool:
 
     def nbytes(self) -> int:
         """Bytes held by the rows themselves (allocated capacity)."""
-        columns = (self.kind, self.start, self.count, self.used, self._digests)
+        columns = (self.kind, self.start, self.count, self.born, self.used, self._digests)
         return sum(column.nbytes for column in columns) + self.ids.nbytes + self.bits.nbytes
 
 

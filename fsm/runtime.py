@@ -10,13 +10,15 @@ worker, or the caller itself in embedded use); `apply` brings its answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsm import masks, steps
-from fsm.image import Image
+from fsm.image import Image, PackedImage
 from fsm.layout import HI, PARSER
 from fsm.profiles import Profiles
 from fsm.rows import RowPool
@@ -43,6 +45,17 @@ class _Slot:
     image: Image
     generation: int
     misses: set[Miss] = field(default_factory=set)
+
+
+class Sleeping(NamedTuple):
+    """A program while nobody uses it, and the batch in which it was last right about rows."""
+
+    image: PackedImage
+    batch: int
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.image.data)
 
 
 class Runtime:
@@ -88,6 +101,30 @@ class Runtime:
         self._wanting.discard(program)
         self._desc[program] = 0
         self._free.append(program)
+
+    def sleep(self, program: int) -> Sleeping:
+        """Forget a program that no sequence uses for now, less what `wake` brings back."""
+        sleeping = Sleeping(self._slot(program).image.pack(), self.pool.now)
+        self.drop(program)
+        return sleeping
+
+    def wake(self, sleeping: Sleeping) -> int:
+        """The program again, under a new number; its states have theirs, and its masks are warm as long as their rows
+        are kept."""
+        image = Image.unpack(sleeping.image)
+        image.forget_rows(self.pool.since(sleeping.batch))
+        return self.add(image)
+
+    def trim(self, n_bytes: int, in_use: Iterable[int]) -> None:
+        """Where the rows hold more than ``n_bytes``, drop those longest not asked for until they hold half of it.
+        ``in_use``: the rows that sequences know by number."""
+        if self.pool.nbytes() <= n_bytes:
+            return
+        kept = self.pool.recent(n_bytes // 2, np.fromiter(in_use, np.int32))
+        for slot in self._slots:
+            if slot is not None:
+                slot.image.forget_rows(~kept)
+        self.pool.keep(kept)
 
     def start(self, program: int) -> int:
         return 0 if program == 0 else self._slot(program).image.start

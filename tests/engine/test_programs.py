@@ -131,3 +131,24 @@ def test_a_late_compile_is_refused_and_the_others_go_on(desk: Desk) -> None:
     for letter in "abbabaabbaababbabaab":
         assert desk.allowed(program, state) >= {ord("a"), ord("b")}
         state = desk.advance(program, state, ord(letter))
+
+
+@pytest.mark.parametrize("desk", [{"cache_bytes": 1 << 20}], indirect=True)
+def test_a_program_that_slept_is_ready_without_a_compile_and_goes_on(desk: Desk) -> None:
+    first = desk.ready(WIDE)
+    state = desk.runtime.start(first.program)
+    reached: list[tuple[int, set[int]]] = []
+    for letter in "abbabaabbaababbabaab":
+        reached.append((state, desk.allowed(first.program, state)))
+        state = desk.advance(first.program, state, ord(letter))
+    for i in range(20):  # others take its place
+        desk.ready(JsonSchemaSpec(f'{{"type": "object", "properties": {{"p{i}": {{"type": "string"}}}}}}'))
+    assert desk.runtime.nbytes() < 2 << 20
+    again = desk.ready(WIDE)
+    assert again.seconds == 0.0
+    walked = desk.runtime.figures.cold
+    assert [(state, desk.allowed(again.program, state)) for state, _ in reached] == reached
+    assert desk.runtime.figures.cold == walked
+    for letter in "bbabababbb":  # expands states that it has not seen, by a machine that is built anew
+        state = desk.advance(again.program, state, ord(letter))
+    assert ord("a") in desk.allowed(again.program, state)
