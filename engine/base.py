@@ -8,12 +8,17 @@ block * block_size + offset. The scheduler hands out blocks; a runner reads and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsm.rows import RowPool
+from kernels.sampling import SamplingBatch, SamplingResult
+
+Logits = Any
+"""[R, vocab_size]: a C-contiguous float32 array, or what the runner's own `SamplingKernel` takes: a tensor on its
+device. Rows can be indexed by an array. Valid until the next step."""
 
 
 @dataclass(slots=True)
@@ -47,9 +52,8 @@ class Runner(Protocol):
     num_blocks: int
     block_size: int
 
-    def forward(self, batch: StepBatch) -> NDArray[np.float32]:
-        """Logits [R, vocab_size], float32, C-contiguous, valid until the next call. Writes the new tokens' keys and
-        values."""
+    def forward(self, batch: StepBatch) -> Logits:
+        """Logits of ``batch.logit_rows``. Writes the new tokens' keys and values."""
         ...
 
     def copy_block(self, source: int, target: int) -> None:
@@ -58,6 +62,14 @@ class Runner(Protocol):
 
     def nbytes(self) -> dict[str, int]:
         """Memory held: {"weights": ..., "kv": ...}."""
+        ...
+
+
+class SamplingKernel(Protocol):
+    """Draws the tokens of a step from a runner's logits (`kernels/sampling.py`); not thread-safe."""
+
+    def sample(self, logits: Logits, pool: RowPool, batch: SamplingBatch, out: SamplingResult) -> None:
+        """One token for each row of ``logits`` into ``out``, which the host may read on return."""
         ...
 
 

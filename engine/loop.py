@@ -30,9 +30,8 @@ from collections.abc import Sequence as Several
 from contextlib import contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.base import MISS, OK, REFUSED, Masks, Runner
+from engine.base import MISS, OK, REFUSED, Logits, Masks, Runner, SamplingKernel
 from engine.batch import Step
 from engine.blocks import BlockPool
 from engine.figures import Figures
@@ -54,7 +53,8 @@ class StepLoop:
     """Serves one model. Not thread-safe.
 
     ``eos_ids``: end-of-sequence ids of the model, the same that the masks speak of. ``end_early``: end a choice whose
-    mask allows only those without asking the model which. ``clock``: seconds, monotonic.
+    mask allows only those without asking the model which. ``sampling``: where the runner's logits are not on the CPU.
+    ``clock``: seconds, monotonic.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class StepLoop:
         eos_ids: Several[int],
         limits: Limits,
         end_early: bool = True,
+        sampling: SamplingKernel | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if masks.pool.vocab_size != runner.vocab_size:
@@ -74,7 +75,7 @@ class StepLoop:
         self._pool = BlockPool(runner.num_blocks, runner.block_size)
         self._cache = PrefixCache(self._pool, model)
         self._scheduler = Scheduler(self._pool, self._cache, runner.context_length, limits)
-        self._sampler = Sampler(masks.pool, limits.max_sequences)
+        self._sampler = Sampler(masks.pool, limits.max_sequences, sampling)
         self._eos_ids = frozenset(eos_ids)
         self._masks = MaskColumns(masks, self._eos_ids, limits.max_sequences)
         self._figures = Figures()
@@ -175,19 +176,19 @@ class StepLoop:
             self._note_admissions(step.admitted)
         return step
 
-    def _run(self, step: Step) -> NDArray[np.float32]:
+    def _run(self, step: Step) -> Logits:
         for source, target in step.copies:
             self._runner.copy_block(source, target)
         logits = self._runner.forward(step.batch)
         self._scheduler.computed(step)
         return logits
 
-    def _sample(self, step: Step, logits: NDArray[np.float32]) -> Drawn:
+    def _sample(self, step: Step, logits: Logits) -> Drawn:
         """Draw a token each. Where a prompt is computed its choices are born, and draw from the same logits."""
         sequences = step.sampled
         if any(sequence.forks for sequence in sequences):
             families = [[sequence, *self._fork(sequence)] for sequence in sequences]
-            logits = logits.repeat([len(family) for family in families], axis=0)
+            logits = logits[np.repeat(np.arange(len(families)), [len(family) for family in families])]
             sequences = [sequence for family in families for sequence in family]
         tokens, logprobs = self._sampler.draw(logits, sequences)
         self._figures.counters["generated_tokens"] += len(tokens)

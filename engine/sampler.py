@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.base import Logits, SamplingKernel
 from engine.sequence import Sequence
 from fsm.rows import RowPool
 from kernels.cpu.sampling import CpuSampler
@@ -21,11 +22,14 @@ INTS = ("top_k", "choice", "n_logprobs")
 
 
 class Sampler:
-    """Draws tokens for up to ``slots`` sequences a step, under the rows of ``pool``."""
+    """Draws tokens for up to ``slots`` sequences a step, under the rows of ``pool``.
 
-    def __init__(self, pool: RowPool, slots: int) -> None:
+    ``kernel``: None where logits are on the CPU.
+    """
+
+    def __init__(self, pool: RowPool, slots: int, kernel: SamplingKernel | None = None) -> None:
         self.pool = pool
-        self._kernel = CpuSampler(pool.vocab_size)
+        self._kernel = CpuSampler(pool.vocab_size) if kernel is None else kernel
         self._owners: list[Sequence | None] = [None] * slots
         self._floats: NDArray[np.float32] = np.zeros((len(FLOATS), slots), np.float32)
         self._ints: NDArray[np.int32] = np.zeros((len(INTS), slots), np.int32)
@@ -37,9 +41,7 @@ class Sampler:
         self._batch = self._gather([])
         self._result = SamplingResult.empty(slots, 0)
 
-    def draw(
-        self, logits: NDArray[np.float32], sequences: list[Sequence]
-    ) -> tuple[list[int], list[TokenLogprobs | None]]:
+    def draw(self, logits: Logits, sequences: list[Sequence]) -> tuple[list[int], list[TokenLogprobs | None]]:
         """Tokens and, where asked for, log-probabilities. Row i of ``logits`` belongs to ``sequences[i]``."""
         if not sequences:
             return [], []

@@ -1,0 +1,198 @@
+"""The runner of GPUs: a Llama decoder over the Triton kernels of `kernels/`, with captured graphs for decode.
+
+Six launches a layer besides the four matmuls: norm with the residual, rotation with the cache write, attention and its
+join, norm with the residual, gate. Weights are dense in the activations' type, or GGUF's blocks as they lie in the
+file; the cache is of the activations' type, int8 or fp8. Logits stay on the device for `engine.device_sampling`: a step
+sends one array of integers and gets tokens.
+
+A decode step of B sequences is replayed from a CUDA graph of the next larger size (`engine.decode_graphs`). Under
+Triton's interpreter (TRITON_INTERPRET=1, device "cpu") the same code runs without graphs, which is how it is tested.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.base import StepBatch
+from engine.decode_graphs import DecodeGraphs, StepTensors
+from engine.device_weights import Linear, Loader
+from engine.model.config import ModelConfig
+from engine.model.errors import UnsupportedModelError
+from engine.model.files import ModelFiles
+from engine.model.weights import Weights
+from kernels.gate import gated
+from kernels.norm import rms_norm
+from kernels.paged_attention import DECODE_ROWS, Plan, attend, tiles
+from kernels.rotary import Cache, rotate_and_write
+
+ALIGN = 4
+"""int32 that a part of the upload is padded to: 16 bytes, so that every step's pointers are as aligned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Weights and cache of one decoder layer."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    output: Linear
+    mlp_norm: Tensor
+    gate_up: Linear
+    down: Linear
+    cache: Cache
+
+    def nbytes(self) -> int:
+        """Of the weights."""
+        linears = (self.qkv, self.output, self.gate_up, self.down)
+        return sum(part.nbytes for part in (self.attention_norm, self.mlp_norm, *linears))
+
+
+class TritonRunner:
+    """Runs a Llama decoder on a GPU; implements `engine.base.Runner`, its logits being a tensor on the device."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        *,
+        num_blocks: int,
+        block_size: int = 16,
+        dtype: torch.dtype = torch.bfloat16,
+        cache_dtype: torch.dtype | None = None,
+        device: str | torch.device = "cuda",
+        graph_sizes: tuple[int, ...] = (),
+    ) -> None:
+        """``weights`` by Hugging Face name. ``cache_dtype``: None for ``dtype``; torch.int8 or torch.float8_e4m3fn.
+        ``graph_sizes``: batches whose decode is captured, ascending; on a GPU only.
+
+        UnsupportedModelError: more than 16 query heads share a key head.
+        """
+        if config.heads // config.kv_heads > DECODE_ROWS:
+            raise UnsupportedModelError(
+                f"heads is {config.heads} over {config.kv_heads} key heads; the attention kernel shares one among 16"
+            )
+        self.config = config
+        self.vocab_size = config.vocab_size
+        self.context_length = config.context_length
+        self.num_blocks = num_blocks
+        self.block_size = block_size
+        self._device = torch.device(device)
+        self._cuda = self._device.type == "cuda"
+
+        loader = Loader(weights, dtype, self._device)
+        self._embedding = loader.tensor("model.embed_tokens.weight")
+        self._norm = loader.tensor("model.norm.weight")
+        self._head = loader.head("model.embed_tokens" if config.tied_embeddings else "lm_head", self._embedding)
+        self._layers = [self._layer(loader, f"model.layers.{i}.", cache_dtype or dtype) for i in range(config.layers)]
+        frequencies = torch.from_numpy(config.rotary_frequencies())
+        angles = torch.arange(config.context_length, dtype=torch.float32)[:, None] * frequencies
+        self._cos, self._sin = angles.cos().to(self._device), angles.sin().to(self._device)
+        self._staging = self._pinned(1 << 16)
+        self._graphs: DecodeGraphs | None = None
+        if graph_sizes:
+            width = -(-config.context_length // block_size)
+            self._graphs = DecodeGraphs(self._compute, graph_sizes, min(width, num_blocks), self._device)
+
+    @classmethod
+    def load(
+        cls,
+        model: ModelFiles,
+        *,
+        num_blocks: int,
+        block_size: int = 16,
+        dtype: torch.dtype = torch.bfloat16,
+        cache_dtype: torch.dtype | None = None,
+        device: str | torch.device = "cuda",
+        graph_sizes: tuple[int, ...] = (),
+    ) -> TritonRunner:
+        return cls(
+            model.config, model.weights(), num_blocks=num_blocks, block_size=block_size, dtype=dtype,
+            cache_dtype=cache_dtype, device=device, graph_sizes=graph_sizes,
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def forward(self, batch: StepBatch) -> Tensor:
+        """Logits [R, vocab_size] of the rows asked for, on the device, in the activations' type; valid until the next
+        call. Writes the new keys and values. See `Runner.forward`.
+        """
+        step = self._upload(batch)
+        decodes = len(batch.tokens) == len(batch.context_lens) == len(batch.logit_rows)
+        if decodes and self._graphs is not None and self._graphs.fits(len(batch.tokens)):
+            return self._graphs.run(step)
+        return self._compute(step)
+
+    def _compute(self, step: StepTensors) -> Tensor:
+        config = self.config
+        residual = self._embedding[step.tokens.long()]
+        x = rms_norm(residual, self._layers[0].attention_norm, config.norm_eps)
+        for i, layer in enumerate(self._layers):
+            if i:
+                x = rms_norm(x, layer.attention_norm, config.norm_eps, residual)
+            queries = rotate_and_write(
+                layer.qkv(x), self._cos, self._sin, step.positions, step.slots, layer.cache, config.heads
+            )
+            found = attend(queries, layer.cache, step.plan, block_size=self.block_size)
+            x = rms_norm(layer.output(found.flatten(1)), layer.mlp_norm, config.norm_eps, residual)
+            x = layer.down(gated(layer.gate_up(x)))
+        rows = step.logit_rows.long()
+        return self._head(rms_norm(x[rows], self._norm, config.norm_eps, residual[rows]))
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block's keys and values in every layer."""
+        size = self.block_size
+        to, of = slice(target * size, (target + 1) * size), slice(source * size, (source + 1) * size)
+        for layer in self._layers:
+            cache = layer.cache
+            for tensor in (cache.keys, cache.values, cache.key_scales, cache.value_scales):
+                tensor[:, to] = tensor[:, of]
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes of {"weights": …, "kv": …}; a tied head in blocks counts beside the embedding."""
+        weights = [self._embedding.nbytes, self._norm.nbytes, self._head.nbytes]
+        return {
+            "weights": sum(weights) + sum(layer.nbytes() for layer in self._layers),
+            "kv": sum(layer.cache.nbytes() for layer in self._layers),
+        }
+
+    def _layer(self, loader: Loader, prefix: str, cache_dtype: torch.dtype) -> Layer:
+        config = self.config
+        attention, mlp = prefix + "self_attn.", prefix + "mlp."
+        slots = self.num_blocks * self.block_size
+        return Layer(
+            attention_norm=loader.tensor(prefix + "input_layernorm.weight"),
+            qkv=loader.linear([attention + "q_proj", attention + "k_proj", attention + "v_proj"]),
+            output=loader.linear([attention + "o_proj"]),
+            mlp_norm=loader.tensor(prefix + "post_attention_layernorm.weight"),
+            gate_up=loader.linear([mlp + "gate_proj", mlp + "up_proj"]),
+            down=loader.linear([mlp + "down_proj"]),
+            cache=Cache.empty(config.kv_heads, slots, config.head_dim, cache_dtype, self._device),
+        )
+
+    def _upload(self, batch: StepBatch) -> StepTensors:
+        """All of a step's integers in one copy. One staging buffer suffices: a step's tokens are read, and so its copy
+        has ended, before the next one is filled.
+        """
+        decode, prefill = tiles(batch.query_start, self.config.heads // self.config.kv_heads)
+        arrays: list[NDArray[np.int32]] = [
+            batch.tokens, batch.positions, batch.slots, batch.logit_rows, decode, prefill, batch.query_start,
+            batch.context_lens, batch.block_tables,
+        ]  # fmt: skip
+        starts = np.cumsum([0, *(-(-array.size // ALIGN) * ALIGN for array in arrays)]).tolist()
+        if starts[-1] > len(self._staging):
+            self._staging = self._pinned(2 * starts[-1])
+        staged = self._staging.numpy()
+        for start, array in zip(starts, arrays, strict=False):
+            staged[start : start + array.size] = array.reshape(-1)
+        sent = self._staging[: starts[-1]].to(self._device, non_blocking=True, copy=True)
+        tokens, positions, slots, logit_rows, *planned = (
+            sent[start : start + array.size].view(array.shape) for start, array in zip(starts, arrays, strict=False)
+        )
+        return StepTensors(tokens, positions, slots, logit_rows, Plan(*planned))
+
+    def _pinned(self, size: int) -> Tensor:
+        return torch.zeros(size, dtype=torch.int32, pin_memory=self._cuda)
