@@ -50,8 +50,13 @@ ROWS: list[tuple[str, Any, str]] = [
         "Recursive ones too; the metaschemas are at hand.",
     ),
     ("$dynamicRef, $recursiveRef", {"$dynamicRef": "#a", "$defs": _ANCHORED}, "Resolved in each dynamic scope."),
-    ("unevaluatedProperties", {**_TWO, "unevaluatedProperties": False}, ""),
-    ("unevaluatedItems", {"type": "array", "unevaluatedItems": False}, ""),
+    (
+        "$schema of one's own",
+        {"$schema": "https://json-schema.org/draft/2020-12/schema"},
+        "From the registry; its `$vocabulary` says which keywords are in force.",
+    ),
+    ("unevaluatedProperties", {**_TWO, "unevaluatedProperties": False}, "What branches evaluate adds up."),
+    ("unevaluatedItems", {"type": "array", "unevaluatedItems": False}, "From 2020-12 on past `contains`, too."),
 ]
 """(keywords, a schema that uses them, what a user should know)"""
 
