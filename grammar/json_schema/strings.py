@@ -232,7 +232,8 @@ def string_edges(m: JsonMachine, shapes: Strings_, ret: int) -> list[Edge]:
         shape, bit = shapes[0]
         verdict = m.verdict(bit)
         if isinstance(shape, StringEnum):
-            start = m.state(Listed(shape, verdict, m.strings.listed(shape).root))
+            trie = m.strings.listed(shape)
+            start = m.state(Listed(trie, verdict, trie.root))
             return [(QUOTE, QUOTE, PUSH, start, ret, m.tables.registers(), 0)]
         if not shape.patterns and not shape.excluded:
             registers = m.tables.registers(_or_none(shape.max_length), shape.min_length)
@@ -266,19 +267,19 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Inside one of some strings, at a node of their trie."""
+    """Inside one of some strings, at a node of their trie (there is one an enumeration, and hashing that of thousands
+    of strings at every node would take longer than all else)."""
 
-    shape: StringEnum
+    trie: LiteralTrie
     verdict: int
     node: Node
 
     def edges(self, m: JsonMachine) -> Edges:
-        trie = m.strings.listed(self.shape)
         edges: list[Edge] = [
-            (byte, byte, GOTO, m.state(Listed(self.shape, self.verdict, below)), 0, 0, 0)
-            for byte, below in trie.children(self.node)
+            (byte, byte, GOTO, m.state(Listed(self.trie, self.verdict, below)), 0, 0, 0)
+            for byte, below in self.trie.children(self.node)
         ]
-        if trie.terminal(self.node) >= 0:
+        if self.trie.terminal(self.node) >= 0:
             edges.append((QUOTE, QUOTE, POP, 0, self.verdict, 0, 0))
         return edges, END_REJECT
 
