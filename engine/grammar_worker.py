@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from grammar.compile import Compiled, compile_machine, expand_ahead
+from grammar.compile import Compiled, answer_misses, compile_machine
 from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.errors import ConstraintError, ConstraintTooLarge
 from grammar.json_schema.decoding import load
@@ -156,7 +156,7 @@ class _Worker:
         try:
             compiled = compile_machine(constraint_of(job.constraint), [bool(b) for b in job.spellable], fuel=job.fuel)
             for misses in job.replay:
-                _expand(compiled, misses)
+                answer_misses(compiled.machine, misses)
             self._machines[job.program] = compiled
             reply: FromWorker = CompiledReply(
                 job.program, compiled.machine.start, compiled.contract.value, tuple(compiled.reasons),
@@ -171,7 +171,7 @@ class _Worker:
     def _expand(self, job: Expand) -> None:
         try:
             compiled = self._machines[job.program]
-            _expand(compiled, job.misses)
+            answer_misses(compiled.machine, job.misses)
             reply: FromWorker = Expanded(job.program, compiled.machine.tables.delta())
         except Exception as error:
             reply = _refusal(job.program, error)
@@ -180,12 +180,6 @@ class _Worker:
     def _send(self, reply: FromWorker) -> None:
         with self._sending:
             self._connection.send_bytes(self._encoder.encode(reply))
-
-
-def _expand(compiled: Compiled, misses: list[tuple[int, int]]) -> None:
-    machine = compiled.machine
-    for where, verdict in misses:
-        expand_ahead(machine, [machine.resume(where, verdict) if verdict else where])
 
 
 def _refusal(program: int, error: Exception) -> Refused:

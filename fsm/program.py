@@ -20,7 +20,7 @@ from fsm import steps
 from fsm.image import Image
 from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
-from grammar.compile import Compiled, compile_machine, expand_ahead
+from grammar.compile import Compiled, answer_misses, compile_machine, expand_ahead
 from grammar.constraint import Constraint, Contract
 
 
@@ -92,10 +92,7 @@ class Program:
 
     def answer_misses(self) -> None:
         """Do what a grammar worker would: expand what is missing, and some of what lies behind it."""
-        for where, verdict in self.runtime.take_misses(self.number):
-            if verdict:
-                where = self.machine.resume(where, verdict)
-            expand_ahead(self.machine, [where])
+        answer_misses(self.machine, self.runtime.take_misses(self.number))
         self.runtime.apply(self.number, self.machine.tables.delta())
 
 

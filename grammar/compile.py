@@ -24,6 +24,9 @@ AHEAD = 8
 """States expanded before anybody asks: what the first mask needs, which is four on average. Expanding is most of the
 work of a compile, so the rest waits until it is needed, or until there is time for it."""
 
+BEHIND = 64
+"""States expanded together with those that are missing, however many these are: a walk may miss hundreds at a time."""
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -84,7 +87,13 @@ def _compile(constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead
     return compiled
 
 
-def expand_ahead(machine: Machine, states: Iterable[int], budget: int = 64) -> None:
+def answer_misses(machine: Machine, misses: Sequence[tuple[int, int]]) -> None:
+    """Expand what is missing, (state, 0) or (ret, verdict above 0), and some of what lies behind it."""
+    states = [machine.resume(where, verdict) if verdict else where for where, verdict in misses]
+    expand_ahead(machine, states, len(states) + BEHIND)
+
+
+def expand_ahead(machine: Machine, states: Iterable[int], budget: int) -> None:
     """Expand ``states``, then what they lead to, breadth first, until ``budget`` states are expanded or none is
     left."""
     tables = machine.tables
