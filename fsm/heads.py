@@ -257,11 +257,33 @@ def _leave(H, frame, verdict, minh):
 
 
 @njit
+def _only_edge(H, state, byte):
+    """The edge of ``state`` that takes ``byte`` where it is the only one, else -1. Most bytes go on inside a token."""
+    s = H[ST] + 3 * state
+    found = np.int32(-1)
+    for k in range(H[s + 1]):
+        e = H[ED] + 8 * (H[s] + k)
+        if H[e] > byte:
+            break
+        if H[e + 1] >= byte:
+            if found >= 0:
+                return np.int32(-1)
+            found = np.int32(e)
+    return found
+
+
+@njit
 def step_heads(H, states, stacks, n, byte, after_states, after_stacks, work, minh):
     """One byte from ``n`` heads to those in ``after_*``. Returns (status, heads after it, lowest height consulted,
     what is missing: where, verdict). ``work``: int32[4, WORK], scratch.
 
     A byte that more than MAX_HEADS heads would survive is REFUSED."""
+    if n == 1:
+        edge = _only_edge(H, states[0], byte)
+        if edge >= 0 and H[edge + 2] == GOTO:
+            after_states[0] = H[edge + 3]
+            after_stacks[0] = stacks[0]
+            return OK, 1, minh, np.int32(0), np.int32(0)
     work_states, work_stacks, frames, spare = work[0], work[1], work[2], work[3]
     for i in range(n):
         work_states[i] = states[i]

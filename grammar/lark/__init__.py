@@ -1,7 +1,12 @@
-"""Lark grammars as byte machines.
+"""Lark grammars as byte machines, in reading order:
 
-text ──source.py──▶ rules and terminals, by Lark's own loader
-──programs.py, lexemes.py──▶ terminals as automata over bytes that know what a lexer prefers
-──contextual.py──▶ which terminals may be shifted, which rules reduced
-──machine.py──▶ states of the byte machine; the parser's stack is the machine's stack of frames
+dialect.py        what llguidance writes and Lark does not, rewritten
+source.py         the text through Lark's own loader: rules and terminals
+programs.py       terminals as programs that keep what Python's `re` prefers
+lexemes.py        ... and as automata over bytes, with the shadows that ended tokens leave
+machine.py        the byte machine; the parser's stack is the machine's stack of frames
+contextual.py     Lark's LALR(1) table and its lexer
+dynamic.py        all alternatives of the LR(0) automaton at once
+corners.py        what must not be begun since it can never end
+compile.py        all of it, from a constraint
 """

@@ -16,13 +16,18 @@ from lark.exceptions import GrammarError
 from lark.lexer import TerminalDef, _create_unless
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 
-from grammar.errors import ConstraintError, UnsupportedConstraint
-from grammar.lark.lexemes import IGNORED, Lexemes, Scanner, Shadow
+from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.lark.corners import Item, viable_symbols
+from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexemes, Scanner, Shadow
 from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine
 from grammar.lark.source import Source, place_of
 from grammar.regex.syntax import Fuel
 from grammar.states import States
 from grammar.tables import END_OF_TEXT, GOTO, Edge
+
+MAX_EXPLORED = 400
+"""States of a table that is searched for corners before it is used; the lexers of larger ones are made as they are
+met."""
 
 
 class ContextualTable:
@@ -30,7 +35,8 @@ class ContextualTable:
 
     def __init__(self, source: Source) -> None:
         conf = ParserConf(list(source.rules), {}, [source.start])
-        analyzer = LALR_Analyzer(conf)
+        # Lark keeps the items of its states only where it is asked to debug.
+        analyzer = LALR_Analyzer(conf, debug=True)
         try:
             analyzer.compute_lalr()
         except GrammarError as error:
@@ -38,11 +44,19 @@ class ContextualTable:
             reason = f"the grammar is not LALR(1), as `contextual` needs it: {' '.join(lines)}"
             raise ConstraintError(reason, "1:1") from None
         table: Any = analyzer.parse_table
-        self.start: int = table.start_states[source.start]
-        self.end: int = table.end_states[source.start]
+        numbers = {closure: number for number, closure in enumerate(table.states)}
+        self.start = numbers[table.start_states[source.start]]
+        self.end = numbers[table.end_states[source.start]]
+        self.items: dict[int, list[Item]] = {number: _items(closure) for closure, number in numbers.items()}
         self._source = source
         self._rules = {rule: number for number, rule in enumerate(source.rules)}
-        self._actions: dict[int, dict[str, Any]] = table.states
+        self._actions: dict[int, dict[str, tuple[Any, Any]]] = {
+            numbers[closure]: {
+                symbol: (action, numbers[target] if action is Shift else target)
+                for symbol, (action, target) in actions.items()
+            }
+            for closure, actions in table.states.items()
+        }
         self._scanners: dict[int, Scanner] = {}
         self._by_terminals: dict[frozenset[str], Scanner] = {}
 
@@ -81,12 +95,25 @@ class ContextualMachine(LarkMachine):
         _check(source)
         self._source = source
         self._table = ContextualTable(source)
+        self._viable: set[tuple[int, str]] | None = None
+        if len(self._table.items) <= MAX_EXPLORED:
+            rules = {rule.origin.name for rule in source.rules}
+            self._viable = viable_symbols(self._table.items, self._table.shift, self._readable, rules.__contains__)
+            if (self._table.start, source.start) not in self._viable:
+                raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
+            self.forget_corners()
         self.start = self.state(Between(self._table.start, self._table.start))
 
     def goto(self, state: int, symbol: str) -> int:
         target = self._table.shift(state, symbol)
         assert target is not None, f"state {state} cannot go on with {symbol}"
         return target
+
+    def _readable(self, state: int, terminal: str) -> bool:
+        """Whether the lexer can come upon a terminal in a parser state, and something can follow it."""
+        first = self._lexemes.start((self._table.scanner(state),))
+        wanted = frozenset((terminal,))
+        return bool(self._lexemes.live(first) & wanted) and self.may_end(Inside(state, first, wanted, NO_SHADOW))
 
     def reader(self, state: int) -> int:
         return state
@@ -105,7 +132,7 @@ class ContextualMachine(LarkMachine):
             live = self._lexemes.live(lexeme)
             if wanted is not None:
                 live &= wanted
-            taken = frozenset(t for t in live if table.shift(state, t) is not None)
+            taken = frozenset(t for t in live if table.shift(state, t) is not None and self._leads_on(state, t))
             if wanted is None:
                 taken |= live & {IGNORED}
             if taken:
@@ -124,9 +151,19 @@ class ContextualMachine(LarkMachine):
             elif rule is not None:
                 yield self._reduced(END_OF_TEXT, END_OF_TEXT, here, rule, frozenset((END_TOKEN,)))
 
+    def _leads_on(self, state: int, terminal: str) -> bool:
+        return self._viable is None or (state, terminal) in self._viable
+
     def _reduced(self, lo: int, hi: int, here: Between, number: int, wanted: frozenset[str]) -> Edge:
         rule = self._source.rules[number]
         return self.reduction(lo, hi, here, rule.origin.name, len(rule.expansion), wanted)
+
+
+def _items(closure: Any) -> list[Item]:
+    """A state's items, in an order that does not depend on how Python hashes."""
+    return sorted(
+        (item.rule.origin.name, tuple(symbol.name for symbol in item.rule.expansion), item.index) for item in closure
+    )
 
 
 def _check(source: Source) -> None:
@@ -136,6 +173,11 @@ def _check(source: Source) -> None:
     for name in sorted(source.lazy):
         reason = "rules with `lazy` or `suffix` are read under `dynamic_complete` only"
         raise UnsupportedConstraint(reason, place_of(source.text, name))
+    ending = source.coming_to_an_end(set(source.terminals))
+    for rule in source.rules:
+        if rule.origin.name not in ending:
+            name = rule.origin.name
+            raise UnsatisfiableConstraint(f"rule `{name}` never comes to an end", place_of(source.text, name))
     for name in source.terminals:
         if source.may_be_empty(name):
             reason = f"terminal {name} matches the empty text, which Lark's lexers refuse"

@@ -19,6 +19,7 @@ from itertools import product
 
 from grammar.errors import UnsatisfiableConstraint
 from grammar.json_schema.machine import JsonMachine
+from grammar.lark.corners import viable_symbols
 from grammar.lark.lexemes import NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
 from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine, covered
 from grammar.lark.source import Source
@@ -74,6 +75,16 @@ class Automaton:
     def final(self, state: int) -> bool:
         """Whether the whole text may have ended."""
         return (0, 1) in self._kernels[state]
+
+    def explored(self) -> dict[int, list[tuple[str, tuple[str, ...], int]]]:
+        """All states, each with its items as (origin, symbols, symbols read)."""
+        found: dict[int, list[tuple[str, tuple[str, ...], int]]] = {}
+        queue = [0]
+        for state in queue:
+            if state not in found:
+                found[state] = [(*self._rules[rule], dot) for rule, dot in self._closure(state)]
+                queue += self.ways(state).values()
+        return found
 
     def _state(self, kernel: tuple[Item, ...]) -> int:
         found = self._ids.get(kernel)
@@ -141,6 +152,15 @@ class DynamicMachine(LarkMachine):
         self._ignored = tuple(Scanner((name,), ignored=frozenset((name,))) for name in source.ignored)
         rules, self._nullable = _without_empty_rules(*_productive(source, lexemes), source.start, fuel)
         self._automaton = Automaton(rules, source.start, fuel)
+        self._viable: set[tuple[int, str]] | None = None
+        if self._looks & self._terminals.keys():
+            origins = {origin for origin, _ in rules}
+            items = self._automaton.explored()
+            ways = self._automaton.ways
+            self._viable = viable_symbols(items, lambda q, s: ways(q).get(s), self._readable, origins.__contains__)
+            if (0, source.start) not in self._viable and not self._nullable:
+                raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
+            self.forget_corners()
         self.start = self.state(Between(0, -1))
 
     def goto(self, state: int, symbol: str) -> int:
@@ -180,6 +200,13 @@ class DynamicMachine(LarkMachine):
     def opens(self, state: int, shadow: Shadow) -> bool:
         return any(self._opening(name, shadow) for name in self._schemas.keys() & self._next(state))
 
+    def _readable(self, state: int, terminal: str) -> bool:
+        """Whether a terminal can be read in a parser state, and something can follow it."""
+        if terminal in self._schemas:
+            return True
+        first = self._lexemes.start(self._scanners((terminal,)))
+        return self.may_end(Inside(state, first, frozenset((terminal,)), NO_SHADOW))
+
     def _next(self, state: int) -> set[str]:
         """The terminals that may come next, after reductions or without."""
         names = set(self._automaton.ways(state))
@@ -202,7 +229,8 @@ class DynamicMachine(LarkMachine):
 
     def _shifted(self, state: int) -> set[str]:
         """The terminals that the parser can go on with."""
-        return {symbol for symbol in self._automaton.ways(state) if symbol in self._terminals}
+        found = {symbol for symbol in self._automaton.ways(state) if symbol in self._terminals}
+        return found if self._viable is None else {symbol for symbol in found if (state, symbol) in self._viable}
 
     def _final(self, state: int) -> bool:
         return self._automaton.final(state) or (state == 0 and self._nullable)
@@ -225,15 +253,8 @@ def _productive(source: Source, lexemes: Lexemes) -> tuple[list[Rule], set[str],
     matching = {name for name in source.terminals if name in lexemes.live(lexemes.start((Scanner((name,)),)))}
     matching |= source.schemas.keys()
     empty = {name for name in source.terminals if source.may_be_empty(name)}
-    can_end = matching | empty
+    can_end = source.coming_to_an_end(matching | empty)
     rules = [(rule.origin.name, tuple(symbol.name for symbol in rule.expansion)) for rule in source.rules]
-    grown = True
-    while grown:
-        grown = False
-        for origin, symbols in rules:
-            if origin not in can_end and can_end.issuperset(symbols):
-                can_end.add(origin)
-                grown = True
     if source.start not in can_end:
         raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
     return [(origin, symbols) for origin, symbols in rules if can_end.issuperset(symbols)], matching, empty

@@ -144,7 +144,7 @@ class LarkMachine(ABC):
 
     def enter(self, lo: int, hi: int, here: Inside) -> Iterator[Edge]:
         """On into a token, if it can still end well; past it where it can only end at once."""
-        if not self._may_end(here):
+        if not self.may_end(here):
             return
         ends = [end for end in self._lexemes.ends(here.lexeme) if end.terminal in here.wanted]
         if len(ends) == 1 and not self._lexemes.step(here.lexeme):
@@ -204,9 +204,14 @@ class LarkMachine(ABC):
             state = self.goto(state, terminal)
         return Between(state, self.reader(state), None, shadow)
 
+    def forget_corners(self) -> None:
+        """The parser has become another one."""
+        self._followed.clear()
+        self._ending.clear()
+
     # -- corners -------------------------------------------------------------------------------------------------------
 
-    def _may_end(self, here: Inside) -> bool:
+    def may_end(self, here: Inside) -> bool:
         """Whether the token can end so that something may follow it."""
         found = self._ending.get(here)
         if found is not None:

@@ -36,6 +36,18 @@ class Source:
     lazy: frozenset[str]
     runs: tuple[str, ...]
 
+    def coming_to_an_end(self, terminals: set[str]) -> set[str]:
+        """``terminals`` and the rules that some text of them comes of."""
+        ending = set(terminals)
+        grown = True
+        while grown:
+            grown = False
+            for rule in self.rules:
+                if rule.origin.name not in ending and all(symbol.name in ending for symbol in rule.expansion):
+                    ending.add(rule.origin.name)
+                    grown = True
+        return ending
+
     def may_be_empty(self, terminal: str) -> bool:
         """Whether a terminal matches the empty text."""
         return self.terminals[terminal].pattern.min_width == 0

@@ -56,6 +56,8 @@ GRAMMARS = {
     "word boundary": (r'start: (A | B)+' + "\n" + r"A: /a+\b/" + "\nB: /[a.]/", "a."),
     "float or range": ('start: N (".." N)?\nN: /[0-9]+(\\.[0-9]+)?/', "1."),
     "ignored string that is a word": ('start: A+\nA: /a+/\nB: "b"\n%ignore "a"\n%ignore B', "ab"),
+    "a token that never comes": ('start: "x" A | "b"\nA: "a"\n%ignore /a+/', "abx"),
+    "a lookahead that nothing fulfils": ('start: "c" Y | "d" Y? "e"\nY: /b(?=a)/', "abcde"),
     "long ignored": ("start: A+\nA: /[ab]/\n%ignore /bb+/", "ab"),
 }  # fmt: skip
 
