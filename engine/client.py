@@ -22,6 +22,8 @@ from schemas.engine import (
     Event,
     Failed,
     Finished,
+    Inspect,
+    Inspected,
     ModelCard,
     Probe,
     Ready,
@@ -47,6 +49,7 @@ class EngineClient:
         self._settings = settings
         self._queues: dict[str, asyncio.Queue[RequestEvent | EngineGone]] = {}
         self._probes: dict[str, asyncio.Future[Report]] = {}
+        self._inspections: dict[str, asyncio.Future[Inspected | Failed]] = {}
         self._encoder = msgspec.msgpack.Encoder()
         self._gone: EngineGone | None = EngineGone("the engine has not been started")
         self.models: list[ModelCard] = []
@@ -102,6 +105,18 @@ class EngineClient:
         """Drop a request's queue; events that still arrive for it are ignored."""
         self._queues.pop(id, None)
 
+    async def inspect(self, request: Inspect) -> Inspected | Failed:
+        """What a constraint promises. Raises EngineGone."""
+        if self._gone is not None:
+            raise self._gone
+        answer: asyncio.Future[Inspected | Failed] = self._loop.create_future()
+        self._inspections[request.id] = answer
+        self._send(request)
+        try:
+            return await answer
+        finally:
+            self._inspections.pop(request.id, None)
+
     async def report(self) -> Report:
         """Figures of the engine. Raises EngineGone."""
         if self._gone is not None:
@@ -151,6 +166,12 @@ class EngineClient:
                     self._ready.set_result(event.models)
             case StartFailed():
                 self._end(event.message)
+            case Inspected() | Failed() if event.id in self._inspections:
+                inspection = self._inspections[event.id]
+                if not inspection.done():
+                    inspection.set_result(event)
+            case Inspected():
+                pass  # whoever asked has gone
             case Report():
                 probe = self._probes.get(event.id)
                 if probe is not None and not probe.done():
@@ -168,6 +189,6 @@ class EngineClient:
             self._ready.set_exception(self._gone)
         for events in self._queues.values():
             events.put_nowait(self._gone)
-        for probe in self._probes.values():
-            if not probe.done():
-                probe.set_exception(self._gone)
+        for waiting in (*self._probes.values(), *self._inspections.values()):
+            if not waiting.done():
+                waiting.set_exception(self._gone)

@@ -66,6 +66,7 @@ class CompiledReply(msgspec.Struct, tag="compiled"):
     start: int
     contract: str
     reasons: tuple[str, ...]
+    limits: dict[str, int | str]
     delta: Delta
     seconds: float
 
@@ -160,7 +161,7 @@ class _Worker:
             self._machines[job.program] = compiled
             reply: FromWorker = CompiledReply(
                 job.program, compiled.machine.start, compiled.contract.value, tuple(compiled.reasons),
-                compiled.machine.tables.delta(), time.monotonic() - began,
+                dict(compiled.limits), compiled.machine.tables.delta(), time.monotonic() - began,
             )  # fmt: skip
         except Exception as error:
             reply = _refusal(job.program, error)

@@ -33,13 +33,14 @@ from schemas.constraint import ConstraintSpec
 
 @dataclass(frozen=True)
 class Ready:
-    """A constraint is compiled: its program number, contract and reasons, and the compile's seconds (0.0 when it was
-    known)."""
+    """A constraint is compiled: its program number, contract, reasons and limits, and the compile's seconds (0.0 when
+    it was known)."""
 
     key: bytes
     program: int
     contract: str
     reasons: list[str]
+    limits: dict[str, int | str]
     seconds: float
 
 
@@ -88,6 +89,7 @@ class _Entry:
     """0 while compiling."""
     contract: str = ""
     reasons: list[str] = field(default_factory=list)
+    limits: dict[str, int | str] = field(default_factory=dict)
     users: int = 0
     refusal: Refusal | None = None
     owner: _Worker | None = None
@@ -193,7 +195,7 @@ class Programs:
             self._news.append(entry.refusal)
         elif entry.program or entry.sleeping is not None:
             self._wake_up(entry)
-            self._news.append(Ready(key, entry.program, entry.contract, entry.reasons, 0.0))
+            self._news.append(Ready(key, entry.program, entry.contract, entry.reasons, entry.limits, 0.0))
         self._entries.move_to_end(key)
         return key
 
@@ -268,9 +270,10 @@ class Programs:
         image = Image(reply.start, self.runtime.table.max_token_bytes)
         image.apply(reply.delta)
         entry.program = self.runtime.add(image)
-        entry.contract, entry.reasons = reply.contract, list(reply.reasons)
+        entry.contract, entry.reasons, entry.limits = reply.contract, list(reply.reasons), reply.limits
         self._by_program[entry.program] = entry
-        self._news.append(Ready(entry.key, entry.program, entry.contract, entry.reasons, reply.seconds))
+        ready = Ready(entry.key, entry.program, entry.contract, entry.reasons, entry.limits, reply.seconds)
+        self._news.append(ready)
         entry.start, entry.ahead = reply.start, AHEAD
         self._expand_ahead(entry, reply.delta.n_defined < reply.delta.n_states)
 

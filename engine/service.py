@@ -23,7 +23,7 @@ from engine.scheduler import Limits
 from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
 from schemas import config as settings
-from schemas.engine import Event, Failed, Finished, ModelCard, Report, Submit
+from schemas.engine import Event, Failed, Finished, Inspect, Inspected, ModelCard, Report, Submit
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Service:
             fuel=options.grammar.fuel,
             cache_bytes=options.grammar.cache_mb << 20,
         )
-        self._compiling: dict[bytes, list[Submit]] = {}
+        self._compiling: dict[bytes, list[Submit | Inspect]] = {}
         self._using: dict[str, tuple[int, int]] = {}
         """Request → (program, choices still running)."""
         self._events: list[Event] = []
@@ -96,7 +96,7 @@ class Service:
         """A deadline runs: `turn` must be called again soon even without news."""
         return self._programs.waiting > 0
 
-    def submit(self, request: Submit) -> None:
+    def submit(self, request: Submit | Inspect) -> None:
         if request.constraint is None:
             self.loop.submit(request)
         elif sum(map(len, self._compiling.values())) >= self.limits.max_waiting:
@@ -160,6 +160,10 @@ class Service:
 
     def _admit(self, ready: Ready) -> None:
         for request in self._compiling.pop(ready.key, ()):
+            if isinstance(request, Inspect):
+                inspected = Inspected(request.id, ready.contract, ready.reasons, ready.limits, ready.seconds)
+                self._events.append(inspected)
+                continue
             self._programs.acquire(ready.program)
             self._using[request.id] = ready.program, request.n
             self.loop.submit(request, ready.program, ready.contract, ready.reasons)

@@ -26,6 +26,7 @@ from gateway.auth import Caller, KeyRing, bearer_token
 from gateway.chat import read_chat
 from gateway.completions import read_completion
 from gateway.errors import ApiError, error_response
+from gateway.inspecting import inspect
 from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
@@ -91,6 +92,10 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     async def text(request: Request[Any, Any, Any]) -> bytes:
         return await detokenize(request, provider)
 
+    @post("/compile", status_code=200, media_type=JSON)
+    async def compile(request: Request[Any, Any, Any]) -> bytes:
+        return await inspect(request, provider)
+
     @get("/models", media_type=JSON)
     async def models() -> bytes:
         return list_models(provider, started)
@@ -120,7 +125,7 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         metrics.engine.fold(report)
         return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    others = [message_tokens, models, model, *unserved()]
+    others = [compile, message_tokens, models, model, *unserved()]
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:

@@ -61,7 +61,7 @@ class ApiError(Exception):
         return _encode(ErrorResponse(ErrorBody(self.message, kind, self.param, self.code)))
 
 
-def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
+def invalid(message: str, param: str | None, code: str | None = "invalid_value") -> ApiError:
     """A 400 about one field."""
     return ApiError(400, message, param=param, code=code)
 
@@ -100,7 +100,7 @@ def from_provider(
             assert constraint is not None
             noun, param = constraint.noun, constraint.param
         place = f" at {error.pointer}" if error.pointer else ""
-        code = _CONSTRAINT_CODES[error.kind].format(noun)
+        code = constraint_code(error, noun)
         return invalid(f"Invalid {noun} in '{param}'{place}: {error.message}", param, code)
     match error.kind:
         case "context_length":
@@ -126,6 +126,12 @@ _CONSTRAINT_CODES = {
     "unsatisfiable_constraint": "unsatisfiable_{}",
     "constraint_too_large": "{}_too_large",
 }
+
+
+def constraint_code(error: ProviderError, noun: str) -> str | None:
+    """The code of a fault of a constraint that clients call ``noun``; None where the error is about something else."""
+    form = _CONSTRAINT_CODES.get(error.kind)
+    return form.format(noun) if form else None
 
 
 def unknown_model(message: str) -> ApiError:

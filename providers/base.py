@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from schemas.constraint import ConstraintSpec
-from schemas.engine import ModelCard, Report, Sampling
+from schemas.engine import Inspected, ModelCard, Report, Sampling
 
 ErrorKind = Literal[
     "invalid_constraint",
@@ -264,6 +264,10 @@ class Provider(Protocol):
 
     def detokenize(self, model: str, ids: list[int]) -> str:
         """The text of ids below the model's vocabulary size; special tokens have none. Raises `ProviderError`."""
+        ...
+
+    async def inspect(self, model: str, constraint: ConstraintSpec) -> Inspected:
+        """What a constraint promises on a model. Raises `ProviderError`, as `generate` would."""
         ...
 
     async def report(self) -> Report:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, cast
+from uuid import uuid4
 
 from engine.client import EngineClient, EngineGone, RequestEvent
 from engine.model.errors import ChatTemplateError
@@ -31,7 +32,8 @@ from providers.prompting import Prompter
 from providers.tool_calls import CallReader
 from providers.tool_formats import HERMES
 from schemas.config import Settings
-from schemas.engine import Failed, ModelCard, Report, Started, Submit, Tokens
+from schemas.constraint import ConstraintSpec
+from schemas.engine import Failed, Inspect, Inspected, ModelCard, Report, Started, Submit, Tokens
 from schemas.engine import Finished as EngineFinished
 
 
@@ -126,6 +128,16 @@ class LocalProvider:
         if name not in self._models:
             raise ProviderError("unknown_model", f"The model `{name}` does not exist.", param="model")
         return self._models[name]
+
+    async def inspect(self, model: str, constraint: ConstraintSpec) -> Inspected:
+        self._model(model)
+        try:
+            answer = await self._client.inspect(Inspect(f"inspect-{uuid4().hex}", model, constraint))
+        except EngineGone as error:
+            raise ProviderError("unavailable", str(error)) from error
+        if isinstance(answer, Failed):
+            raise ProviderError(cast(ErrorKind, answer.kind), answer.message, pointer=answer.pointer)
+        return answer
 
     async def report(self) -> Report:
         try:

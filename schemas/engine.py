@@ -1,7 +1,7 @@
 """Messages between the HTTP side and the engine process: msgpack frames (4-byte little-endian length, then the body).
 
-    HTTP → engine   Submit, Cancel, Probe, Drain
-    engine → HTTP   Ready or StartFailed (once), Started, Tokens, Finished, Failed, Report
+    HTTP → engine   Submit, Inspect, Cancel, Probe, Drain
+    engine → HTTP   Ready or StartFailed (once), Started, Tokens, Finished, Failed, Inspected, Report
 
 A request lives: Submit → (Failed | Started → Tokens* → Finished per choice). `Failed` before `Started` is the caller's
 fault and becomes a 4xx; after it, an internal error. One frame from the engine carries a list of events (all of one
@@ -51,6 +51,14 @@ class Submit(msgspec.Struct, tag="submit", omit_defaults=True):
     tenant: str = ""
     priority: int = 0
     track_complete: bool = False
+
+
+class Inspect(msgspec.Struct, tag="inspect"):
+    """Compile a constraint for a model and say what it promises: `Inspected`, or `Failed`."""
+
+    id: str
+    model: str
+    constraint: ConstraintSpec
 
 
 class Cancel(msgspec.Struct, tag="cancel"):
@@ -145,6 +153,17 @@ class Failed(msgspec.Struct, tag="failed"):
     pointer: str = ""
 
 
+class Inspected(msgspec.Struct, tag="inspected"):
+    """What a constraint promises: its contract, the reasons why it is no exact one, and the limits up to which it
+    holds. ``seconds`` that compiling took, 0 where it was known."""
+
+    id: str
+    contract: str
+    reasons: list[str]
+    limits: dict[str, int | str]
+    seconds: float
+
+
 class Report(msgspec.Struct, tag="report"):
     """Figures for /metrics and /ready: plain gauges and counters by name, histograms as lists of new observations
     (seconds)."""
@@ -155,5 +174,5 @@ class Report(msgspec.Struct, tag="report"):
     observations: dict[str, list[float]]
 
 
-ToEngine = Submit | Cancel | Probe | Drain
-Event = Ready | StartFailed | Started | Tokens | Finished | Failed | Report
+ToEngine = Submit | Inspect | Cancel | Probe | Drain
+Event = Ready | StartFailed | Started | Tokens | Finished | Failed | Inspected | Report

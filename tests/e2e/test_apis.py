@@ -75,3 +75,18 @@ def test_tokens_there_and_back(server: Server) -> None:
     text = "Grüße <|im_end|> 🦆"
     ids = httpx.post(f"{server.url}/tokenize", json={"model": MODEL, "prompt": text}).json()["tokens"]
     assert httpx.post(f"{server.url}/detokenize", json={"model": MODEL, "tokens": ids}).json()["prompt"] == text
+
+
+def test_contracts_are_told_before_anything_is_generated(server: Server) -> None:
+    def asked(structured: dict[str, Any]) -> Any:
+        body = {"model": MODEL, "structured_outputs": structured}
+        return httpx.post(f"{server.url}/v1/compile", json=body, timeout=60).json()
+
+    exact = asked({"json": {"type": "integer", "minimum": 3}})
+    assert exact["contract"] == "exact" and exact["reasons"] == [] and exact["compile_ms"] > 0
+    assert asked({"json": {"type": "integer", "minimum": 3}})["compile_ms"] == 0
+    assert asked({"regex": "[a-z]+"})["contract"] == "exact"
+    refused = asked({"json": {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}}})
+    assert (refused["contract"], refused["refusal"]["pointer"]) == ("refused", "/properties/a/pattern")
+    twice = asked({"json": {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}}})
+    assert twice == refused

@@ -27,7 +27,8 @@ from providers.base import (
     Usage,
 )
 from schemas.config import Settings
-from schemas.engine import ModelCard, Report
+from schemas.constraint import ConstraintSpec
+from schemas.engine import Inspected, ModelCard, Report
 
 MODEL = "tiny"
 VOCAB = 1000
@@ -99,6 +100,7 @@ class FakeProvider:
         self.open: set[str] = set()
         self.observations = [0.25]
         self.stall = False
+        self.inspected: ConstraintSpec | None = None
 
     @property
     def last(self) -> GenerateRequest:
@@ -133,6 +135,13 @@ class FakeProvider:
 
     def detokenize(self, model: str, ids: list[int]) -> str:
         return "".join(map(chr, ids))
+
+    async def inspect(self, model: str, constraint: ConstraintSpec) -> Inspected:
+        self.inspected = constraint
+        refusal, self.refusal = self.refusal, None
+        if refusal is not None:
+            raise refusal
+        return Inspected("i", "sound_subset", ["because"], {"digits": 19, "depth": "none"}, 0.0123)
 
     async def report(self) -> Report:
         if not self.ready:
