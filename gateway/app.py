@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import structlog
-from litestar import HttpMethod, Litestar, Request, Response, Router, get, post, route
+from litestar import HttpMethod, Litestar, MediaType, Request, Response, Router, get, post, route
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from gateway import openapi
 from gateway.access import Access, record_of
 from gateway.answer import Asked, answer
 from gateway.auth import Caller, KeyRing, bearer_token
@@ -115,6 +116,14 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
             return Response(b'{"status":"ready"}', media_type=JSON)
         return Response(b'{"status":"not ready"}', status_code=503, media_type=JSON)
 
+    @get("/schema", media_type=JSON)
+    async def schema() -> bytes:
+        return openapi.encoded()
+
+    @get("/docs", media_type=MediaType.HTML)
+    async def docs() -> str:
+        return openapi.page()
+
     @get("/metrics")
     async def figures() -> Response[bytes]:
         try:
@@ -144,6 +153,8 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
             health,
             ready,
             figures,
+            schema,
+            docs,
         ],
         exception_handlers={Exception: error_response},
         lifespan=[lifespan],

@@ -4,10 +4,11 @@ shape.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, field
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
 
@@ -22,7 +23,7 @@ class ToolUse(msgspec.Struct, tag_field="type", tag="tool_use"):
 
     id: str
     name: str
-    input: Raw = Raw(b"{}")
+    input: Raw = field(default_factory=partial(Raw, b"{}"))
 
 
 class Usage(msgspec.Struct):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, field
 
 
 class TextFormat(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -24,7 +24,7 @@ class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
     """``strict`` changes nothing: a schema is enforced whatever it says. ``name`` and ``description`` only label it."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    schema: Raw = Raw()
+    schema: Raw = field(default_factory=Raw)
     description: str | None = None
     strict: bool | None = None
 
@@ -37,9 +37,9 @@ class StructuralTagFormat(msgspec.Struct, tag_field="type", tag="structural_tag"
     """Free text around constrained regions, as vLLM and SGLang take it: ``format``, or the older ``structures`` and
     ``triggers``. What is inside is read by the compiler (grammar/structural)."""
 
-    format: Raw = Raw()
-    structures: Raw = Raw()
-    triggers: Raw = Raw()
+    format: Raw = field(default_factory=Raw)
+    structures: Raw = field(default_factory=Raw)
+    triggers: Raw = field(default_factory=Raw)
 
 
 ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | StructuralTagFormat
@@ -54,12 +54,12 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     The last three are known to vLLM and refused by name here unless null or false.
     """
 
-    json: Raw = Raw()
+    json: Raw = field(default_factory=Raw)
     regex: str | None = None
     choice: list[str] | None = None
     json_object: bool | None = None
     disable_any_whitespace: bool | None = None
-    structural_tag: Raw = Raw()
+    structural_tag: Raw = field(default_factory=Raw)
     grammar: str | None = None
     whitespace_pattern: object = None
     disable_fallback: object = None

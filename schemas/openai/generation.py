@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, field
 
 from schemas.openai.constraints import ResponseFormat, StructuredOutputs
 
@@ -55,7 +55,7 @@ class GenerationFields(SamplingFields, kw_only=True, forbid_unknown_fields=True)
     max_tokens: MaxTokens | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
-    guided_json: Raw = Raw()
+    guided_json: Raw = field(default_factory=Raw)
     guided_regex: str | None = None
     guided_choice: list[str] | None = None
     guided_grammar: str | None = None

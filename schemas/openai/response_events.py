@@ -12,28 +12,25 @@ from schemas.openai.chat import TokenLogprob
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class OutputText(msgspec.Struct):
+class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):
     text: str = ""
     annotations: list[None] = []
     logprobs: list[TokenLogprob] = []
-    type: Literal["output_text"] = "output_text"
 
 
-class MessageItem(msgspec.Struct):
+class MessageItem(msgspec.Struct, tag_field="type", tag="message"):
     id: str
     content: list[OutputText]
     status: Status
     role: Literal["assistant"] = "assistant"
-    type: Literal["message"] = "message"
 
 
-class FunctionCallItem(msgspec.Struct):
+class FunctionCallItem(msgspec.Struct, tag_field="type", tag="function_call"):
     id: str
     call_id: str
     name: str
     arguments: str
     status: Status
-    type: Literal["function_call"] = "function_call"
 
 
 OutputItem = MessageItem | FunctionCallItem

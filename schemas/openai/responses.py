@@ -4,10 +4,11 @@ that it is one.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, field
 
 from schemas.openai.generation import MAX_TOP_LOGPROBS, MaxTokens, SamplingFields
 from schemas.openai.messages import RefusalPart
@@ -42,7 +43,7 @@ class FunctionTool(msgspec.Struct, tag_field="type", tag="function", forbid_unkn
     """The last three are about programs that call tools; only null passes."""
 
     name: ToolName
-    parameters: Raw = Raw(b"null")
+    parameters: Raw = field(default_factory=partial(Raw, b"null"))
     strict: bool | None = None
     description: str | None = None
     allowed_callers: None = None

@@ -5,10 +5,11 @@ The schema of a function's arguments stays raw JSON text on its way to the compi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, field
 
 MAX_TOOLS = 128
 
@@ -21,7 +22,7 @@ class Function(msgspec.Struct, forbid_unknown_fields=True):
 
     name: ToolName
     description: str | None = None
-    parameters: Raw = Raw(b"null")
+    parameters: Raw = field(default_factory=partial(Raw, b"null"))
     strict: bool | None = None
 
 

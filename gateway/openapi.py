@@ -1,0 +1,145 @@
+"""``GET /schema``: the OpenAPI 3.1 document, and ``GET /docs``, the same as a page. Made from the Structs that decode
+requests and encode answers, so it cannot say anything else than what happens.
+
+The page is plain HTML without scripts: a server may stand where nothing can be fetched from elsewhere.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from schemas.anthropic.answer import ErrorAnswer, Message, TokenCount
+from schemas.anthropic.messages import CountRequest, MessageRequest
+from schemas.errors import ErrorResponse
+from schemas.inspection import CompileRequest, Inspection
+from schemas.openai.chat import ChatCompletion, ChatRequest
+from schemas.openai.completions import Completion, CompletionRequest
+from schemas.openai.models import Model, ModelList
+from schemas.openai.response_events import Response
+from schemas.openai.responses import ResponseRequest
+from schemas.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
+from sluice import __version__
+
+REFERENCE = "#/components/schemas/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """``asked`` is the body of a POST; without one it is a GET. ``streams``: with `stream` there are events."""
+
+    path: str
+    summary: str
+    answered: type[msgspec.Struct]
+    asked: type[msgspec.Struct] | None = None
+    streams: bool = False
+    failed: type[msgspec.Struct] = ErrorResponse
+
+
+OPERATIONS = (
+    Operation("/v1/chat/completions", "Chat", ChatCompletion, ChatRequest, True),
+    Operation("/v1/responses", "Responses", Response, ResponseRequest, True),
+    Operation("/v1/completions", "Text after a prompt", Completion, CompletionRequest, True),
+    Operation("/v1/messages", "Anthropic's Messages", Message, MessageRequest, True, ErrorAnswer),
+    Operation("/v1/messages/count_tokens", "Length of a prompt", TokenCount, CountRequest, False, ErrorAnswer),
+    Operation("/v1/compile", "What a constraint promises", Inspection, CompileRequest),
+    Operation("/v1/models", "What is served", ModelList),
+    Operation("/v1/models/{model}", "One of the models", Model),
+    Operation("/tokenize", "The ids of a prompt", Tokenized, TokenizeRequest),
+    Operation("/detokenize", "The text of ids", Detokenized, DetokenizeRequest),
+)
+
+
+def document() -> dict[str, Any]:
+    """OpenAPI 3.1, as plain JSON values."""
+    structs = {op.answered for op in OPERATIONS} | {op.failed for op in OPERATIONS}
+    structs |= {op.asked for op in OPERATIONS if op.asked is not None}
+    named = sorted(structs, key=lambda struct: f"{struct.__module__}.{struct.__qualname__}")
+    references, components = msgspec.json.schema_components(named, schema_hook=_any, ref_template=REFERENCE)
+    schemas = dict(zip(named, references, strict=True))
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Sluice", "version": __version__},
+        "paths": {op.path: {"post" if op.asked else "get": _operation(op, schemas)} for op in OPERATIONS},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+        "security": [{"bearer": []}, {"x-api-key": []}, {}],
+    }
+
+
+def _any(kind: type) -> dict[str, Any]:
+    """Fields typed ``object`` take few values, which the table of parameters names."""
+    if kind is not object:
+        raise NotImplementedError
+    return {"description": "Takes the values that the table of parameters names."}
+
+
+def _operation(op: Operation, schemas: dict[type[msgspec.Struct], Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"application/json": {"schema": schemas[op.answered]}}
+    if op.streams:
+        answer["text/event-stream"] = {"schema": {"type": "string"}}
+    described: dict[str, Any] = {
+        "summary": op.summary,
+        "responses": {
+            "200": {"description": "The answer.", "content": answer},
+            "default": {"description": "An error.", "content": {"application/json": {"schema": schemas[op.failed]}}},
+        },
+    }
+    if op.asked is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schemas[op.asked]}},
+        }
+    if "{model}" in op.path:
+        described["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]
+    return described
+
+
+@cache
+def encoded() -> bytes:
+    """`document` as JSON."""
+    return msgspec.json.encode(document())
+
+
+@cache
+def page() -> str:
+    """HTML for people: each operation, then each schema, linked."""
+    described = document()
+    parts = ["<!doctype html><html lang=en><meta charset=utf-8><title>Sluice</title>", f"<style>{_STYLE}</style>"]
+    parts.append(f"<h1>Sluice {html.escape(described['info']['version'])}</h1><p><a href=/schema>OpenAPI document</a>")
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
+            parts.append(f"<p>{html.escape(operation['summary'])}{_links(operation)}")
+    for name, schema in described["components"]["schemas"].items():
+        text = html.escape(json.dumps(schema, indent=2, ensure_ascii=False))
+        parts.append(f"<h3 id={html.escape(name)}>{html.escape(name)}</h3><pre>{text}</pre>")
+    return "\n".join(parts)
+
+
+def _links(operation: dict[str, Any]) -> str:
+    """To the schemas of the request, the answer and the errors."""
+    bodies = {"request": operation.get("requestBody"), **operation["responses"]}
+    found = ""
+    for what, body in bodies.items():
+        reference = (body or {}).get("content", {}).get("application/json", {}).get("schema", {}).get("$ref")
+        if reference:
+            name = html.escape(reference.rpartition("/")[2])
+            found += f" · {what}: <a href=#{name}>{name}</a>"
+    return found
+
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "pre{background:#8881;padding:1rem;overflow:auto;font-size:13px}h2{margin-top:2rem}:root{color-scheme:light dark}"
+)
