@@ -35,7 +35,7 @@ def document(http: httpx.Client) -> dict[str, Any]:
     return answer.json()
 
 
-def holds(document: dict[str, Any], schema: dict[str, Any], value: object) -> bool:
+def holds(document: dict[str, Any], schema: dict[str, Any], value: Any) -> bool:
     return Draft202012Validator({**schema, "components": document["components"]}).is_valid(value)
 
 
