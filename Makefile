@@ -46,6 +46,9 @@ bench-setup: setup ## Install the peers to compare with, in an environment of th
 bench: bench-setup model kernels ## Run every benchmark, beside its peers where it has some
 	@$(BIN)/python -m bench.engine --peer-python $(PEERS)/bin/python
 	@$(BIN)/python -m bench.decode_cpu --peer-python $(PEERS)/bin/python
+	@$(BIN)/python -m bench.masks --peer-python $(PEERS)/bin/python --sample 100
+	@$(BIN)/python -m bench.adversaries --peer-python $(PEERS)/bin/python
+	@$(BIN)/python -m bench.replay --peer-python $(PEERS)/bin/python --schemas 1000
 	@$(BIN)/python -m bench.isolation
 	@$(BIN)/python -m bench.gateway
 

@@ -5,7 +5,8 @@
 Each must be compiled or refused within a second of CPU time, and its masks must stay under a millisecond; the card
 says where that does not hold. Masks are met on seeded random walks: a third of the tokens is drawn from all that are
 allowed, the others from those that lead on with a letter, so that walks get deep into strings. A mask that meets an
-unexpanded state is counted with the expansion, which a server has its grammar worker do.
+unexpanded state is counted with the expansion, which a server has its grammar worker do. What takes longer than
+``--limit`` seconds is stopped, as a server's deadline does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import random
 import resource
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +29,7 @@ from bench.masks import spread
 from fsm.program import Program, compile_constraint
 from fsm.runtime import Runtime
 from grammar.constraint import Choice, Constraint, JsonSchema, Regex
-from grammar.errors import ConstraintError
+from grammar.errors import ConstraintError, ConstraintTooLarge
 
 clock = time.process_time_ns
 COMPILE_S, MASK_US = 1.0, 1000.0
@@ -100,9 +102,14 @@ def walk(program: Program, steps: int, rng: random.Random, mask_ns: list[int]) -
         assert matcher.advance(next((t for t in tries if (table.bytes_of(t) or b"").isalnum()), tries[0]))
 
 
-def attack(constraint: Constraint, vocabulary: Vocabulary, walks: int) -> dict[str, Any]:
+def stop(signum: int, frame: object) -> None:
+    raise ConstraintTooLarge("stopped at the time limit")
+
+
+def attack(constraint: Constraint, vocabulary: Vocabulary, walks: int, limit_s: float) -> dict[str, Any]:
     """What one constraint costs, under a runtime of its own."""
     runtime = Runtime(vocabulary.table)
+    signal.setitimer(signal.ITIMER_PROF, limit_s)
     began = clock()
     try:
         program = compile_constraint(constraint, vocabulary.table, runtime=runtime)
@@ -115,6 +122,7 @@ def attack(constraint: Constraint, vocabulary: Vocabulary, walks: int) -> dict[s
             walk(program, 200, rng, mask_ns)
     except ConstraintError as error:
         found["stopped"] = f"{error.code}: {error}"[:110]
+    signal.setitimer(signal.ITIMER_PROF, 0)
     found["mask_us"] = spread(mask_ns, 1e3)
     found["masks"] = len(mask_ns)
     found["mb"] = (program.image.nbytes + runtime.pool.nbytes()) / 2**20
@@ -156,15 +164,17 @@ def main() -> None:
     parser.add_argument("--peer-python", help="interpreter that has the peers")
     parser.add_argument("--walks", type=int, default=5)
     parser.add_argument("--flood", type=int, default=1000, help="unique schemas in the flood")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds of CPU time for one constraint")
     parser.add_argument("--core", type=int, default=0, help="the core that everything runs on")
     args = parser.parse_args()
     os.sched_setaffinity(0, {args.core})
+    signal.signal(signal.SIGPROF, stop)
     vocabulary = find_vocabulary(args.tokenizer, args.peer_python)
-    attack(JsonSchema({"type": "string", "pattern": r"^\w+$"}), vocabulary, 1)  # loads what is loaded once
+    attack(JsonSchema({"type": "string", "pattern": r"^\w+$"}), vocabulary, 1, args.limit)  # loads what is loaded once
     found: dict[str, Any] = {}
     print(f"{'':34}{'compile, s':>11}{'masks':>7}{'mean, µs':>10}{'p99, µs':>10}{'max, µs':>10}{'MB':>7}")
     for name, constraint in adversaries().items():
-        result = found[name] = attack(constraint, vocabulary, args.walks)
+        result = found[name] = attack(constraint, vocabulary, args.walks, args.limit)
         late = " SLOW" if result["compile_s"] > COMPILE_S else ""
         if "refused" in result:
             print(f"{name:34}{result['compile_s']:11.3f}{late}  {result['refused']}")
