@@ -5,7 +5,7 @@ PEERS ?= .venv-bench
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench clean
+.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench gpu-check clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: bench-setup model kernels ## Run every benchmark, beside its peers where 
 	@$(BIN)/python -m bench.replay --peer-python $(PEERS)/bin/python --schemas 1000
 	@$(BIN)/python -m bench.isolation
 	@$(BIN)/python -m bench.gateway
+
+gpu-check: ## Test and time the GPU kernels on a CUDA device (needs TORCH=cu130 EXTRAS=test,gpu); figures in build/gpu-check
+	@scripts/gpu-check.sh
 
 clean: ## Remove environments, caches and build products (not the models)
 	rm -rf .venv $(PEERS) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

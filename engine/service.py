@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from engine.base import Runner
+from engine.base import Runner, SamplingKernel
 from engine.loop import StepLoop
 from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
@@ -35,6 +35,10 @@ ROW_BYTES = 64 << 20
 
 class ModelTooLarge(ValueError):
     """A model does not fit the configured memory; the message has both numbers."""
+
+
+class DeviceMissing(ValueError):
+    """The configured device is not there."""
 
 
 class Service:
@@ -64,7 +68,14 @@ class Service:
             max_batch_tokens=max(options.engine.max_batch_tokens, options.engine.max_sequences),
             max_waiting=options.server.max_queue,
         )
-        self.loop = StepLoop(runner, runtime, model=model.name, eos_ids=tokenizer.eos_ids, limits=self.limits)
+        self.loop = StepLoop(
+            runner,
+            runtime,
+            model=model.name,
+            eos_ids=tokenizer.eos_ids,
+            limits=self.limits,
+            sampling=_sampling(runtime, precision, options.engine),
+        )
         self._runtime = runtime
         self._programs = Programs(
             runtime,
@@ -183,7 +194,21 @@ def _runner(files: ModelFiles, model: settings.ModelSettings, options: settings.
     """The runner of a precision, and the name of that precision. "auto" takes quantized blocks where there are kernels
     for them."""
     kv_bytes = options.kv_memory_mb << 20
-    if model.precision != "reference":
+    if options.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise DeviceMissing("engine.device is 'cuda', but torch sees no CUDA device")
+        if model.precision != "reference":
+            from engine.triton_runner import TritonRunner
+
+            blocks = _blocks(files.config, kv_bytes, options.block_size, bytes_per_element=2)
+            sizes = {min(1 << i, options.max_sequences) for i in range(options.max_sequences.bit_length() + 1)}
+            runner = TritonRunner.load(
+                files, num_blocks=blocks, block_size=options.block_size, graph_sizes=tuple(sorted(sizes))
+            )
+            return runner, "bf16"
+    elif model.precision != "reference":
         from engine import cpu_runner
 
         try:
@@ -204,7 +229,17 @@ def _runner(files: ModelFiles, model: settings.ModelSettings, options: settings.
     if options.threads:
         torch.set_num_threads(options.threads)
     blocks = _blocks(files.config, kv_bytes, options.block_size, bytes_per_element=4)
-    return TorchRunner.load(files, num_blocks=blocks, block_size=options.block_size), "reference"
+    runner = TorchRunner.load(files, num_blocks=blocks, block_size=options.block_size, device=options.device)
+    return runner, "reference"
+
+
+def _sampling(runtime: Runtime, precision: Precision, options: settings.Engine) -> SamplingKernel | None:
+    """Where tokens are drawn: with the logits. None for the CPU."""
+    if options.device != "cuda" or precision == "reference":
+        return None
+    from engine.device_sampling import DeviceSampling
+
+    return DeviceSampling(runtime.pool, options.device)
 
 
 def _blocks(config: ModelConfig, kv_bytes: int, block_size: int, *, bytes_per_element: int) -> int:

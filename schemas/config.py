@@ -77,7 +77,8 @@ class Engine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``memory_mb``: MiB that weights and KV caches of all models may take together (absent: no limit); a server that
     would need more does not start. ``kv_memory_mb``: MiB of KV cache of each model. ``max_sequences``: sequences that
     one step runs. ``max_batch_tokens``: tokens that one step runs, which bounds prefill chunks. ``threads``: of the CPU
-    kernels (absent: one a core). ``block_size``: tokens a KV block."""
+    kernels (absent: one a core). ``block_size``: tokens a KV block. ``device``: "cuda" runs models of any precision but
+    "reference" on the GPU in bf16, GGUF's blocks packed as they are."""
 
     memory_mb: Positive | None = None
     kv_memory_mb: Positive = 1024
@@ -85,6 +86,7 @@ class Engine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_batch_tokens: Positive = 512
     threads: Positive | None = None
     block_size: Annotated[int, Meta(ge=1, le=256)] = 16
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class Grammar(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
