@@ -337,8 +337,8 @@ def step_heads(H, states, stacks, n, byte, after_states, after_stacks, work, min
                     if op == REDO:
                         status, target, top, minh = _leave(H, frames[f], H[e + 4], minh)
                     else:
-                        status, target, top, _, minh = step(
-                            H, state, frames[f], H[CAP_CE], byte, minh, ADVANCE, path, 0, base_at
+                        status, target, top, _, _, minh = step(
+                            H, state, frames[f], H[CAP_CE], np.int32(NIL), byte, minh, ADVANCE, path, 0, base_at
                         )
                     if status == REFUSED:
                         continue

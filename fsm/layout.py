@@ -18,11 +18,13 @@ dropping a program frees everything it ever touched.
     DH  their hash
 
     frame          (height, ret, hi, lo, ext, seen, text, parent)      height 1 = the root frame
-    CONFIG         (CONFIG, state, frame)                              its number is the token FSM's state id
-    TEXT           (TEXT, parent text, byte)                           text of an additional key; cell 0 = empty
+    CONFIG         (CONFIG, state, frame, record)                      its number is the token FSM's state id
+    TEXT           (TEXT, parent text, byte or -1 - value)             text of an additional key or item; cell 0 = empty
+    RECORD         (RECORD, parent record, byte, length)               bytes of a value being recorded; cell 0 = none is
+    VALUE          (VALUE, kind, ...)                                  a JSON value (fsm/values.py)
     SEEN           (SEEN, text, rest)                                  set of key texts; cell 0 = empty
     KEY_FRAME      (KEY_FRAME, ret, hi, lo, ext, seen, text, below)    a frame as masks see it: counters saturated,
-    KEY_CONFIG     (KEY_CONFIG, state, key frame, levels, shared)      frames below the consulted ones cut off
+    KEY_CONFIG     (KEY_CONFIG, state, key frame, levels, shared, record)    frames below the consulted ones cut off
 
 An LR machine (header PARSER is 1) has several heads in a configuration, and STACKS and UNION cells: fsm/heads.py.
 """
@@ -51,7 +53,7 @@ SCRATCH = 1024
 
 NIL = 0
 ROOT_FRAME = 1
-CONFIG, TEXT, SEEN, KEY_FRAME, KEY_CONFIG, STACKS, UNION = -2, -3, -4, -5, -6, -7, -8
+CONFIG, TEXT, SEEN, KEY_FRAME, KEY_CONFIG, STACKS, UNION, RECORD, VALUE = range(-2, -11, -1)
 
 HEIGHT, RET, HI, LO, EXT, SEEN_KEYS, KEY_TEXT, PARENT = range(8)
 

@@ -109,9 +109,13 @@ def _may_repeat(H, frame, begun, byte, skip, quoted_byte, quoted_skip):
 
 
 @njit
-def _row_key(H, state, top, levels, shared, byte, skip, quoted_byte, quoted_skip, insert):
-    """The KEY_CONFIG cell of (state, the ``levels`` topmost frames); -1 when absent (or no room). ``shared``: leave out
-    the keys seen where they cannot matter; right for walks that did not count them (`COUNTED_SEEN`)."""
+def _row_key(H, config, levels, shared, byte, skip, quoted_byte, quoted_skip, insert):
+    """The KEY_CONFIG cell of a configuration's state and ``levels`` topmost frames; -1 when absent (or no room).
+    ``shared``: leave out the keys seen where they cannot matter, and the record; right for walks that did not count
+    them (`COUNTED_SEEN`)."""
+    c = H[CE] + 8 * config
+    state, top = H[c + 1], H[c + 2]
+    record = np.int32(NIL) if shared else H[c + 3]
     chain = np.empty(64, np.int32)
     n = 0
     while n < levels and top != NIL:
@@ -131,7 +135,7 @@ def _row_key(H, state, top, levels, shared, byte, skip, quoted_byte, quoted_skip
         below = intern(H, KEY_FRAME, H[f + RET], hi, lo, H[f + EXT], seen, text, below, insert)
         if below < 0:
             return np.int32(-1)
-    return intern(H, KEY_CONFIG, state, below, levels, 1 if shared else 0, 0, 0, 0, insert)
+    return intern(H, KEY_CONFIG, state, below, levels, 1 if shared else 0, record, 0, 0, insert)
 
 
 @njit(
@@ -164,7 +168,7 @@ def lookup(desc, programs, states, byte, skip, quoted_byte, quoted_skip, used, n
             if hint >= 0:
                 levels = _LEVELS - H[H[CR] + hint]
                 for shared in (True, False):
-                    key = _row_key(H, H[c + 1], H[c + 2], levels, shared, byte, skip, quoted_byte, quoted_skip, False)
+                    key = _row_key(H, config, levels, shared, byte, skip, quoted_byte, quoted_skip, False)
                     if key >= 0 and H[H[CR] + key] >= 0:
                         row = H[H[CR] + key]
                         H[H[CR] + config] = row
@@ -204,7 +208,7 @@ def remember(H, config, levels, shared, row, byte, skip, quoted_byte, quoted_ski
             return FULL
         levels = max(_LEVELS - H[H[CR] + hint], levels)
         H[H[CR] + hint] = _LEVELS - levels
-        key = _row_key(H, state, H[c + 2], levels, shared, byte, skip, quoted_byte, quoted_skip, True)
+        key = _row_key(H, config, levels, shared, byte, skip, quoted_byte, quoted_skip, True)
         if key < 0:
             return FULL
         H[H[CR] + key] = row
@@ -238,6 +242,7 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
     states = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     tops = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     sps = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
+    records = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     # Where in the edges of each depth's state the last byte was found: children come in the order of their bytes.
     found = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     last = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
@@ -246,6 +251,7 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
     states[0] = H[c + 1]
     tops[0] = H[c + 2]
     sps[0] = H[CAP_CE]
+    records[0] = H[c + 3]
     height = H[H[CE] + 8 * tops[0]]
     minh = np.int32(1 << 30)
     misses = 0
@@ -270,6 +276,7 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
             states[d + 1] = H[e + 3]
             tops[d + 1] = tops[d]
             sps[d + 1] = sps[d]
+            records[d + 1] = records[d]
             path[d] = b
             for k in range(first[i], first[i + 1]):
                 token = order[k]
@@ -278,11 +285,14 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
             if i < n and depth[i] > d:
                 _open_edges(H, states[d + 1], d + 1, found, last)
             continue
-        code, state, top, sp, minh = step(H, states[d], tops[d], sps[d], np.int32(b), minh, WALK, path, d, base_at)
+        code, state, top, sp, record, minh = step(
+            H, states[d], tops[d], sps[d], records[d], np.int32(b), minh, WALK, path, d, base_at
+        )
         if code == OK:
             states[d + 1] = state
             tops[d + 1] = top
             sps[d + 1] = sp
+            records[d + 1] = record
             path[d] = b
             for k in range(first[i], first[i + 1]):
                 token = order[k]
@@ -340,8 +350,8 @@ def allowed_bytes(H, config, out, missing, info):
                 H, heads[0], heads[1], n, np.int32(b), heads[2], heads[3], work, HIGHEST
             )
         else:
-            code, state, top, _, _ = step(
-                H, H[c + 1], H[c + 2], H[CAP_CE], np.int32(b), np.int32(1 << 30), WALK, path, 0, base_at
+            code, state, top, _, _, _ = step(
+                H, H[c + 1], H[c + 2], H[CAP_CE], H[c + 3], np.int32(b), np.int32(1 << 30), WALK, path, 0, base_at
             )
         out[b] = 1 if code == OK else 0
         if code == FULL:

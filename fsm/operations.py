@@ -32,6 +32,7 @@ from fsm.layout import (
     ST,
     TEXT,
 )  # fmt: skip
+from fsm.recording import recorded, recorded_value
 from grammar.tables import (
     CLOSE,
     COUNT,
@@ -40,12 +41,15 @@ from grammar.tables import (
     ENDING,
     FEWKEY,
     GOTO,
+    ITEM,
+    KEEP,
     KEY,
     MAYFEW,
     MAYKEY,
     NONE,
     POP,
     PUSH,
+    RECORD,
     REDO,
     WITHIN,
     XKEY,
@@ -126,26 +130,66 @@ def _seen_below(H, seen, text):
 
 
 @njit
-def step(H, state, top, sp, byte, minh, mode, path, depth, base_at):
-    """One byte. Returns (status, state, frame, scratch pointer, lowest frame height consulted).
+def _push(H, sp, top, ret, registers):
+    """A frame at ``sp`` above ``top``."""
+    g = H[CE] + 8 * sp
+    r = H[RG] + 3 * registers
+    H[g + HEIGHT] = H[H[CE] + 8 * top] + 1
+    H[g + RET] = ret
+    H[g + HI] = H[r]
+    H[g + LO] = H[r + 1]
+    H[g + EXT] = H[r + 2]
+    H[g + SEEN_KEYS] = NIL
+    H[g + KEY_TEXT] = NIL
+    H[g + PARENT] = top
 
-    ``path[:depth]`` are the token's bytes before this one, needed only to name additional keys in a walk; ``mode``
-    ADVANCE interns key texts as they grow, WALK leaves the known texts without a trace: text = -2 - depth."""
+
+@njit
+def _keep_edge(H, state):
+    """Where the KEEP edge of a state is: 0 if it has none, -1 if the state is not expanded."""
+    s = H[ST] + 3 * state
+    if H[s + 1] <= 0:
+        return np.int32(min(H[s + 1], 0))
+    e = H[ED] + 8 * H[s]
+    return np.int32(e) if H[e + 2] == KEEP else np.int32(0)
+
+
+@njit
+def _kept(H, frame, edge, record, path, depth, byte):
+    """The item's text in ``frame`` with the recorded value that ends with ``byte`` (0: with its closing bracket), and
+    whether the KEEP edge lets it pass; text -1 when there is no room."""
+    f = H[CE] + 8 * frame
+    value = recorded_value(H, H[f + EXT], record, path, depth, byte)
+    if value < 0:
+        return np.int32(-1), False
+    text = intern(H, TEXT, H[f + KEY_TEXT], -1 - value, 0, 0, 0, 0, 0, True)
+    if text < 0:
+        return np.int32(-1), False
+    H[COUNTED_SEEN] = 1
+    return np.int32(text), _seen_below(H, H[f + SEEN_KEYS], text) < H[edge + 4]
+
+
+@njit
+def step(H, state, top, sp, record, byte, minh, mode, path, depth, base_at):
+    """One byte. Returns (status, state, frame, scratch pointer, record, lowest frame height consulted).
+
+    ``path[:depth]`` are the token's bytes before this one; ``record`` as in fsm/recording.py. ``mode`` ADVANCE interns
+    key texts as they grow, WALK leaves the known texts without a trace: text = -2 - depth."""
     while True:
         s = H[ST] + 3 * state
         count = H[s + 1]
         if count < 0:
-            return MISS, state, top, sp, minh
+            return MISS, state, top, sp, record, minh
         e = H[ED] + 8 * H[s]
         last = e + 8 * count
         while e < last and H[e + 1] < byte:
             e += 8
         if e >= last or H[e] > byte:
-            return REFUSED, state, top, sp, minh
+            return REFUSED, state, top, sp, record, minh
         op = H[e + 2]
         target = H[e + 3]
         if op == GOTO:
-            return OK, target, top, sp, minh
+            return OK, target, top, sp, record, minh
         a = H[e + 4]
         b = H[e + 5]
         if op == PUSH or op == ENDING:
@@ -154,121 +198,155 @@ def step(H, state, top, sp, byte, minh, mode, path, depth, base_at):
                 if H[f] < minh:
                     minh = H[f]
                 if H[f + LO] > 0 or meet(H, H[f + EXT], H[e + 6]):
-                    return REFUSED, state, top, sp, minh
-            height = H[f] + 1
+                    return REFUSED, state, top, sp, record, minh
+                if record != NIL:
+                    edge = _keep_edge(H, H[f + RET])
+                    if edge < 0:
+                        return MISS, H[f + RET], top, sp, record, minh
+                    if edge > 0:
+                        below = H[f + PARENT]
+                        minh = min(minh, H[H[CE] + 8 * below])
+                        text, passes = _kept(H, below, edge, record, path, depth, 0)
+                        if text < 0:
+                            return FULL, state, top, sp, record, minh
+                        if not passes:
+                            return REFUSED, state, top, sp, record, minh
             sp -= 1
-            g = H[CE] + 8 * sp
-            r = H[RG] + 3 * b
-            H[g + HEIGHT] = height
-            H[g + RET] = a
-            H[g + HI] = H[r]
-            H[g + LO] = H[r + 1]
-            H[g + EXT] = H[r + 2]
-            H[g + SEEN_KEYS] = NIL
-            H[g + KEY_TEXT] = NIL
-            H[g + PARENT] = top
-            return OK, target, sp, sp, minh
+            _push(H, sp, top, a, b)
+            return OK, target, sp, sp, record, minh
 
         f = H[CE] + 8 * top
         if H[f] < minh:
             minh = H[f]
         if op == POP or op == REDO or op == CLOSE:
             if H[f + LO] > 0 or H[f] == 1:
-                return REFUSED, state, top, sp, minh
+                return REFUSED, state, top, sp, record, minh
             if op == CLOSE and meet(H, H[f + EXT], b):
-                return REFUSED, state, top, sp, minh
+                return REFUSED, state, top, sp, record, minh
             ret = H[f + RET]
             top = H[f + PARENT]
             state = returned(H, ret, a)
             if state < 0:
-                return MISS_RETURN, ret, a, sp, minh
+                return MISS_RETURN, ret, a, sp, record, minh
             if op == REDO:
                 continue
-            return OK, state, top, sp, minh
+            if record != NIL:
+                edge = _keep_edge(H, state)
+                if edge < 0:
+                    return MISS, state, top, sp, record, minh
+                if edge > 0:
+                    minh = min(minh, H[H[CE] + 8 * top])
+                    text, passes = _kept(H, top, edge, record, path, depth, byte)
+                    if text < 0:
+                        return FULL, state, top, sp, record, minh
+                    if not passes:
+                        return REFUSED, state, top, sp, record, minh
+                    sp -= 1
+                    g = _scratch_copy(H, top, sp)
+                    if H[g + EXT] == 0:
+                        record = np.int32(NIL)
+                    H[g + EXT] = NONE
+                    H[g + KEY_TEXT] = text
+                    return OK, H[edge + 3], sp, sp, record, minh
+            return OK, state, top, sp, record, minh
 
         hi = H[f + HI]
         if op == WITHIN:
             lo = H[f + LO]
             if H[e + 6] == 0:
                 if not _can_fit(H, a, hi, lo):
-                    return REFUSED, state, top, sp, minh
-                return OK, target, top, sp, minh
+                    return REFUSED, state, top, sp, record, minh
+                return OK, target, top, sp, record, minh
             if hi == 0 or not _can_fit(H, a, hi - 1 if hi > 0 else hi, lo - 1 if lo > 0 else lo):
-                return REFUSED, state, top, sp, minh
+                return REFUSED, state, top, sp, record, minh
             op = COUNT
         if hi == 0:
-            return REFUSED, state, top, sp, minh
+            return REFUSED, state, top, sp, record, minh
         if op == COUNT:
             lo = H[f + LO]
             if hi < 0 and lo == 0:
-                return OK, target, top, sp, minh
+                return OK, target, top, sp, record, minh
             sp -= 1
             g = _scratch_copy(H, top, sp)
             H[g + HI] = hi - 1 if hi > 0 else hi
             H[g + LO] = lo - 1 if lo > 0 else 0
-            return OK, target, sp, sp, minh
+            return OK, target, sp, sp, record, minh
         ext = H[f + EXT]
+        if op == RECORD:
+            text = _text_of(H, H[f + KEY_TEXT], base_at, path, depth, True)
+            if text < 0:
+                return FULL, state, top, sp, record, minh
+            sp -= 1
+            g = _scratch_copy(H, top, sp)
+            H[g + KEY_TEXT] = text
+            H[g + EXT] = recorded(H, record, depth) if record != NIL else 0
+            if record == NIL:
+                record = np.int32(-2 - depth)
+            top = sp
+            sp -= 1
+            _push(H, sp, top, a, b)
+            return OK, target, sp, sp, record, minh
         if op == KEY:
             if not any_in(H, ext, a, b):
-                return REFUSED, state, top, sp, minh
-            return OK, target, top, sp, minh
+                return REFUSED, state, top, sp, record, minh
+            return OK, target, top, sp, record, minh
         c = H[e + 6]
         if op == MAYFEW or op == FEWKEY:
             H[COUNTED_SEEN] = 1  # the keys seen decide about more than repetition: masks must not forget them
         if op == MAYFEW:
             if not meet(H, ext, a) and (meet(H, ext, c) or _seen_below(H, H[f + SEEN_KEYS], NIL) >= b):
-                return REFUSED, state, top, sp, minh
-            return OK, target, top, sp, minh
+                return REFUSED, state, top, sp, record, minh
+            return OK, target, top, sp, record, minh
         if op == XKEY or op == MAYKEY or op == FEWKEY:
             declared = meet(H, ext, a) if op == FEWKEY else any_in(H, ext, a, b)
             if not declared and meet(H, ext, c):
-                return REFUSED, state, top, sp, minh
+                return REFUSED, state, top, sp, record, minh
             if op == MAYKEY:
-                return OK, target, top, sp, minh
+                return OK, target, top, sp, record, minh
             text = H[f + KEY_TEXT]
             if op == FEWKEY and text >= 0 and not declared:
                 # A text that is not interned begins no key that was seen.
                 known = intern(H, TEXT, text, byte, 0, 0, 0, 0, 0, False)
                 if known >= 0 and _seen_below(H, H[f + SEEN_KEYS], known) >= b:
-                    return REFUSED, state, top, sp, minh
+                    return REFUSED, state, top, sp, record, minh
             if text >= 0:
                 longer = intern(H, TEXT, text, byte, 0, 0, 0, 0, 0, mode == ADVANCE)
                 if longer < 0:
                     if mode == ADVANCE:
-                        return FULL, state, top, sp, minh
+                        return FULL, state, top, sp, record, minh
                     base_at[depth] = text
                     longer = np.int32(-2 - depth)
                 sp -= 1
                 g = _scratch_copy(H, top, sp)
                 H[g + KEY_TEXT] = longer
                 top = sp
-            return OK, target, top, sp, minh
+            return OK, target, top, sp, record, minh
 
-        # A key ends: DECLARED or ADDED.
+        # A key or an item ends: DECLARED, ADDED or ITEM.
         seen = H[f + SEEN_KEYS]
         if op == DECLARED:
             if not any_in(H, ext, a, a + 1):
-                return REFUSED, state, top, sp, minh
+                return REFUSED, state, top, sp, record, minh
             if b == NONE:
                 b = without(H, ext, a)
                 if b == NONE:
-                    return FULL, state, top, sp, minh
+                    return FULL, state, top, sp, record, minh
             ext = b
         else:
             if meet(H, ext, c):
-                return REFUSED, state, top, sp, minh
+                return REFUSED, state, top, sp, record, minh
             text = _text_of(H, H[f + KEY_TEXT], base_at, path, depth, True)
             if text < 0:
-                return FULL, state, top, sp, minh
+                return FULL, state, top, sp, record, minh
             rest = seen
             while rest != NIL:
                 r = H[CE] + 8 * rest
                 if H[r + 1] == text:
-                    return REFUSED, state, top, sp, minh
+                    return REFUSED, state, top, sp, record, minh
                 rest = H[r + 2]
             seen = intern(H, SEEN, text, seen, 0, 0, 0, 0, 0, True)
             if seen < 0:
-                return FULL, state, top, sp, minh
+                return FULL, state, top, sp, record, minh
             if b != NONE:
                 ext = b
         sp -= 1
@@ -279,7 +357,11 @@ def step(H, state, top, sp, byte, minh, mode, path, depth, base_at):
         H[g + EXT] = ext
         H[g + SEEN_KEYS] = seen
         H[g + KEY_TEXT] = NIL
-        return OK, target, sp, sp, minh
+        if op == ITEM:
+            H[COUNTED_SEEN] = 1
+            state, top = target, sp
+            continue
+        return OK, target, sp, sp, record, minh
 
 
 @njit

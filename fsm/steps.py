@@ -17,6 +17,7 @@ from fsm.cells import heap_at, intern
 from fsm.heads import advance_heads, heads_accept
 from fsm.layout import CAP_CE, CE, CONFIG, MAX_TOKEN_BYTES, PARENT, PARSER, SCRATCH
 from fsm.operations import ADVANCE, COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, ended, step
+from fsm.recording import with_token
 
 __all__ = ["ADVANCE", "COLD", "FULL", "MISS", "MISS_RETURN", "OK", "REFUSED", "WALK", "ended", "step"]
 
@@ -25,8 +26,9 @@ __all__ = ["ADVANCE", "COLD", "FULL", "MISS", "MISS_RETURN", "OK", "REFUSED", "W
 
 
 @njit
-def _settle(H, state, top, chain):
-    """Intern the scratch frames under ``top`` and the configuration; -1 when there is no room."""
+def _settle(H, state, top, record, path, chain):
+    """Intern the scratch frames under ``top``, the record after the token, and the configuration; -1 when there is no
+    room."""
     floor = H[CAP_CE] - SCRATCH
     n = 0
     while top >= floor:
@@ -38,7 +40,10 @@ def _settle(H, state, top, chain):
         top = intern(H, H[f], H[f + 1], H[f + 2], H[f + 3], H[f + 4], H[f + 5], H[f + 6], top, True)
         if top < 0:
             return np.int32(-1)
-    return intern(H, CONFIG, state, top, 0, 0, 0, 0, 0, True)
+    record = with_token(H, record, path)
+    if record < 0:
+        return np.int32(-1)
+    return intern(H, CONFIG, state, top, record, 0, 0, 0, 0, True)
 
 
 @njit
@@ -48,13 +53,17 @@ def _advance_one(H, config, data, start, stop, chain, base_at):
     c = H[CE] + 8 * config
     state = H[c + 1]
     top = H[c + 2]
+    record = H[c + 3]
     sp = H[CAP_CE]
     minh = np.int32(1 << 30)
-    for i in range(start, stop):
-        status, state, top, sp, minh = step(H, state, top, sp, np.int32(data[i]), minh, ADVANCE, data, 0, base_at)
+    path = data[start:stop]
+    for i in range(len(path)):
+        status, state, top, sp, record, minh = step(
+            H, state, top, sp, record, np.int32(path[i]), minh, ADVANCE, path, i, base_at
+        )
         if status != OK:
             return status, config, state, top
-    reached = _settle(H, state, top, chain)
+    reached = _settle(H, state, top, record, path, chain)
     if reached < 0:
         return FULL, config, state, top
     return OK, reached, state, top

@@ -28,6 +28,10 @@ carries what was appended to another process.
     ADDED     an additional key ends: seen += text; ext = set b unless NONE;   hi == 0, the text was seen before,
               text = empty; hi, lo count down; state = t                       or an additional key may not come
     CLOSE     an object ends: as POP with verdict a                            as POP, or a key of set b may still come
+    ITEM      an item ends: as ADDED, then take the same byte again            as ADDED
+    RECORD    as PUSH; what the frame reads is recorded, from this byte on     hi == 0
+    KEEP      an edge without a byte (lo = hi = -1): taken when a recorded     a texts of items begin with text + value
+              value returns to its state; text = text + value, state = t
     SHIFT     as PUSH, then take the same byte again in the new state          never
     REDUCE    drop b frames; state = after(top.ret, a), the top frame stays;   never
               take the same byte again
@@ -42,6 +46,10 @@ under declared order, NONE = always). ``seen`` holds the texts of additional key
 guards the comma or quote before a key.
 
 WITHIN's ``a`` is a set of lengths (`Tables.lengths`): how much may still come before a value that is begun can end.
+
+The items of an array of unique items are read as such keys. A part of an item that is open-ended is recorded: a frame
+of its own reads it, and when that is popped its *value* follows ``text`` as if it were one letter, however it was
+spelled (fsm/values.py). While a value is recorded, ``ext`` of the frame below it is where its record begins.
 
 ``after(ret, 0) = ret``; other verdicts are looked up in the table of returns and, if missing, asked of
 `Machine.resume`. At the end of the text a state with ``end == END_ACCEPT`` accepts if no frame but the root is open;
@@ -58,8 +66,8 @@ import numpy as np
 
 (
     GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE, FEWKEY, MAYFEW, SHIFT, REDUCE,
-    WITHIN,
-) = range(17)  # fmt: skip
+    WITHIN, ITEM, RECORD, KEEP,
+) = range(20)  # fmt: skip
 _LEAVING = (POP, REDO, CLOSE, REDUCE)
 
 NONE = -1
@@ -141,7 +149,7 @@ class Tables:
         for _, _, op, target, a, _, _ in edges:
             if op not in _LEAVING:
                 leads[target] = None
-            if op in (PUSH, ENDING):
+            if op in (PUSH, RECORD, ENDING):
                 leads[a] = None
         self._successors[state] = tuple(leads)
         self._defined += (state, self.n_edges, len(edges), end)

@@ -26,6 +26,7 @@ from grammar.json_schema.members import Members
 from grammar.json_schema.objects import CloseObject, counted_in_registers, gaps, open_object
 from grammar.json_schema.shapes import ArrayShape, Goal, ObjectShape, Shape
 from grammar.json_schema.strings import QUOTE, UNLIMITED, TextAutomaton, together
+from grammar.json_schema.unique import open_unique
 from grammar.literals import LiteralTrie, Node
 from grammar.tables import ADDED, END_REJECT, FEWKEY, GOTO, MAYFEW, NONE, PUSH, XKEY, Edge
 
@@ -98,7 +99,8 @@ def open_arrays(m: JsonMachine, shapes: tuple[tuple[ArrayShape, int], ...], ret:
     if len(shapes) > 1:
         shapes = _without_unique(shapes)
     if len(shapes) == 1 and not shapes[0][0].ways:
-        return open_array(m, shapes[0][0], m.verdict(shapes[0][1]), ret)
+        shape, bit = shapes[0]
+        return (open_unique if shape.unique else open_array)(m, shape, m.verdict(bit), ret)
     threads = tuple(ArrayThread(shape, (0,) * len(shape.contains), bit) for shape, bit in shapes)
     return ord("["), ord("["), PUSH, m.spaced(Items(threads, 0)), ret, m.tables.registers(), 0
 

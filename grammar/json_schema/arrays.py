@@ -14,21 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grammar.json_schema.shapes import ArrayShape, Goal
-from grammar.json_schema.strings import QUOTE, UNLIMITED, ClassThreads, together
-from grammar.tables import (
-    ADDED,
-    COUNT,
-    END_REJECT,
-    FEWKEY,
-    GOTO,
-    MAYFEW,
-    MAYKEY,
-    NONE,
-    POP,
-    PUSH,
-    XKEY,
-    Edge,
-)  # fmt: skip
+from grammar.tables import COUNT, END_REJECT, GOTO, NONE, POP, PUSH, Edge
 
 if TYPE_CHECKING:
     from grammar.json_schema.machine import Edges, JsonMachine
@@ -36,11 +22,6 @@ if TYPE_CHECKING:
 
 def open_array(m: JsonMachine, shape: ArrayShape, verdict: int, ret: int) -> Edge:
     """The edge on the opening bracket."""
-    if shape.unique:
-        plan = m.array_plan(shape, verdict)
-        hi = NONE if shape.max_items is None else shape.max_items
-        registers = m.tables.registers(hi, shape.min_items)
-        return ord("["), ord("["), PUSH, m.spaced(FirstUnique(plan)), ret, registers, 0
     hi = NONE if shape.max_items is None else max(shape.max_items - 1, 0)
     registers = m.tables.registers(hi, max(shape.min_items - 1, 0))
     return ord("["), ord("["), PUSH, m.spaced(First(shape, verdict)), ret, registers, 0
@@ -101,85 +82,3 @@ class After:
             item = m.spaced(m.value(goal, after))
             edges.append((ord(","), ord(","), COUNT if counted else GOTO, item, 0, 0, 0))
         return edges, END_REJECT
-
-
-class UniquePlan:
-    """What the locations of one array of unique strings share. Compared by identity: there is one a shape and machine.
-
-    Such an array is read as an object that has only keys: its frame keeps the texts that were seen.
-    """
-
-    def __init__(self, m: JsonMachine, shape: ArrayShape, verdict: int) -> None:
-        self.verdict = verdict
-        self.texts = shape.texts
-        self.strings = m.strings
-        self.automata = [m.strings.automaton(names) for names in shape.texts]
-
-    @property
-    def start(self) -> ClassThreads:
-        return tuple((i, automaton.start) for i, automaton in enumerate(self.automata))
-
-    def towards(self, first: int, last: int, target: int, threads: ClassThreads, ops: tuple[int, int]) -> Edge:
-        """The edge on bytes after which a string of the classes' threads must follow. ``ops``: how it is guarded where
-        there is no end of strings, and where there are few."""
-        count = 0
-        for i, state in threads:
-            count = min(count + self.strings.remaining(self.texts[i], state), UNLIMITED)
-        if count == UNLIMITED:
-            return first, last, ops[0], target, 0, 0, NONE
-        return first, last, ops[1], target, NONE, count, NONE
-
-    def quote(self, m: JsonMachine) -> Edge:
-        return self.towards(QUOTE, QUOTE, m.state(UniqueText(self, self.start)), self.start, (MAYKEY, MAYFEW))
-
-
-@dataclass(frozen=True, slots=True)
-class FirstUnique:
-    """After the opening bracket of an array of unique strings."""
-
-    plan: UniquePlan
-
-    def edges(self, m: JsonMachine) -> Edges:
-        return [*CloseArray(self.plan.verdict).edges(m)[0], self.plan.quote(m)], END_REJECT
-
-
-@dataclass(frozen=True, slots=True)
-class UniqueText:
-    """Inside one of the strings."""
-
-    plan: UniquePlan
-    threads: ClassThreads
-
-    def edges(self, m: JsonMachine) -> Edges:
-        plan = self.plan
-        edges = [
-            plan.towards(lo, hi, m.state(UniqueText(plan, threads)), threads, (XKEY, FEWKEY))
-            for lo, hi, threads in together([(i, plan.automata[i], at) for i, at in self.threads])
-        ]
-        if any(plan.automata[i].accepting(at) for i, at in self.threads):
-            edges.append((QUOTE, QUOTE, ADDED, m.flexible(AfterUnique(plan)), 0, NONE, NONE))
-        return edges, END_REJECT
-
-
-@dataclass(frozen=True, slots=True)
-class AfterUnique:
-    """After one of the strings."""
-
-    plan: UniquePlan
-
-    def edges(self, m: JsonMachine) -> Edges:
-        close = CloseArray(self.plan.verdict)
-        comma = self.plan.towards(
-            ord(","), ord(","), m.spaced(NextUnique(self.plan)), self.plan.start, (MAYKEY, MAYFEW)
-        )
-        return [*close.edges(m)[0], *m.before_close(close, NONE), comma], END_REJECT
-
-
-@dataclass(frozen=True, slots=True)
-class NextUnique:
-    """After a comma."""
-
-    plan: UniquePlan
-
-    def edges(self, m: JsonMachine) -> Edges:
-        return [(QUOTE, QUOTE, GOTO, m.state(UniqueText(self.plan, self.plan.start)), 0, 0, 0)], END_REJECT

@@ -8,6 +8,9 @@ immutable object that can say its edges. The files, in reading order:
     strings.py        string values: the shared lexicon of unconstrained strings, patterns, enumerations
     numerals.py       number values
     arrays.py         one array shape: positions in the prefix, counters in registers
+    unique.py         one array shape of unique items, which are read as keys that must not come twice
+    spelled.py        the items of such arrays in one spelling each, with the number of values behind each beginning
+    counting.py       what must and may still come where an array counts its items
     objects.py        one object shape: a trie of declared keys, the keys still to come in a register
     members.py        one object shape where registers cannot tell what must still come
     alternatives.py   several array or object shapes alive at once, tracked in the state until the text tells them apart
@@ -27,7 +30,6 @@ from typing import Protocol
 
 from grammar.constraint import JsonObject, JsonSchema
 from grammar.errors import UnsupportedConstraint
-from grammar.json_schema.arrays import UniquePlan
 from grammar.json_schema.counting import Counting
 from grammar.json_schema.decoding import load
 from grammar.json_schema.members import MembersPlan
@@ -35,7 +37,9 @@ from grammar.json_schema.normal import Normal
 from grammar.json_schema.numbers import NumberAutomaton, number_automaton
 from grammar.json_schema.objects import ObjectPlan
 from grammar.json_schema.shapes import ArrayShape, Goal, NumberEnum, NumberShape, ObjectShape, Shape
+from grammar.json_schema.spelled import Spelled
 from grammar.json_schema.strings import Strings
+from grammar.json_schema.unique import UniqueItems, UniqueStrings
 from grammar.json_schema.value import Value
 from grammar.states import Edges, States
 from grammar.tables import END_ACCEPT, END_REJECT, ENDING, GOTO, PUSH, REDO, Edge
@@ -74,9 +78,11 @@ class JsonMachine:
         self.free_numbers = number == "free" and not normal.plain_integers
         self.follow = follow
         self.strings = strings
+        self.spelled = Spelled(self, fuel)
         self._states: dict[Location, int] = {}
         self._plans: dict[tuple[ObjectShape, int], ObjectPlan] = {}
-        self._array_plans: dict[tuple[ArrayShape, int], UniquePlan] = {}
+        self._unique_items: dict[tuple[ArrayShape, int], UniqueItems] = {}
+        self._unique_strings: dict[tuple[ArrayShape, int], UniqueStrings] = {}
         self._countings: dict[ArrayShape, Counting] = {}
         self._members_plans: dict[ObjectShape, MembersPlan] = {}
         self._numbers: dict[tuple[NumberShape | NumberEnum, ...], NumberAutomaton] = {}
@@ -94,10 +100,22 @@ class JsonMachine:
         root = Value(self.normal.shapes(self.normal.root), False, then)
         return Spaced(root) if self.whitespace == "flexible" else root
 
+    def survey(self, records: bool) -> None:
+        """Read the items of all arrays of unique items, so that `Normal.reasons` says what is left out of them.
+        UnsupportedConstraint where nothing would be left, or they are no strings and the program has no records."""
+        for goal in list(self.normal.productivity.proofs):
+            for shape in self.normal.shapes(goal):
+                if isinstance(shape, ArrayShape) and shape.unique and not shape.texts:
+                    if not records:
+                        reason = "inside a grammar, uniqueItems is enforced for strings only"
+                        raise UnsupportedConstraint(reason, self.normal.pointer(goal))
+                    self.unique_items(shape, 0)
+
     def admit(self) -> None:
         self._all.admit()
         self.strings.admit()
         self.normal.admit()
+        self.spelled.admit()
 
     # -- the owner of its locations (grammar.states) -------------------------------------------------------------------
 
@@ -145,6 +163,10 @@ class JsonMachine:
         """A value for ``goal``, whose alternatives nobody needs to tell apart."""
         return Value(self.normal.shapes(goal), False, ret)
 
+    def either(self, shapes: tuple[Shape, ...], ret: int) -> Value:
+        """A value for any of ``shapes``, which nobody needs to tell apart."""
+        return Value(shapes, False, ret)
+
     def choice(self, shapes: tuple[Shape, ...], ret: int) -> Value:
         """A value for any of ``shapes``; the location behind ``ret`` is `Undecided` and learns which."""
         return Value(shapes, True, ret)
@@ -164,11 +186,18 @@ class JsonMachine:
             plan = self._plans[shape, verdict] = ObjectPlan(self, shape, verdict)
         return plan
 
-    def array_plan(self, shape: ArrayShape, verdict: int) -> UniquePlan:
-        """The one plan of an array of unique strings."""
-        plan = self._array_plans.get((shape, verdict))
+    def unique_items(self, shape: ArrayShape, verdict: int) -> UniqueItems:
+        """The one plan of an array of unique items."""
+        plan = self._unique_items.get((shape, verdict))
         if plan is None:
-            plan = self._array_plans[shape, verdict] = UniquePlan(self, shape, verdict)
+            plan = self._unique_items[shape, verdict] = UniqueItems(self, shape, verdict)
+        return plan
+
+    def unique_strings(self, shape: ArrayShape, verdict: int) -> UniqueStrings:
+        """The one plan of an array of unique strings."""
+        plan = self._unique_strings.get((shape, verdict))
+        if plan is None:
+            plan = self._unique_strings[shape, verdict] = UniqueStrings(self, shape, verdict)
         return plan
 
     def counting(self, shape: ArrayShape) -> Counting:
@@ -182,7 +211,7 @@ class JsonMachine:
         """The one plan of the threads of an object shape."""
         plan = self._members_plans.get(shape)
         if plan is None:
-            plan = self._members_plans[shape] = MembersPlan(self, shape)
+            plan = self._members_plans[shape] = MembersPlan(self, shape, declared_order=self.declared_order)
         return plan
 
     def numbers(self, shapes: tuple[NumberShape | NumberEnum, ...]) -> NumberAutomaton:
@@ -270,9 +299,10 @@ def compile_json_schema(
     *,
     states: States | None = None,
     follow: ByteRanges = AFTER_A_VALUE,
+    records: bool = True,
 ) -> tuple[JsonMachine, tuple[str, ...]]:
     """The machine of a schema, and the reasons why it reaches less than all valid values (none: it is exact).
-    ``states`` and ``follow`` as in `JsonMachine`."""
+    ``states`` and ``follow`` as in `JsonMachine`; ``records``: the program can record values (an LR parser cannot)."""
     options = {
         "property_order": ("schema", "any"),
         "whitespace": ("compact", "bounded", "flexible"),
@@ -294,6 +324,7 @@ def compile_json_schema(
         normal, strings, whitespace=constraint.whitespace, property_order=constraint.property_order,
         number=constraint.number, fuel=fuel, states=states, follow=follow,
     )  # fmt: skip
+    machine.survey(records)
     return machine, normal.reasons
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class MembersPlan:
     """What the threads of one object shape share. Compared by identity: there is one a shape and machine."""
 
-    def __init__(self, m: JsonMachine, shape: ObjectShape) -> None:
+    def __init__(self, m: JsonMachine, shape: ObjectShape, *, declared_order: bool) -> None:
         self.shape = shape
-        self.declared_order = m.declared_order
+        self.declared_order = declared_order
         self.names = [name for name, _ in shape.properties]
         self.goals = dict(shape.properties)
         self.known = frozenset((*self.names, *shape.forbidden))

@@ -240,6 +240,10 @@ class Normal:
         """Disjuncts before anything is known about their parts."""
         return self._rewriting.shapes(goal)
 
+    def pointer(self, goal: Goal) -> str:
+        """Where to point for a goal."""
+        return "" if goal in (ANY, NEVER) else self._goals.place(goal).pointer
+
     def admit(self) -> None:
         """The schema is compiled: from now on nothing is refused for its fuel."""
         self._admitted = True

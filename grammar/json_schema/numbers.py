@@ -289,6 +289,11 @@ class NumberAutomaton:
         self._accepting: dict[str, frozenset[int]] = {}
         self._stepping = Lock()
 
+    @property
+    def has_exponents(self) -> bool:
+        """Whether numbers are written with exponents beside those without."""
+        return self._exponents is not None
+
     def edges(self, state: str) -> list[ByteRange]:
         """(first byte, last byte, next state) of the bytes that may come, ascending and disjoint. Do not change it."""
         found = self._edges.get(state)

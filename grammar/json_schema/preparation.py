@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Protocol
 
 from grammar.errors import ConstraintTooLarge, UnsupportedConstraint
@@ -22,16 +23,20 @@ from grammar.json_schema.productivity import parts
 from grammar.json_schema.shapes import (
     NEVER,
     ArrayShape,
+    BoolShape,
     Contains,
     Goal,
     KeyClass,
+    NullShape,
+    NumberEnum,
+    NumberShape,
     ObjectShape,
     Shape,
     StringEnum,
     StringShape,
     Way,
 )
-from grammar.json_schema.values import Matches, string_satisfies
+from grammar.json_schema.values import Matches, number_satisfies, string_satisfies
 
 MAX_DISJUNCTS = 4096
 """Of one goal."""
@@ -140,19 +145,14 @@ class Preparation:
             return [] if single is None else self._array(single, place)
         if not shape.unique:
             return [shape]
-        texts: list[KeyClass] | None = None
         if not shape.prefix and shape.rest is not None:
             texts = self.disjoint(self._algebra.raw(shape.rest), place)
-        if texts is not None:
-            found = array_shape(
-                (), shape.rest if texts else None, shape.min_items, shape.max_items, (), True, tuple(texts)
-            )
-            return [] if found is None else [found]
-        if shape.min_items > 1:
-            raise UnsupportedConstraint("uniqueItems is enforced for strings only", place.pointer)
-        self._algebra.narrow(f"{place.pointer}: arrays of unique items that are no strings have at most one")
-        single = array_shape(shape.prefix, shape.rest, shape.min_items, 1)
-        return [] if single is None else [single]
+            if texts is not None:
+                found = array_shape(
+                    (), shape.rest if texts else None, shape.min_items, shape.max_items, (), True, tuple(texts)
+                )
+                return [] if found is None else [found]
+        return [shape]
 
     def _without_barred(self, shape: ArrayShape) -> ArrayShape | None:
         """Without a ``contains`` that may count no item: none satisfies it."""
@@ -263,8 +263,7 @@ class Preparation:
         if isinstance(shape, ArrayShape) and shape.ways:
             return Counting(shape, proofs.__contains__).shortest() is not None
         if isinstance(shape, ArrayShape) and shape.unique:
-            counts = [self._few(names, shape.min_items - 1) for names in shape.texts]
-            return None in counts or sum(len(texts) for texts in counts if texts is not None) >= shape.min_items
+            return self._different(shape)
         if not isinstance(shape, ObjectShape) or not shape.min_properties:
             return True
         available = sum(goal in proofs for _, goal in shape.properties)
@@ -273,6 +272,38 @@ class Preparation:
                 others = self._undeclared(shape, names, shape.min_properties)
                 available += shape.min_properties if others is None else len(others)
         return available >= shape.min_properties
+
+    def _different(self, shape: ArrayShape) -> bool:
+        """Whether there are as many different items as an array must have, as far as scalars tell."""
+        if shape.texts:
+            counts = [self._few(names, shape.min_items - 1) for names in shape.texts]
+            return None in counts or sum(len(texts) for texts in counts if texts is not None) >= shape.min_items
+        values: set[object] = set()
+        goals = [*shape.prefix[: shape.min_items]]
+        if shape.rest is not None and shape.min_items > len(shape.prefix):
+            goals.append(shape.rest)
+        for goal in dict.fromkeys(goals):
+            for item in self._algebra.raw(goal):
+                match item:
+                    case NullShape():
+                        values.add(None)
+                    case BoolShape():
+                        values.update((bool, value) for value in item.values)
+                    case NumberEnum() | StringEnum():
+                        values.update(item.values)
+                    case NumberShape(integer=True, lo=Fraction() as lo, hi=Fraction() as hi):
+                        if hi - lo >= shape.min_items:
+                            return True
+                        every = (Fraction(n) for n in range(int(lo), int(hi) + 1))
+                        values.update(number for number in every if number_satisfies(item, number))
+                    case StringShape():
+                        texts = self._few(item, shape.min_items)
+                        if texts is None:
+                            return True
+                        values.update(texts)
+                    case _:
+                        return True
+        return len(values) >= shape.min_items
 
     def complete(self, shape: Shape, proofs: Collection[Goal]) -> Shape:
         """A productive prepared shape without the parts that are not productive."""

@@ -153,8 +153,8 @@ class ArrayShape:
     ``contains``: of how many items what must hold; in a prepared shape ``ways`` are then the ways to write an item,
     whose prefixes are of one length. What an item satisfies that is not counted may be counted all the same where a
     ``contains`` has no ``most``, and the other way round where it has no ``least``.
-    ``unique``: no two items are equal; in a productive shape ``texts`` are then disjoint classes, and the items are
-    strings of them.
+    ``unique``: no two items are equal; where they are strings of one schema, ``texts`` of a productive shape are
+    disjoint classes that make these up.
     """
 
     prefix: tuple[Goal, ...]

@@ -57,7 +57,9 @@ def _compile_schema(
     schema: str, place: str, spellable: Sequence[bool], fuel: int, states: States
 ) -> tuple[JsonMachine, tuple[str, ...]]:
     try:
-        return compile_json_schema(JsonSchema(load_json(schema)), spellable, fuel, states=states, follow=((0, 255),))
+        return compile_json_schema(
+            JsonSchema(load_json(schema)), spellable, fuel, states=states, follow=((0, 255),), records=False
+        )
     except ConstraintError as error:
         where = f" (at `{error.pointer}` of the schema)" if error.pointer else ""
         raise type(error)(f"%json: {error.reason}{where}", place) from None

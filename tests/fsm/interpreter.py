@@ -6,7 +6,10 @@ cached.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
 
 from grammar import tables as t
 
@@ -19,9 +22,25 @@ class Frame:
     ext: frozenset[int]
     seen: frozenset[bytes] = frozenset()
     text: bytes = b""
+    record: bytes | None = None
+    """What the frame above has read, if that is to be a part of an item's text."""
 
 
 Configuration = tuple[int, tuple[Frame, ...]]
+
+
+def value_text(text: bytes) -> bytes:
+    """One text for all spellings of a JSON value, between bytes that no text has."""
+
+    def plain(value: Any) -> str:
+        if isinstance(value, list):
+            return "[" + ",".join(map(plain, value)) + "]"
+        if isinstance(value, dict):
+            return "{" + ",".join(sorted(f"{json.dumps(name)}:{plain(member)}" for name, member in value.items())) + "}"
+        return str(value) if isinstance(value, Fraction) else json.dumps(value)
+
+    value = json.loads(text, parse_int=Fraction, parse_float=Fraction)
+    return b"\xfe" + plain(value).encode() + b"\xff"
 
 
 class Interpreter:
@@ -78,6 +97,7 @@ class Interpreter:
     def step(self, configuration: Configuration, byte: int) -> Configuration | None:
         """The configuration after a byte, None if it is refused."""
         state, stack = configuration
+        stack = tuple(f if f.record is None else replace(f, record=f.record + bytes([byte])) for f in stack)
         while True:
             self._expand(state)
             edge = next((e for e in self.edges[state] if e[0] <= byte <= e[1]), None)
@@ -87,6 +107,8 @@ class Interpreter:
             if op == t.GOTO:
                 return target, stack
             if op == t.ENDING and (stack[-1].lo > 0 or stack[-1].ext & self._set(c)):
+                return None
+            if op == t.ENDING and stack[-2].record is not None and not self._may_end(stack):
                 return None
             if op in (t.PUSH, t.ENDING):
                 hi, lo, ext = self._registers[b]
@@ -98,18 +120,21 @@ class Interpreter:
                 state, stack = self._after(top.ret, a), below
                 if op == t.REDO:
                     continue
-                return state, stack
+                return self._kept(state, stack)
             if op == t.WITHIN and c == 0:
                 return (target, stack) if self._fits(a, top.hi, top.lo) else None
             if top.hi == 0:
                 return None
             counted = replace(top, hi=top.hi - 1 if top.hi > 0 else top.hi, lo=max(top.lo - 1, 0))
-            may_add = op in (t.XKEY, t.MAYKEY, t.ADDED, t.FEWKEY, t.MAYFEW) and not top.ext & self._set(c)
+            may_add = op in (t.XKEY, t.MAYKEY, t.ADDED, t.FEWKEY, t.MAYFEW, t.ITEM) and not top.ext & self._set(c)
             declared = any(a <= key < b for key in top.ext)
             if op == t.COUNT or (op == t.WITHIN and self._fits(a, counted.hi, counted.lo)):
                 return target, (*below, counted)
             if op == t.WITHIN:
                 return None
+            if op == t.RECORD:
+                hi, lo, ext = self._registers[b]
+                return target, (*below, replace(top, record=bytes([byte])), Frame(a, hi, lo, self._set(ext)))
             if op == t.KEY:
                 return (target, stack) if declared else None
             if op == t.MAYKEY:
@@ -128,11 +153,34 @@ class Interpreter:
                     return None
                 ext = top.ext - {a} if b == t.NONE else self._set(b)
                 return target, (*below, replace(counted, ext=ext, text=b""))
-            assert op == t.ADDED
+            assert op in (t.ADDED, t.ITEM)
             if top.text in top.seen or not may_add:
                 return None
             ext = top.ext if b == t.NONE else self._set(b)
-            return target, (*below, replace(counted, ext=ext, text=b"", seen=top.seen | {top.text}))
+            state, stack = target, (*below, replace(counted, ext=ext, text=b"", seen=top.seen | {top.text}))
+            if op == t.ADDED:
+                return state, stack
+
+    def _kept(self, state: int, stack: tuple[Frame, ...]) -> Configuration | None:
+        """What a value that was just popped leads to."""
+        if not stack or stack[-1].record is None:
+            return state, stack
+        self._expand(state)
+        first, _, op, target, limit, _, _ = self.edges[state][0]
+        assert (first, op) == (-1, t.KEEP)
+        top = stack[-1]
+        text = top.text + value_text(top.record or b"")
+        if sum(seen.startswith(text) for seen in top.seen) >= limit:
+            return None
+        return target, (*stack[:-1], replace(top, text=text, record=None))
+
+    def _may_end(self, stack: tuple[Frame, ...]) -> bool:
+        """Whether the recorded value may end before the last byte."""
+        below = stack[-2]
+        assert below.record is not None
+        whole = below.record[:-1] + (b"]" if below.record[:1] == b"[" else b"}")
+        ret = self._after(stack[-1].ret, 0)
+        return self._kept(ret, (*stack[:-2], replace(below, record=whole))) is not None
 
     def run(self, text: bytes, configuration: Configuration | None = None) -> Configuration | None:
         configuration = configuration or self.start

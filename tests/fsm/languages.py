@@ -64,8 +64,8 @@ def language(schema: Any, property_order: str) -> set[bytes]:
 def in_declared_order(value: Any, schema: Any) -> bool:
     """Whether properties come as declared, throughout; for schemas without alternatives."""
     if isinstance(value, list):
-        return all(in_declared_order(item, schema["items"]) for item in value)
-    if not isinstance(value, dict):
+        return all(in_declared_order(item, schema.get("items", {})) for item in value)
+    if not isinstance(value, dict) or "properties" not in schema:
         return True
     declared = list(schema["properties"])
     places = [declared.index(key) if key in declared else len(declared) for key in value]

@@ -180,6 +180,36 @@ def test_masks_of_names_in_classes(schema: Any, order: str, cuts: list[tuple[int
     _compare(schema, order, cuts)
 
 
+DIFFERENT = st.sampled_from(
+    [
+        {"type": "boolean"},
+        {"enum": [1, 2, 12]},
+        {"type": "integer", "minimum": 8, "maximum": 11},
+        {"type": ["null", "boolean"]},
+        {"enum": ["a", "ab", 1, None]},
+        {"enum": [[1], [True], [], "a"]},
+        {"enum": [{"a": 1}, {"a": 2, "b": None}, {}]},
+        {"type": "array", "items": {"enum": [1, "a"]}, "maxItems": 2},
+        {"type": "array", "prefixItems": [{"type": "boolean"}], "items": {"const": "b"}, "minItems": 1, "maxItems": 2},
+        {"anyOf": [{"type": "integer", "minimum": -1, "maximum": 1}, {"enum": [0, "a", None]}]},
+    ]
+)
+# Objects among unique items are written in declared order, so that the oracle enumerates no others.
+CLOSED = st.sampled_from(
+    [
+        {"properties": {"a": {"type": "boolean"}, "b": {"const": 1}}, "required": ["b"]},
+        {"properties": {"a": {"enum": [1, "a"]}, "b": {"type": "null"}}, "minProperties": 1},
+        {"properties": {"a": {"type": "boolean"}, "b": {"type": "boolean"}}, "maxProperties": 1},
+    ]
+).map(lambda o: {**o, "type": "object", "additionalProperties": False})
+
+
+@settings(max_examples=120, deadline=None, phases=PHASES)
+@given(schema=arrays(DIFFERENT | CLOSED), most=st.integers(2, 3), cuts=CUTS)
+def test_masks_of_unique_items(schema: Any, most: int, cuts: list[tuple[int, int, int]]) -> None:
+    _compare({**schema, "maxItems": most, "uniqueItems": True}, "schema", cuts)
+
+
 @settings(max_examples=40, deadline=None, phases=PHASES)
 @given(
     schema=arrays(STRINGS | st.just({"anyOf": [{"pattern": "^a?b?$", "type": "string"}, {"enum": ["a", "bb"]}]})),

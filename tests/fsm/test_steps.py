@@ -54,6 +54,22 @@ UNION = {
         {"type": "array", "items": {"type": "number"}},
     ]
 }
+ANY_UNIQUE = {"type": "array", "uniqueItems": True, "minItems": 2, "maxItems": 4}
+ROWS = {
+    "type": "array",
+    "uniqueItems": True,
+    "items": {
+        "type": "object",
+        "properties": {"id": {"enum": ["a", "b"]}, "at": {"type": "object"}, "on": {"type": "boolean"}},
+        "required": ["id", "at"],
+        "additionalProperties": False,
+    },
+}
+NESTED_UNIQUE = {
+    "type": "array",
+    "uniqueItems": True,
+    "items": {"type": "array", "items": {"type": ["object", "boolean"]}, "uniqueItems": True},
+}
 CONSTRAINTS: dict[str, Constraint] = {
     "person": JsonSchema(PERSON),
     "person in any order": JsonSchema(PERSON, property_order="any"),
@@ -61,6 +77,9 @@ CONSTRAINTS: dict[str, Constraint] = {
     "union": JsonSchema(UNION, property_order="any", whitespace="flexible"),
     "union in order": JsonSchema(UNION),
     "object": JsonObject(),
+    "unique": JsonSchema(ANY_UNIQUE, property_order="any", number="free"),
+    "unique rows": JsonSchema(ROWS),
+    "unique in unique": JsonSchema(NESTED_UNIQUE, whitespace="flexible"),
     "regex": Regex("(ab|a[^b]c?)*é{2,3}"),
     "choice": Choice(["north", "northeast", "né", "south"]),
 }
@@ -88,7 +107,7 @@ def test_kernels_equal_the_interpreter(name: str, seed: int) -> None:
         place = following[byte]
 
 
-@pytest.mark.parametrize("name", ["person", "person in any order", "tree", "union", "union in order", "object"])
+@pytest.mark.parametrize("name", [name for name in CONSTRAINTS if name not in ("regex", "choice")])
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_walks_never_get_stuck_and_what_is_complete_is_valid(name: str, seed: int) -> None:
