@@ -14,7 +14,15 @@ from providers.base import ProviderError, Tool, Tools
 from providers.call_plan import Plan, plan_calls
 from providers.tool_calls import Arguments, Begun, CallReader, Text
 from providers.tool_formats import HERMES, LLAMA3, MISTRAL, MISTRAL_ARGS, ToolFormat
-from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec, StructuralTagSpec
+from schemas.constraint import (
+    ChoiceSpec,
+    ConstraintSpec,
+    JsonObjectSpec,
+    JsonSchemaSpec,
+    LarkSpec,
+    RegexSpec,
+    StructuralTagSpec,
+)
 
 FORMATS = [HERMES, LLAMA3, MISTRAL, MISTRAL_ARGS]
 BYTES = TokenTable.from_bytes([*(bytes([b]) for b in range(256)), None], [256])
@@ -127,7 +135,10 @@ def test_a_fault_of_the_answer_is_not_told_of_a_tool(text: str) -> None:
 OLDER = StructuralTagSpec('{"type":"structural_tag","structures":[],"triggers":[]}')
 
 
-@pytest.mark.parametrize("constraint", [JsonObjectSpec("compact"), JsonSchemaSpec("{}", whitespace="compact"), OLDER])
+COMPACT = (JsonObjectSpec("compact"), JsonSchemaSpec("{}", whitespace="compact"))
+
+
+@pytest.mark.parametrize("constraint", [*COMPACT, OLDER, LarkSpec('start: "a"')], ids=str)
 def test_what_cannot_stand_beside_tools_is_refused(constraint: ConstraintSpec) -> None:
     with pytest.raises(ProviderError) as refusal:
         plan_calls(Tools(OFFERED, CALLABLE), HERMES, constraint)
