@@ -22,9 +22,12 @@ from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from bench.aot_kernels import KERNELS, Instance
+
+HOPPER = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +67,19 @@ def compile_instance(instance: Instance) -> Any:
             divisible[(place,)] = [["tt.divisibility", 16]]
     by_place = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=by_place, attrs=divisible)
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=instance.options)
+    return triton.compile(source, target=GPUTarget("cuda", HOPPER, 32), options=instance.options)
 
 
 def measure(instance: Instance, compiled: Any) -> Resources:
     """ptxas's figures for a compiled instance."""
-    ptxas = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+    ptx = compiled.asm["ptx"]
+    target = re.search(r"\.target (\w+)", ptx)
+    assert target is not None
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
-        source.write_text(compiled.asm["ptx"])
+        source.write_text(ptx)
         said = subprocess.run(
-            [ptxas, "-v", "--gpu-name", "sm_90a", source, "-o", source.with_suffix(".cubin")],
+            [get_ptxas(HOPPER).path, "-v", "--gpu-name", target[1], source, "-o", source.with_suffix(".cubin")],
             check=True, capture_output=True, text=True,
         ).stderr  # fmt: skip
     return Resources(
@@ -83,7 +88,7 @@ def measure(instance: Instance, compiled: Any) -> Resources:
         _figure(r"Used (\d+) registers", said),
         _figure(r"(\d+) bytes spill stores", said),
         compiled.metadata.shared,
-        "wgmma.mma_async" in compiled.asm["ptx"],
+        "wgmma.mma_async" in ptx,
     )
 
 

@@ -67,7 +67,7 @@ def test_blocks_of_a_gguf_file_are_multiplied_as_they_are(tmp_path: Path, device
     (found,) = Feeder(runner).run(tokens, [4])
     (wanted,) = Feeder(TorchRunner.load(model, num_blocks=64)).run(tokens, [4])
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
-    assert runner.nbytes()["weights"] < TorchRunner.load(model, num_blocks=1).nbytes()["weights"] / 2
+    assert runner.nbytes()["weights"] < TorchRunner.load(model, num_blocks=1).nbytes()["weights"] * 0.6
 
 
 def test_copied_blocks_serve_a_fork(tmp_path: Path, device: torch.device) -> None:
