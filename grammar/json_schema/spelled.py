@@ -5,8 +5,8 @@ beginning that n values share may go on while fewer than n of them were seen. `S
 equal values are equal bytes, and counts the values below every beginning:
 
     words, strings, numbers      in their canonical spelling
-    closed objects               properties in declared order, no whitespace
-    arrays of bounded length     no whitespace
+    closed objects               properties in declared order
+    arrays of bounded length     (in both, one space after a colon or comma, unless all whitespace is off)
     everything open-ended        not as text: a *hole* that a frame of its own reads, in any spelling (fsm/values.py)
 
 A value is open-ended when it can always still grow, by another additional property or another item: whatever was seen,
@@ -121,6 +121,8 @@ class Spelled:
         self._m = m
         self._fuel = fuel
         self._admitted = False
+        self._space = b"" if m.whitespace == "compact" else b" "
+        """After every colon and comma."""
         self._plans: dict[ObjectShape, MembersPlan | None] = {}
         self._values: dict[Goal, int | None] = {}
         self._below: dict[Hashable, int] = {}
@@ -338,8 +340,8 @@ class Spelled:
             threads.append((Literal(b"}"),))
         goals = here.members.plan.goals
         for name, after in here.members.next_declared():
-            key = b'"' + self._m.strings.spell(name) + b'":'
-            lead = Literal(key if here.first else b"," + key)
+            key = b'"' + self._m.strings.spell(name) + b'":' + self._space
+            lead = Literal(key if here.first else b"," + self._space + key)
             threads.append((lead, OneOf(goals[name]), Properties(after, False)))
         return threads
 
@@ -350,7 +352,7 @@ class Spelled:
         goal = item_goal(here.shape, here.count)
         if goal is not None:
             item: Thread = (OneOf(goal), Elements(here.shape, here.count + 1))
-            threads.append(item if here.count == 0 else (Literal(b","), *item))
+            threads.append(item if here.count == 0 else (Literal(b"," + self._space), *item))
         return threads
 
     def _opens(self, goal: Goal) -> bool:
