@@ -82,9 +82,9 @@ def test_copied_blocks_serve_a_fork(tmp_path: Path, device: torch.device) -> Non
 
 
 def test_more_query_heads_than_a_tile_are_refused(tmp_path: Path, device: torch.device) -> None:
-    changes = {"num_attention_heads": 17, "num_key_value_heads": 1, "head_dim": 8, "num_hidden_layers": 1}
+    changes = {"num_attention_heads": 24, "num_key_value_heads": 1, "head_dim": 8, "num_hidden_layers": 1}
     model = open_model(saved(small_llama(**changes), tmp_path))
-    with pytest.raises(UnsupportedModelError, match="heads is 17 over 1"):
+    with pytest.raises(UnsupportedModelError, match="heads is 24 over 1"):
         loaded(model, device)
 
 
