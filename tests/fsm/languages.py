@@ -49,7 +49,14 @@ def values(schema: Any) -> list[Any]:
     """All valid values of a closed schema, each property order a value of its own."""
     validator = Draft202012Validator(schema)
     found: dict[str, Any] = {json.dumps(value): value for value in _candidates(schema)}
-    return [value for value in found.values() if validator.is_valid(value)]
+    return [value for value in found.values() if validator.is_valid(value) and _no_item_twice(value, schema)]
+
+
+def _no_item_twice(value: Any, schema: Any) -> bool:
+    """jsonschema compares neighbours of the sorted items, among which [1] may stand between [true] and [true]."""
+    if not (isinstance(value, list) and schema.get("uniqueItems")):
+        return True
+    return len({json.dumps(item, sort_keys=True) for item in value}) == len(value)
 
 
 def language(schema: Any, property_order: str) -> set[bytes]:
