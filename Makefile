@@ -13,7 +13,7 @@ help: ## List the targets
 setup: ## Make .venv with pinned dependencies (PYTHON=..., TORCH=cpu|pypi|cu130|..., EXTRAS=test,gpu)
 	@scripts/setup.sh
 
-kernels: setup ## Compile the CPU kernels (once, about a minute)
+kernels: setup ## Compile the CPU kernels (once, some minutes)
 	@scripts/kernels.sh
 
 model: setup ## Fetch the default model (98 MB) into the user's cache folder

@@ -8,6 +8,6 @@ stamp=.venv/.kernels
 now=$(cat fsm/*.py kernels/*.py kernels/cpu/*.py grammar/tables.py | sha256sum)
 [ "$now" = "$(cat "$stamp" 2>/dev/null || true)" ] && exit 0
 find fsm kernels -name '*.nb[ci]' -delete
-echo "compiling the kernels (once, about a minute)" >&2
+echo "compiling the kernels (once, some minutes)" >&2
 .venv/bin/python -c "import fsm, kernels.cpu.sampling, engine.cpu_runner"
 echo "$now" >"$stamp"
