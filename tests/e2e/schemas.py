@@ -97,7 +97,7 @@ def real(count: int, seed: int = 2, *, ending: bool = True) -> dict[str, Any]:
     for entry in entries:
         if len(chosen) == count:
             break
-        if len(json.dumps(entry["schema"])) > 4000 or entry["split"] == "Synthesized":
+        if len(json.dumps(entry["schema"])) > 8000 or entry["split"] == "Synthesized":
             continue
         try:
             machine, _ = compile_json_schema(JsonSchema(entry["schema"]), [True] * 256, DEFAULT_FUEL)
@@ -126,7 +126,7 @@ def _comes_to_an_end(normal: Normal) -> bool:
                     return False
                 goals += [part for _, part in shape.properties]
             if isinstance(shape, StringShape) and not shape.patterns:
-                if shape.max_length is None or shape.max_length > 256:
+                if shape.max_length is None or shape.max_length > 100:
                     return False
             if isinstance(shape, ArrayShape):
                 if shape.max_items is None or shape.max_items > 8:

@@ -75,7 +75,7 @@ def test_answers_of_sixty_schemas_validate_and_finish(server: Server) -> None:
     schemas = OWN | real(60)
     if len(schemas) < 60:
         pytest.skip("the real schemas (../shared/data/maskbench.jsonl.gz) are not here")
-    finished = _hold(asyncio.run(_answers(server, schemas, max_tokens=4096, at_once=24)), schemas)
+    finished = _hold(asyncio.run(_answers(server, schemas, max_tokens=2048, at_once=24)), schemas)
     print(f"finished with stop: {finished:.1%} of {3 * len(schemas)}")
     assert finished >= 0.9
 
