@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from typing import Any, Protocol
 
 from grammar.errors import ConstraintTooLarge
+from grammar.fuel import ROOM
 from grammar.tables import Edge, Tables
 
 Edges = tuple[list[Edge], int]
@@ -27,6 +28,10 @@ class Owner(Protocol):
         """The state after a value that ended with ``verdict`` above 0, for the location that waits for it."""
         ...
 
+    def admitted(self) -> None:
+        """The constraint is compiled: the owner admits what it spends fuel on (`grammar.fuel`)."""
+        ...
+
 
 class States:
     """`grammar.tables.Machine`, less the start. ``fuel``: states that may be reached."""
@@ -34,8 +39,12 @@ class States:
     def __init__(self, fuel: int) -> None:
         self.tables = Tables()
         self._fuel = fuel
-        self._admitted = False
+        self._owners: list[Owner] = []
         self._locations: list[tuple[Owner, Hashable]] = []
+
+    def join(self, owner: Owner) -> None:
+        """``owner`` will have locations here."""
+        self._owners.append(owner)
 
     def new(self, owner: Owner, location: Hashable) -> int:
         """A state for a location that has none."""
@@ -43,12 +52,14 @@ class States:
         return self.tables.state()
 
     def admit(self) -> None:
-        """The constraint is compiled: from now on nothing is refused."""
-        self._admitted = True
+        """As `grammar.tables.Machine` has it."""
+        self._fuel *= ROOM
+        for owner in self._owners:
+            owner.admitted()
 
     def expand(self, state: int) -> None:
         """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent."""
-        if len(self._locations) > self._fuel and not self._admitted:
+        if len(self._locations) > self._fuel:
             raise ConstraintTooLarge(f"the constraint needs more than {self._fuel} automaton states")
         owner, location = self._locations[state]
         edges, end = owner.edges_of(location)

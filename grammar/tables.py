@@ -225,12 +225,12 @@ class Machine(Protocol):
     """The first state; the root frame lies below it."""
 
     def admit(self) -> None:
-        """The constraint is accepted: from now on no fuel is asked for, because a text that has begun must be able to
-        go on. What grows then is bounded by the tokens that are written."""
+        """The constraint is accepted: what still grows may grow to ten times its fuel (`grammar.fuel`), because a text
+        that has begun must be able to go on."""
         ...
 
     def expand(self, state: int) -> None:
-        """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent before `admit`."""
+        """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent."""
         ...
 
     def resume(self, ret: int, verdict: int) -> int:

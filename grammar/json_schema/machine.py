@@ -91,7 +91,8 @@ class JsonMachine:
         missing = [chr(b) for b in b'{}[]:,"\\-0123456789.eE+ntrufalse' if not strings.spellable[b]]
         if missing:
             raise UnsupportedConstraint(f"the vocabulary has no token for {missing[0]!r} alone, which JSON needs")
-        self.expand, self.resume = self._all.expand, self._all.resume
+        self.expand, self.resume, self.admit = self._all.expand, self._all.resume, self._all.admit
+        self._all.join(self)
         if states is None:
             self.start = self.state(self.value_before(self.state(Done())))
 
@@ -111,13 +112,12 @@ class JsonMachine:
                         raise UnsupportedConstraint(reason, self.normal.pointer(goal))
                     self.unique_items(shape, 0)
 
-    def admit(self) -> None:
-        self._all.admit()
-        self.strings.admit()
-        self.normal.admit()
-        self.spelled.admit()
-
     # -- the owner of its locations (grammar.states) -------------------------------------------------------------------
+
+    def admitted(self) -> None:
+        self.strings.fuel.admit()
+        self.spelled.fuel.admit()
+        self.normal.admit()
 
     def edges_of(self, location: Location) -> Edges:
         return location.edges(self)

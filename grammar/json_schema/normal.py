@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.fuel import ROOM
 from grammar.json_schema.conjunction import (
     ANY_SHAPES,
     Conjunction,
@@ -97,7 +98,6 @@ class Normal:
         """A narrowed format has refused a text of the schema itself, which the format proper may allow."""
         self._string_productive = string_productive
         self._all_fuel = fuel
-        self._admitted = False
         self._goals = Goals()
         self._document = Document(schema, registry)
         self._reader = Reader(self._document, self, formats)
@@ -245,12 +245,12 @@ class Normal:
         return "" if goal in (ANY, NEVER) else self._goals.place(goal).pointer
 
     def admit(self) -> None:
-        """The schema is compiled: from now on nothing is refused for its fuel."""
-        self._admitted = True
+        """The schema is compiled (`grammar.fuel`)."""
+        self._fuel += (ROOM - 1) * self._all_fuel
 
     def spend(self, units: int, place: Place) -> None:
         self._fuel -= units
-        if self._fuel < 0 and not self._admitted:
+        if self._fuel < 0:
             raise ConstraintTooLarge("the schema takes more work to normalise than is allowed", place.pointer)
 
     # --- prepared shapes ---------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from grammar.errors import UnsupportedConstraint
+from grammar.fuel import Fuel, Supply
 from grammar.json_schema.arrays import item_goal
 from grammar.json_schema.conjunction import object_shape
 from grammar.json_schema.members import Members, MembersPlan
@@ -45,7 +46,6 @@ from grammar.json_schema.shapes import (
     StringShape,
 )
 from grammar.json_schema.strings import UNLIMITED, count_ends, together
-from grammar.regex.syntax import Fuel
 
 if TYPE_CHECKING:
     from grammar.json_schema.machine import JsonMachine
@@ -119,24 +119,13 @@ class Spelled:
 
     def __init__(self, m: JsonMachine, fuel: int) -> None:
         self._m = m
-        self._fuel = fuel
-        self._admitted = False
+        self.fuel = Supply(fuel)
         self._space = b"" if m.whitespace == "compact" else b" "
         """After every colon and comma."""
         self._plans: dict[ObjectShape, MembersPlan | None] = {}
         self._values: dict[Goal, int | None] = {}
         self._below: dict[Hashable, int] = {}
         self._alternatives: dict[Goal, tuple[Thread, ...]] = {}
-
-    def admit(self) -> None:
-        """Nothing is refused for its fuel from now on."""
-        self._admitted = True
-
-    def _new_fuel(self) -> Fuel:
-        fuel = Fuel(self._fuel)
-        if self._admitted:
-            fuel.admit()
-        return fuel
 
     def start(self, goal: Goal) -> State:
         """Before a value of ``goal``."""
@@ -186,7 +175,7 @@ class Spelled:
         if len(state) == 1:
             return self._count(state[0])
         if state not in self._below:
-            count_ends(self, state, self._below, self._new_fuel())
+            count_ends(self, state, self._below, self.fuel.new())
         return self._below[state]
 
     # -- threads -------------------------------------------------------------------------------------------------------
@@ -408,7 +397,7 @@ class Spelled:
             return max(counts)
         state: State = ((Chars(classes, threads),),)
         if state not in self._below:
-            count_ends(self, state, self._below, self._new_fuel())
+            count_ends(self, state, self._below, self.fuel.new())
         return self._below[state]
 
     def _endings(self, part: Properties | Elements) -> int:

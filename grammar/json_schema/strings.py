@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from grammar.errors import UnsatisfiableConstraint
+from grammar.fuel import Fuel, Supply
 from grammar.json_schema.conjunction import ANY_STRING
 from grammar.json_schema.lexicon import BETWEEN, Lexicon, key_strings, plain_strings, spell
 from grammar.json_schema.shapes import KeyClass, StringEnum, StringShape
@@ -17,7 +18,6 @@ from grammar.literals import LiteralTrie, Node
 from grammar.regex import lengths
 from grammar.regex.dfa import LazyDfa, MeasuredDfa
 from grammar.regex.language import Pattern, measured_dfa, text_dfa
-from grammar.regex.syntax import Fuel
 from grammar.tables import COUNT, END_REJECT, GOTO, NONE, POP, PUSH, WITHIN, Edge
 from grammar.utf8 import json_spelling
 
@@ -54,26 +54,11 @@ class Strings:
     def __init__(self, spellable: Sequence[bool], fuel: int) -> None:
         self.spellable = tuple(spellable)
         self.plain, self.key = _lexicons(self.spellable)
-        self._fuel = fuel
-        self._fuels: list[Fuel] = []
-        self._admitted = False
+        self.fuel = Supply(fuel)
         self._patterned: dict[StringShape, LazyDfa] = {}
         self._remaining: dict[KeyClass, dict[Hashable, int]] = {}
         self._listed: dict[StringEnum, LiteralTrie] = {}
         self._measured: dict[StringShape, tuple[MeasuredDfa, int, int | None]] = {}
-
-    def admit(self) -> None:
-        """What was compiled is never refused for its fuel again; nor is what it needs only now."""
-        self._admitted = True
-        for fuel in self._fuels:
-            fuel.admit()
-
-    def _new_fuel(self) -> Fuel:
-        fuel = Fuel(self._fuel)
-        self._fuels.append(fuel)
-        if self._admitted:
-            fuel.admit()
-        return fuel
 
     def spell(self, text: str) -> bytes:
         """Canonical spelling inside quotes."""
@@ -87,7 +72,7 @@ class Strings:
             found = self._patterned[shape] = text_dfa(
                 [Pattern(pattern, "ecma", "search") for pattern in shape.patterns],
                 json_spelling(self.spellable),
-                self._new_fuel(),
+                self.fuel.new(),
                 min_length=shape.min_length,
                 max_length=shape.max_length,
                 excluded=[Pattern(pattern, "ecma", "search") for pattern in shape.excluded],
@@ -101,7 +86,7 @@ class Strings:
             found = self._measured[shape] = measured_dfa(
                 [Pattern(pattern, "ecma", "search") for pattern in shape.patterns],
                 json_spelling(self.spellable),
-                self._new_fuel(),
+                self.fuel.new(),
                 min_length=shape.min_length,
                 max_length=shape.max_length,
                 excluded=[Pattern(pattern, "ecma", "search") for pattern in shape.excluded],
@@ -171,7 +156,7 @@ class Strings:
             return UNLIMITED
         counts = self._remaining.setdefault(names, {})
         if state not in counts:
-            count_ends(self.automaton(names), state, counts, self._new_fuel())
+            count_ends(self.automaton(names), state, counts, self.fuel.new())
         return counts[state]
 
     def unlimited(self, names: KeyClass) -> bool:

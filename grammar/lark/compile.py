@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from grammar.constraint import JsonSchema, Lark
 from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.fuel import Fuel
 from grammar.json_schema.decoding import load as load_json
 from grammar.json_schema.machine import JsonMachine, compile_json_schema
 from grammar.lark.contextual import ContextualMachine
@@ -16,7 +17,7 @@ from grammar.lark.programs import Programs
 from grammar.lark.source import Source, load, place_of
 from grammar.regex.anchors import restrict
 from grammar.regex.python import parse_python
-from grammar.regex.syntax import EMPTY_SET, Fuel
+from grammar.regex.syntax import EMPTY_SET
 from grammar.states import States
 from grammar.utf8 import Spelling, raw_spelling
 

@@ -17,11 +17,11 @@ from lark.lexer import TerminalDef, _create_unless
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 
 from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.fuel import Fuel
 from grammar.lark.corners import Item, viable_symbols
 from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexemes, Scanner, Shadow
 from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine
 from grammar.lark.source import Source, place_of
-from grammar.regex.syntax import Fuel
 from grammar.states import States
 from grammar.tables import END_OF_TEXT, GOTO, Edge
 

@@ -18,12 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 from grammar.errors import UnsatisfiableConstraint
+from grammar.fuel import Fuel
 from grammar.json_schema.machine import JsonMachine
 from grammar.lark.corners import viable_symbols
 from grammar.lark.lexemes import NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
 from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine, covered
 from grammar.lark.source import Source
-from grammar.regex.syntax import Fuel
 from grammar.states import States
 from grammar.tables import END_OF_TEXT, GOTO, Edge
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from grammar.fuel import Fuel
 from grammar.lark.programs import AtEnd, Held, Look, LookBack, Match, Programs, Read, Split, behind_matches
-from grammar.regex.syntax import Fuel
 from grammar.utf8 import DONE, ByteNode, Spelling
 
 IGNORED = "%ignore"

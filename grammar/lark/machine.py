@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from grammar.fuel import Fuel
 from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
-from grammar.regex.syntax import Fuel
 from grammar.states import Edges, States
 from grammar.tables import END_ASK, END_OF_TEXT, END_REJECT, GOTO, PUSH, REDUCE, SHIFT, Edge
 
@@ -79,7 +79,8 @@ class LarkMachine(ABC):
         self._lexemes = lexemes
         self._all = states
         self.tables = states.tables
-        self.expand, self.resume = states.expand, states.resume
+        self.expand, self.resume, self.admit = states.expand, states.resume, states.admit
+        states.join(self)
         self._ids: dict[Location, int] = {}
         self._verdicts: list[_Reduction] = []
         self._verdict_ids: dict[_Reduction, int] = {}
@@ -87,8 +88,7 @@ class LarkMachine(ABC):
         self._followed: dict[tuple[int, Shadow], bool] = {}
         self._ending: dict[Inside, bool] = {}
 
-    def admit(self) -> None:
-        self._all.admit()
+    def admitted(self) -> None:
         self._fuel.admit()
 
     def state(self, location: Location) -> int:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from grammar.charset import CharSet, refine
 from grammar.errors import UnsupportedConstraint
-from grammar.regex.syntax import Ahead, Alt, Behind, Chars, End, Fuel, Node, Repeat, Seq, Start
+from grammar.fuel import Fuel
+from grammar.regex.syntax import Ahead, Alt, Behind, Chars, End, Node, Repeat, Seq, Start
 
 
 @dataclass(frozen=True, slots=True)

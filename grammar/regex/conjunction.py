@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 
 from grammar.charset import CharSet, refine
 from grammar.errors import UnsatisfiableConstraint
+from grammar.fuel import Fuel
 from grammar.regex import lengths
-from grammar.regex.syntax import Ahead, Alt, Behind, Fuel, Node, Repeat, Seq
+from grammar.regex.syntax import Ahead, Alt, Behind, Node, Repeat, Seq
 from grammar.regex.terms import NIL, TOP, Assertion, Terms
 
 _TRUE = 0

@@ -10,7 +10,7 @@ every state has a completion and every edge leads to one: no byte is offered tha
 
 from __future__ import annotations
 
-from grammar.regex.syntax import Fuel
+from grammar.fuel import Fuel
 from grammar.regex.terms import CodePointAutomaton, MeasuredAutomaton
 from grammar.utf8 import DONE, ByteNode, Spelling
 

@@ -12,12 +12,13 @@ from itertools import takewhile
 
 from grammar.charset import CharSet
 from grammar.errors import ConstraintError, UnsatisfiableConstraint
+from grammar.fuel import Fuel
 from grammar.regex.anchors import Mode, whole_text
 from grammar.regex.conjunction import Conjunction
 from grammar.regex.dfa import LazyDfa, MeasuredDfa
 from grammar.regex.ecma import parse_ecma
 from grammar.regex.python import parse_python
-from grammar.regex.syntax import EMPTY_SET, Ahead, Chars, Fuel, Node, Repeat, Seq, seq
+from grammar.regex.syntax import EMPTY_SET, Ahead, Chars, Node, Repeat, Seq, seq
 from grammar.regex.terms import NIL, TOP, MeasuredAutomaton, PlainAutomaton, Terms
 from grammar.regex.window import LengthWindow
 from grammar.utf8 import Spelling

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from grammar.fuel import Fuel
 from grammar.regex.language import Pattern, text_dfa
-from grammar.regex.syntax import Fuel
 from grammar.tables import END_ACCEPT, END_REJECT, GOTO, NONE, Tables
 from grammar.utf8 import raw_spelling
 

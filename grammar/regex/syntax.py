@@ -21,29 +21,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from grammar.charset import ANY, EMPTY, CharSet
-from grammar.errors import ConstraintTooLarge
 
 MAX_DEPTH = 64
 """Nesting of groups in a pattern. The passes over the tree recurse."""
-
-
-class Fuel:
-    """What one constraint may still spend on states; shared by all that is compiled for it."""
-
-    def __init__(self, units: int) -> None:
-        self.units = units
-        self.left = units
-        self._admitted = False
-
-    def admit(self) -> None:
-        """What it pays for is compiled: from now on nothing is refused."""
-        self._admitted = True
-
-    def spend(self, units: int = 1) -> None:
-        """Raises ConstraintTooLarge when nothing is left."""
-        self.left -= units
-        if self.left < 0 and not self._admitted:
-            raise ConstraintTooLarge(f"the pattern needs more than {self.units} states")
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from grammar.charset import CharSet
+from grammar.fuel import Fuel
 from grammar.regex import lengths
-from grammar.regex.syntax import EPSILON, Ahead, Alt, Behind, Chars, Fuel, Node, Repeat, Seq, plain
+from grammar.regex.syntax import EPSILON, Ahead, Alt, Behind, Chars, Node, Repeat, Seq, plain
 
 
 class CodePointAutomaton(Protocol):

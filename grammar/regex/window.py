@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from grammar.charset import CharSet
 from grammar.errors import UnsatisfiableConstraint
-from grammar.regex.syntax import Fuel
+from grammar.fuel import Fuel
 from grammar.regex.terms import MeasuredAutomaton
 
 _FREE = -1

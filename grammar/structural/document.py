@@ -83,9 +83,9 @@ class _Fields:
         return value
 
     def done(self) -> None:
-        """Refuse fields that nobody took; null asks for nothing."""
+        """Refuse fields that nobody took; null and an empty list ask for nothing."""
         for name, value in self.values.items():
-            if value is not None:
+            if value is not None and value != []:
                 raise UnsupportedConstraint(f"{name} is not supported here", f"{self.pointer}/{name}")
 
     @staticmethod

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint
+from grammar.fuel import Supply
 from grammar.json_schema.machine import JsonMachine, compile_json_schema
 from grammar.json_schema.shapes import NumberEnum, NumberShape
 from grammar.regex.language import Pattern as TextPattern
 from grammar.regex.language import text_dfa
-from grammar.regex.syntax import Fuel
 from grammar.states import States
 from grammar.structural import formats
 from grammar.structural.free_text import FreeText
@@ -66,9 +66,8 @@ class Graph:
     def __init__(self, root: formats.Format, spellable: Sequence[bool], fuel: int, states: States) -> None:
         self._spellable = spellable
         self._spelling = raw_spelling(spellable)
-        self._fuel = fuel
+        self.fuel = Supply(fuel)
         self._states = states
-        self._fuels: list[Fuel] = []
         self._machines: dict[str, JsonMachine] = {}
         self.reasons: tuple[str, ...] = ()
         self.limits: dict[str, int | str] = {}
@@ -76,15 +75,9 @@ class Graph:
         self.end = self._part(End())
         self.start = self._add(root, self.end)
 
-    def admit(self) -> None:
-        for fuel in self._fuels:
-            fuel.admit()
-        for machine in self._machines.values():
-            machine.admit()
-
     def _part(self, part: Part) -> int:
-        if len(self.parts) >= self._fuel:
-            raise ConstraintTooLarge(f"the structural tag has more than {self._fuel} parts")
+        if len(self.parts) >= self.fuel.units:
+            raise ConstraintTooLarge(f"the structural tag has more than {self.fuel.units} parts")
         self.parts.append(part)
         return len(self.parts) - 1
 
@@ -132,7 +125,7 @@ class Graph:
         if machine is None:
             try:
                 machine, reasons = compile_json_schema(
-                    what.constraint, self._spellable, self._fuel, states=self._states, follow=((0, 255),)
+                    what.constraint, self._spellable, self.fuel.units, states=self._states, follow=((0, 255),)
                 )
             except ConstraintError as error:
                 raise type(error)(error.reason, what.pointer + error.pointer) from None
@@ -146,9 +139,7 @@ class Graph:
     def _pattern(self, what: formats.Pattern, then: int) -> int:
         pattern = TextPattern(what.constraint.pattern, what.constraint.dialect, "full")
         try:
-            fuel = Fuel(self._fuel)
-            self._fuels.append(fuel)
-            dfa = text_dfa([pattern], self._spelling, fuel)
+            dfa = text_dfa([pattern], self._spelling, self.fuel.new())
         except ConstraintError as error:
             raise type(error)(f"{error.reason}, at {error.pointer} of the pattern", what.pointer) from None
         return self._part(Run(dfa, then))

@@ -53,17 +53,15 @@ class StructuralMachine:
     def __init__(self, document: object, spellable: Sequence[bool], fuel: int) -> None:
         self._states = States(fuel)
         self.tables = self._states.tables
-        self.expand, self.resume = self._states.expand, self._states.resume
+        self.expand, self.resume, self.admit = self._states.expand, self._states.resume, self._states.admit
+        self._states.join(self)
         self._graph = Graph(read(document), spellable, fuel, self._states)
         self._numbers: dict[Live, int] = {}
         self._silenced: dict[str, None] = {}
         begin = Live(self._alive((self._graph.start,)))
-        self._explore(begin)
+        if any(isinstance(part, JsonPart) for part in self._graph.parts):
+            self._explore(begin)
         self.start = self._state(begin)
-
-    def admit(self) -> None:
-        self._states.admit()
-        self._graph.admit()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -74,6 +72,9 @@ class StructuralMachine:
         return self._graph.limits
 
     # -- the owner of its locations (grammar.states) -------------------------------------------------------------------
+
+    def admitted(self) -> None:
+        self._graph.fuel.admit()
 
     def edges_of(self, location: Live) -> Edges:
         edges = [edge for _, begun in self._values(location) for edge in begun]

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.fuel import Fuel
 from grammar.regex.ecma import parse_ecma
 from grammar.regex.language import Pattern, text_dfa
-from grammar.regex.syntax import Fuel
 from grammar.utf8 import raw_spelling
 from tests.grammar.test_regex_python import SPELLABLE, TEXTS, modes, quantifiers
 

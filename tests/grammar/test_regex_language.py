@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grammar.errors import ConstraintTooLarge, UnsatisfiableConstraint
+from grammar.fuel import Fuel
 from grammar.regex import lengths
 from grammar.regex.dfa import LazyDfa
 from grammar.regex.language import Pattern, text_dfa
-from grammar.regex.syntax import Fuel
 from grammar.utf8 import json_spelling, raw_spelling
 from tests.grammar.test_regex_python import LETTERS, TEXTS, check_no_dead_ends, patterns, plain_patterns, windows
 

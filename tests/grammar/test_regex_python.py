@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from grammar.charset import MAX_CODE_POINT
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.fuel import Fuel
 from grammar.regex.dfa import LazyDfa
 from grammar.regex.language import Pattern, text_dfa
 from grammar.regex.python import parse_python
-from grammar.regex.syntax import Chars, Fuel
+from grammar.regex.syntax import Chars
 from grammar.utf8 import raw_spelling
 
 LETTERS = "ab\né"
