@@ -51,7 +51,7 @@ from fsm.layout import (
     STACKS,
     UNION,
 )  # fmt: skip
-from fsm.operations import ADVANCE, FULL, MISS, MISS_RETURN, OK, REFUSED, returned, step
+from fsm.operations import ADVANCE, FULL, MISS, MISS_RETURN, OK, REFUSED, note_miss, returned, step
 from grammar.tables import END_OF_TEXT, GOTO, PUSH, REDO, REDUCE, SHIFT
 
 WORK = 8 * MAX_HEADS
@@ -480,15 +480,7 @@ def walk_heads(H, config, byte, depth, skip, first, order, bits, missing, info):
         if code == FULL:
             return FULL
         if code != REFUSED:
-            known = False
-            for k in range(misses):
-                if missing[k, 0] == where and missing[k, 1] == verdict:
-                    known = True
-                    break
-            if not known and misses < len(missing):
-                missing[misses, 0] = where
-                missing[misses, 1] = verdict
-                misses += 1
+            misses = note_miss(missing, misses, where, verdict)
         i = skip[i]
     info[0] = max(0, height - minh + 1)
     info[1] = misses

@@ -39,6 +39,7 @@ from fsm.layout import (
     SEEN_KEYS,
     ST,
 )  # fmt: skip
+from fsm.operations import note_miss
 from fsm.profiles import QUOTE
 from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, step
 from grammar.tables import ADDED, GOTO, XKEY
@@ -304,16 +305,7 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
         if code == FULL:
             return FULL
         if code != REFUSED:
-            verdict = top if code == MISS_RETURN else np.int32(0)
-            known = False
-            for k in range(misses):
-                if missing[k, 0] == state and missing[k, 1] == verdict:
-                    known = True
-                    break
-            if not known and misses < len(missing):
-                missing[misses, 0] = state
-                missing[misses, 1] = verdict
-                misses += 1
+            misses = note_miss(missing, misses, state, top if code == MISS_RETURN else np.int32(0))
         i = skip[i]
     info[0] = max(0, height - minh + 1)
     info[1] = misses

@@ -91,6 +91,20 @@ def _scratch_copy(H, frame, sp):
 
 
 @njit
+def note_miss(missing, known, where, verdict):
+    """Add (where, verdict) to the first ``known`` rows of ``missing`` if it is not among them and there is room; how
+    many rows there are then."""
+    for k in range(known):
+        if missing[k, 0] == where and missing[k, 1] == verdict:
+            return known
+    if known < len(missing):
+        missing[known, 0] = where
+        missing[known, 1] = verdict
+        known += 1
+    return known
+
+
+@njit
 def _can_fit(H, lengths, hi, lo):
     """Whether some length of a set (`Tables.lengths`) is at least ``lo`` and at most ``hi`` (below 0: no limit)."""
     base = H[SS] + lengths

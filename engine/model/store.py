@@ -17,6 +17,7 @@ and SHA-256, and renames the file into place as the last step, so that the final
 from __future__ import annotations
 
 import fcntl
+import fnmatch
 import hashlib
 import os
 import re
@@ -199,13 +200,14 @@ def _download(model: BuiltIn, folder: Path, progress: TextIO) -> Path:
 
 
 def _largest(folder: Path, pattern: str) -> int:
-    """Bytes in the largest match below ``folder``; files may vanish meanwhile."""
+    """Bytes in the largest match below ``folder``; files and folders may vanish meanwhile."""
     sizes = [0]
-    for path in folder.rglob(pattern):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue
+    for here, _, names in os.walk(folder):  # which passes over what is gone; Path.rglob does not before Python 3.13
+        for name in fnmatch.filter(names, pattern):
+            try:
+                sizes.append(os.stat(os.path.join(here, name)).st_size)
+            except FileNotFoundError:
+                continue
     return max(sizes)
 
 

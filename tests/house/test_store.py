@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
+import shutil
 import sys
 import threading
 import zipfile
@@ -139,6 +141,23 @@ def test_two_fetches_at_once_are_one(index: Path, monkeypatch: pytest.MonkeyPatc
         thread.join()
     assert len(fetches) == 1
     assert [path.read_bytes() for path in paths] == [CONTENT] * 3
+
+
+def test_progress_bears_folders_that_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip removes its own temporary folders while the largest file is looked for."""
+    for name in ("gone", "kept"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "toy.whl").write_bytes(bytes(7))
+    scandir = os.scandir
+
+    def vanishing(path: str | int) -> object:
+        if str(path).endswith("gone"):
+            shutil.rmtree(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert store._largest(tmp_path, "*.whl") == 7
+    assert not (tmp_path / "gone").exists()
 
 
 def test_paths_are_taken_as_they_are(tmp_path: Path) -> None:
