@@ -152,7 +152,7 @@ def test_progress_bears_folders_that_vanish(tmp_path: Path, monkeypatch: pytest.
 
     def vanishing(path: str | int) -> object:
         if str(path).endswith("gone"):
-            shutil.rmtree(path)
+            shutil.rmtree(str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", vanishing)
