@@ -171,7 +171,7 @@ class Delivery:
             generation = await generate(self.provider, self.asked.requests)
         except ProviderError as error:
             raise self._understood(error) from error
-        self.record.headers.update(_enforcement(self.provider, generation, self.asked.constraint))
+        self.record.headers.update(_enforcement(generation, self.asked.constraint))
         self.record.fields.update(contract=generation.admission.contract or None, stream=self.asked.stream)
         return generation
 
@@ -300,13 +300,14 @@ def sent(data: bytes, event: str = "") -> bytes:
     return named + b"data: " + data + b"\n\n"
 
 
-def _enforcement(provider: Provider, generation: Generation, constraint: Constraint | None) -> dict[str, str]:
+def _enforcement(generation: Generation, constraint: Constraint | None) -> dict[str, str]:
     """Headers that say what was enforced, and how exactly."""
-    if not generation.admission.contract:
-        return {"x-sluice-enforced": "none"}
-    headers = {"x-sluice-enforced": provider.enforcement, "x-sluice-contract": generation.admission.contract}
-    if generation.admission.reasons:
-        headers["x-sluice-contract-reasons"] = json.dumps(generation.admission.reasons)[:MAX_HEADER]
+    admission = generation.admission
+    headers = {"x-sluice-enforced": admission.enforcement or "none"}
+    if admission.contract:
+        headers["x-sluice-contract"] = admission.contract
+    if admission.reasons:
+        headers["x-sluice-contract-reasons"] = json.dumps(admission.reasons)[:MAX_HEADER]
     if constraint is not None and constraint.deprecated:
         headers["x-sluice-deprecated"] = constraint.param
     return headers

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from providers.base import Admission, GenerateRequest, Generation, GenerationEvent, Provider, Usage
+from providers.base import GenerateRequest, Generation, GenerationEvent, Provider, Usage
 
 
 async def generate(provider: Provider, requests: list[GenerateRequest]) -> Generation:
@@ -34,8 +34,7 @@ class Fan:
         self._parts = parts
         self._n = n
         self._tasks: list[asyncio.Task[None]] = []
-        first = parts[0].admission
-        self.admission = Admission(sum(part.admission.prompt_tokens for part in parts), first.contract, first.reasons)
+        self.admission = replace(parts[0].admission, prompt_tokens=sum(part.admission.prompt_tokens for part in parts))
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         events: asyncio.Queue[GenerationEvent | BaseException | None] = asyncio.Queue()

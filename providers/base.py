@@ -214,10 +214,12 @@ GenerationEvent = Delta | CallBegun | CallDelta | Finished | Usage
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What is known once a request is admitted. ``contract``: "exact", "sound_subset" (narrowed for ``reasons``), or ""
-    without a constraint. ``prompt_tokens``: length of the prompt."""
+    """What is known once a request is admitted. ``enforcement``: how its constraint is held, None without one.
+    ``contract``: "exact", "sound_subset" (narrowed for ``reasons``), or "" where nothing was compiled.
+    ``prompt_tokens``: length of the prompt."""
 
     prompt_tokens: int
+    enforcement: Enforcement | None = None
     contract: str = ""
     reasons: tuple[str, ...] = ()
 
@@ -238,8 +240,6 @@ class Generation(Protocol):
 
 class Provider(Protocol):
     """Someone who can answer. All methods are called on one event loop."""
-
-    enforcement: Enforcement
 
     @property
     def ready(self) -> bool:

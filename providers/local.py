@@ -16,7 +16,6 @@ from engine.model.files import open_model
 from engine.model.tokenizer import Tokenizer
 from providers.base import (
     Admission,
-    Enforcement,
     ErrorKind,
     Finished,
     GenerateRequest,
@@ -46,8 +45,6 @@ class _Model:
 
 class LocalProvider:
     """Answers with Sluice's own engine: constraints are masked, so what comes back cannot be wrong."""
-
-    enforcement: Enforcement = "engine"
 
     def __init__(self, settings: Settings) -> None:
         self._client = EngineClient(settings)
@@ -173,7 +170,8 @@ class LocalGeneration:
         """Return once the engine has admitted the request. Raises ProviderError when it refuses."""
         event = await self._next()
         assert isinstance(event, Started), f"the engine began a request with {event}"
-        self.admission = Admission(self.admission.prompt_tokens, event.contract, tuple(event.reasons))
+        held = "engine" if event.contract else None
+        self.admission = Admission(self.admission.prompt_tokens, held, event.contract, tuple(event.reasons))
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         while self._running:

@@ -16,7 +16,6 @@ from providers.base import (
     Admission,
     Candidate,
     Delta,
-    Enforcement,
     Finished,
     GenerateRequest,
     GenerationEvent,
@@ -85,8 +84,6 @@ class FakeGeneration:
 class FakeProvider:
     """``refusal`` is raised by the next request; with ``stall`` none is ever admitted; ``open`` holds the ids of
     generations that are not closed."""
-
-    enforcement: Enforcement = "engine"
 
     def __init__(self) -> None:
         self.ready = False

@@ -118,7 +118,7 @@ async def cut(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
 
 def test_parse_into_a_model(client: openai.OpenAI, provider: FakeProvider) -> None:
     provider.script = ann
-    provider.admission = Admission(1, "exact")
+    provider.admission = Admission(1, "engine", "exact")
     answer = client.chat.completions.parse(**ASK, response_format=Person)
     assert answer.choices[0].message.parsed == Person(name="Ann", age=7)
     with client.chat.completions.stream(**ASK, response_format=Person) as stream:
@@ -140,7 +140,7 @@ def test_service_tier_is_named_when_asked_for(client: openai.OpenAI) -> None:
 def test_headers_say_what_was_enforced(client: openai.OpenAI, provider: FakeProvider, stream: bool) -> None:
     free = client.chat.completions.with_raw_response.create(**ASK, stream=stream)
     assert free.headers["x-sluice-enforced"] == "none" and "x-sluice-contract" not in free.headers
-    provider.admission = Admission(7, "sound_subset", ("numbers have at most 19 digits – §4",))
+    provider.admission = Admission(7, "engine", "sound_subset", ("numbers have at most 19 digits – §4",))
     held = client.chat.completions.with_raw_response.create(
         **ASK, stream=stream, extra_body={"guided_json": {"type": "integer"}}
     )
