@@ -9,6 +9,7 @@ ApiError                 what a handler raises: status, message, param, code
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -108,16 +109,26 @@ def from_provider(
         case "unknown_model":
             return unknown_model(error.message)
         case "overloaded":
-            retry = {"retry-after": "1", "x-should-retry": "true"}
+            retry = {"retry-after": _seconds(error, 1), "x-should-retry": "true"}
             return ApiError(429, error.message, code="overloaded", headers=retry)
         case "unavailable":
-            retry = {"retry-after": "2", "x-should-retry": "true"}
+            retry = {"retry-after": _seconds(error, 2), "x-should-retry": "true"}
             return ApiError(503, error.message, code="unavailable", headers=retry)
         case "internal":
             return ApiError(500, error.message, code="internal_error")
+        case "invalid_answer":
+            # It was asked again as often as the operator allows: clients that retry would pay for the same.
+            return ApiError(502, error.message, code="invalid_answer", headers={"x-should-retry": "false"})
+        case "declined":
+            return ApiError(400, error.message, code="content_filter")
         case _:
             # Providers call a prompt of turns by chat's name for it.
             return invalid(error.message, prompt_field if error.param == "messages" else error.param)
+
+
+def _seconds(error: ProviderError, default: int) -> str:
+    """A Retry-After that holds what the provider said."""
+    return str(default if error.retry_after is None else max(1, math.ceil(error.retry_after)))
 
 
 _CONSTRAINT_CODES = {

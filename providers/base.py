@@ -29,9 +29,13 @@ ErrorKind = Literal[
     "overloaded",
     "unavailable",
     "internal",
+    "invalid_answer",
+    "declined",
 ]
-"""The kinds of `schemas.engine.Failed`, and what is found out before the engine is asked: "context_length" (the prompt
-leaves no room for an answer) and "unavailable" (no engine to ask: it is starting, draining or gone)."""
+"""The kinds of `schemas.engine.Failed`, what is found out before the engine is asked: "context_length" (the prompt
+leaves no room for an answer) and "unavailable" (no engine to ask: it is starting, draining or gone), and what only
+remote APIs do: "invalid_answer" (what came back breaks the constraint, or is no answer) and "declined" (the API's own
+content rules)."""
 
 
 Enforcement = Literal["engine", "provider-strict", "validated"]
@@ -44,7 +48,8 @@ class ProviderError(Exception):
     ``message`` is a sentence for the caller, without secrets. ``pointer``: the place inside the constraint (a JSON
     pointer or line:column). ``param``: the request field it is about, when the provider knows better than the gateway
     ("messages[2].content"). ``tool``: the constraint at fault is the schema of that tool, an index into
-    `Tools.offered`.
+    `Tools.offered`. ``elsewhere``: another provider may well answer the same request. ``retry_after``: seconds after
+    which this one may, if it said so.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class ProviderError(Exception):
         pointer: str = "",
         param: str | None = None,
         tool: int | None = None,
+        elsewhere: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
@@ -62,6 +69,33 @@ class ProviderError(Exception):
         self.pointer = pointer
         self.param = param
         self.tool = tool
+        self.elsewhere = elsewhere
+        self.retry_after = retry_after
+
+
+class Leg(Protocol):
+    """One call to a remote API, as whoever pays for it sees it. Exactly one method is called, once."""
+
+    async def settle(self, usage: Usage) -> None:
+        """It was executed, and said what it used."""
+        ...
+
+    async def release(self) -> None:
+        """It was not sent, or was turned away unexecuted."""
+        ...
+
+    async def unknown(self) -> None:
+        """It may have been executed, wholly or in part; nobody said what it used."""
+        ...
+
+
+class Meter(Protocol):
+    """Who is told of every call that a request causes, retries, repairs and several choices included, before it is
+    sent."""
+
+    async def leg(self) -> Leg:
+        """Raises `ProviderError`: the call must not be made."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +158,9 @@ class GenerateRequest:
     as far as the context goes. ``tools`` need a prompt of turns. ``stop`` strings end the text before them. Without a
     constraint they act anywhere; with one, only where the text before them is a complete sentence, so that no request
     can make a finished answer invalid. ``clip``: a ``max_tokens`` beyond the context is cut to it, instead of refused.
-    ``tenant`` keeps one tenant's cached prefixes from others.
+    ``tenant`` keeps one tenant's cached prefixes from others. ``pass_on``: a constrained answer of a remote API is
+    given out as it comes and ends with an error if it turns out invalid, instead of being held back until it is
+    validated. ``meter``: is told of each call to a remote API.
     """
 
     id: str
@@ -141,11 +177,14 @@ class GenerateRequest:
     clip: bool = False
     tenant: str = ""
     priority: int = 0
+    pass_on: bool = False
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A token and its log-probability under the model itself. ``data``: its bytes (of a special token: its name's)."""
+    """A token and its log-probability under the model itself. ``data``: its bytes (of a special token: its name's).
+    ``id``: -1 where a remote API does not say."""
 
     id: int
     data: bytes
@@ -202,11 +241,15 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts over all choices, the last event. ``cached``: prompt tokens taken from the prefix cache."""
+    """Token counts over all choices, the last event. ``cached``: those of the prompt taken from a prefix cache;
+    ``written``: those written to one, where that has a price; ``reasoning``: those of the completion that are not in
+    the answer."""
 
     prompt: int
     cached: int
     completion: int
+    written: int = 0
+    reasoning: int = 0
 
 
 GenerationEvent = Delta | CallBegun | CallDelta | Finished | Usage
@@ -216,7 +259,7 @@ GenerationEvent = Delta | CallBegun | CallDelta | Finished | Usage
 class Admission:
     """What is known once a request is admitted. ``enforcement``: how its constraint is held, None without one.
     ``contract``: "exact", "sound_subset" (narrowed for ``reasons``), or "" where nothing was compiled.
-    ``prompt_tokens``: length of the prompt."""
+    ``prompt_tokens``: length of the prompt, 0 where only the answer tells."""
 
     prompt_tokens: int
     enforcement: Enforcement | None = None
