@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -26,8 +26,10 @@ from gateway.answer import Asked, answer
 from gateway.auth import Caller, KeyRing, bearer_token
 from gateway.chat import read_chat
 from gateway.completions import read_completion
+from gateway.database.place import database_at
 from gateway.errors import ApiError, error_response
 from gateway.inspecting import inspect
+from gateway.keys.stored import StoredKeys
 from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
@@ -56,11 +58,13 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     traces = tracing or open_tracing(settings.telemetry)
     metrics = Metrics()
     ring = KeyRing(settings.auth.keys)
+    database = database_at(settings.database.url)
+    stored = StoredKeys(database)
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         key = bearer_token(connection.headers.get("authorization", "")) or connection.headers.get("x-api-key")
-        record_of(connection.scope).caller = _caller(ring, key)
+        record_of(connection.scope).caller = _caller(ring, stored, settings.auth.required, key)
 
     def generating(path: str, prefix: str, operation: str, read: Reader) -> HTTPRouteHandler:
         @post(path, status_code=200)
@@ -138,12 +142,15 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await provider.start()
-        try:
+        async with AsyncExitStack() as closing:
+            closing.callback(traces.shutdown)
+            closing.push_async_callback(database.aclose)
+            await database.open()
+            closing.push_async_callback(stored.aclose)
+            await stored.open()
+            closing.push_async_callback(provider.aclose)
+            await provider.start()
             yield
-        finally:
-            await provider.aclose()
-            traces.shutdown()
 
     app = Litestar(
         [
@@ -165,14 +172,14 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     return Access(app, metrics)
 
 
-def _caller(ring: KeyRing, key: str | None) -> Caller:
-    if ring.open:
+def _caller(ring: KeyRing, stored: StoredKeys, required: bool, key: str | None) -> Caller:
+    if ring.open and not stored.exist and not required:
         return Caller()
     headers = {"www-authenticate": "Bearer"}
     if not key:
         message = "You did not provide an API key: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
         raise ApiError(401, message, code="missing_api_key", headers=headers)
-    caller = ring.caller(key)
+    caller = ring.caller(key) or stored.caller(key)
     if caller is None:
         raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key", headers=headers)
     return caller

@@ -1,5 +1,6 @@
 """API keys. Only SHA-256 digests are kept: keys are long and random, so a fast hash gives nothing away, and a stolen
-config gives no key. Every key has a tenant, which goes with the request down to the prefix cache.
+config gives no key. Every key has a tenant, which goes with the request down to the prefix cache. Keys of the database
+are in `gateway.keys`.
 
 Without keys the server is open; `gateway.config` lets that happen on loopback only.
 """

@@ -159,11 +159,12 @@ def _nearest(name: str, known: list[str]) -> str:
 
 def _refuse_open_door(settings: Settings) -> None:
     host = settings.server.host
-    if settings.auth.keys or is_loopback(host):
+    if settings.auth.keys or settings.auth.required or is_loopback(host):
         return
     raise ConfigError(
         f"`server.host` is {host}, which other machines can reach, and `auth.keys` is empty, so anybody could use the "
-        "server. Add a key (`sluice config hash-key` prints what to write), or listen on 127.0.0.1."
+        "server. Add a key (`sluice config hash-key` prints what to write), set `auth.required` and make keys in the "
+        "database (`sluice keys create`), or listen on 127.0.0.1."
     )
 
 

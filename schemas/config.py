@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
+
+from schemas.limits import ScopedLimit
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 
@@ -52,8 +55,10 @@ class ApiKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Auth(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Without keys the server is open, and then listens on loopback only."""
+    """Without keys, here or in the database, the server is open, and then listens on loopback only. ``required``: it is
+    never open, so that all keys may be in the database (``sluice keys create``)."""
 
+    required: bool = False
     keys: tuple[ApiKey, ...] = ()
 
     def __post_init__(self) -> None:
@@ -98,6 +103,18 @@ class Grammar(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cache_mb: Positive = 256
 
 
+class Database(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``url``: ``sqlite:///FILE`` (four slashes before an absolute path), or ``postgresql://USER@HOST/NAME``, whose
+    password is in ``PGPASSWORD`` or ~/.pgpass. Absent: for ``sluice serve`` a SQLite file in the user's data folder,
+    for an embedded application one that goes with it."""
+
+    url: Annotated[str, Meta(pattern="^(sqlite|postgresql)([+][a-z0-9]+)?://")] | None = None
+
+    def __post_init__(self) -> None:
+        if self.url is not None and urlsplit(self.url).password:
+            raise ValueError("a password does not belong into the settings; PGPASSWORD or ~/.pgpass can hold it")
+
+
 class Telemetry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``otlp_endpoint``: URL that OpenTelemetry traces are sent to by OTLP over HTTP; absent = none are made."""
 
@@ -115,6 +132,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
     engine: Engine = Engine()
     grammar: Grammar = Grammar()
+    limits: tuple[ScopedLimit, ...] = ()
+    database: Database = Database()
     telemetry: Telemetry = Telemetry()
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``sluice serve | pull | compile | config``.
+"""The command line: ``sluice serve | pull | compile | config | database | keys``.
 
 Commands are told apart before anything heavy is imported: each module here imports what it runs inside ``run``, so that
 ``sluice --help`` answers at once.
@@ -13,9 +13,13 @@ from collections.abc import Sequence
 from engine.model.errors import ModelError
 from gateway.cli import compile as compile_command
 from gateway.cli import config as config_command
+from gateway.cli import database as database_command
+from gateway.cli import keys as keys_command
 from gateway.cli import pull as pull_command
 from gateway.cli import serve as serve_command
 from gateway.config import ConfigError
+from gateway.database.errors import DatabaseError
+from gateway.keys.problem import KeyProblem
 from grammar.errors import ConstraintError
 from sluice import __version__
 
@@ -28,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"sluice {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
-    for command in (serve_command, pull_command, compile_command, config_command):
+    for command in (serve_command, pull_command, compile_command, config_command, database_command, keys_command):
         command.add_to(commands)
     return root
 
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ConfigError, ModelError, ConstraintError) as error:
+    except (ConfigError, DatabaseError, KeyProblem, ModelError, ConstraintError) as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -41,8 +41,10 @@ def run(options: argparse.Namespace) -> int:
     models = tuple(replace(model, path=str(resolve(model.path))) for model in settings.models)
 
     from gateway import server
+    from gateway.database.place import default_url
 
-    server.run(replace(settings, models=models))
+    database = replace(settings.database, url=settings.database.url or default_url())
+    server.run(replace(settings, models=models, database=database))
     return 0
 
 

@@ -51,7 +51,7 @@ def serve(log: Path, **environment: str) -> Iterator[Server]:
             [sys.executable, "-c", "from gateway.cli.main import main; main()", "serve", "--port", str(port)],
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, "SLUICE_DATABASE__URL": f"sqlite:///{log.with_suffix('.db')}", **environment},
             cwd=Path(__file__).parents[2],
         )
         try:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.config import ConfigError, hash_key, is_loopback, load
 from schemas.config import Settings
+from schemas.limits import ScopedLimit
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sluice.toml"
 KEY = {"name": "ci", "tenant": "house", "sha256": "0" * 64}
@@ -40,13 +41,15 @@ def test_the_example_file_names_every_key() -> None:
     shown = tomllib.loads("\n".join(line for line in text.splitlines() if not line.startswith("Every key")))
     assert {section: set(values) for section, values in shown.items() if isinstance(values, dict)} == {
         "server": set(Settings().server.__struct_fields__),
-        "auth": {"keys"},
+        "auth": set(Settings().auth.__struct_fields__),
         "engine": set(Settings().engine.__struct_fields__),
         "grammar": set(Settings().grammar.__struct_fields__),
+        "database": set(Settings().database.__struct_fields__),
         "telemetry": set(Settings().telemetry.__struct_fields__),
     }
     assert set(shown["models"][0]) == set(Settings().models[0].__struct_fields__)
     assert set(shown["auth"]["keys"][0]) == set(KEY)
+    assert set(shown["limits"][0]) == set(ScopedLimit.__struct_fields__)
 
 
 def test_later_sources_win(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Where the database is: what `database.url` means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from gateway.database.database import Database
+from gateway.database.errors import DatabaseError
+from gateway.database.postgres import PostgresDatabase
+from gateway.database.sqlite import SqliteDatabase, TemporaryDatabase
+
+IN_MEMORY = (None, "", ":memory:")
+
+
+def database_at(url: str | None) -> Database:
+    """The database that a URL names, not yet open. None is one that goes with the server.
+
+    Raises:
+        DatabaseError: not a URL, or of another kind of database.
+    """
+    if url is None:
+        return TemporaryDatabase()
+    try:
+        place = make_url(url)
+    except ArgumentError:
+        raise DatabaseError(f"`database.url` is not a URL: {url}") from None
+    match place.get_backend_name():
+        case "sqlite" if place.database in IN_MEMORY:
+            return TemporaryDatabase()
+        case "sqlite":
+            Path(str(place.database)).parent.mkdir(parents=True, exist_ok=True)
+            return SqliteDatabase(place)
+        case "postgresql":
+            return PostgresDatabase(place)
+        case other:
+            raise DatabaseError(f"`database.url` names a database of kind {other}; sqlite and postgresql are served.")
+
+
+def default_url() -> str:
+    """A file in ``$XDG_DATA_HOME/sluice``, else ``~/.local/share/sluice``."""
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share").expanduser()
+    return f"sqlite:///{data / 'sluice' / 'sluice.db'}"

@@ -1,0 +1,47 @@
+"""PostgreSQL, shared by servers on any number of machines. No password stands in the URL: the driver finds it in
+``PGPASSWORD`` or in the file that ``PGPASSFILE`` names (~/.pgpass)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from advanced_alchemy.config import EngineConfig
+from sqlalchemy import URL, Connection, text
+
+from gateway.database.database import Database
+from gateway.database.revisions import upgrade
+
+POOL_SIZE = 8
+"""Connections that one process keeps; it may open as many again for a moment."""
+
+MIGRATION_LOCK = 0x736C75696365
+"""The key of the advisory lock: "sluice"."""
+
+T = TypeVar("T")
+
+
+class PostgresDatabase(Database):
+    def __init__(self, url: URL) -> None:
+        engine = EngineConfig(pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=True)
+        super().__init__(url.set(drivername="postgresql+asyncpg"), engine)
+        self._writing: set[asyncio.Task[Any]] = set()
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        task = asyncio.create_task(self._transact(work))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return await asyncio.shield(task)
+
+    async def _transact(self, work: Callable[[Connection], T]) -> T:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*self._writing, return_exceptions=True)
+        await self._engine.dispose()
+
+    def _upgrade(self, connection: Connection) -> None:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        upgrade(connection)
