@@ -121,6 +121,10 @@ def from_provider(
             return ApiError(502, error.message, code="invalid_answer", headers={"x-should-retry": "false"})
         case "declined":
             return ApiError(400, error.message, code="content_filter")
+        case "policy":
+            return invalid(error.message, error.param, "policy_excludes_all")
+        case "deadline":
+            return ApiError(504, error.message, code="deadline_exceeded", headers={"x-should-retry": "false"})
         case _:
             # Providers call a prompt of turns by chat's name for it.
             return invalid(error.message, prompt_field if error.param == "messages" else error.param)

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 from schemas.constraint import ConstraintSpec
 from schemas.engine import Inspected, ModelCard, Report, Sampling
+from schemas.policy import Enforcement, Policy
 
 ErrorKind = Literal[
     "invalid_constraint",
@@ -31,15 +32,14 @@ ErrorKind = Literal[
     "internal",
     "invalid_answer",
     "declined",
+    "policy",
+    "deadline",
 ]
-"""The kinds of `schemas.engine.Failed`, what is found out before the engine is asked: "context_length" (the prompt
-leaves no room for an answer) and "unavailable" (no engine to ask: it is starting, draining or gone), and what only
-remote APIs do: "invalid_answer" (what came back breaks the constraint, or is no answer) and "declined" (the API's own
-content rules)."""
-
-
-Enforcement = Literal["engine", "provider-strict", "validated"]
-"""How a constraint is held: masked while sampling, promised by a remote API, or checked after the fact."""
+"""The kinds of `schemas.engine.Failed`; what is found out before the engine is asked: "context_length" (the prompt
+leaves no room for an answer) and "unavailable" (no engine to ask: it is starting, draining or gone); what only remote
+APIs do: "invalid_answer" (what came back breaks the constraint, or is no answer) and "declined" (the API's own content
+rules); and of routing: "policy" (nobody may answer under the request's policy) and "deadline" (nobody did in its
+time)."""
 
 
 class ProviderError(Exception):
@@ -148,6 +148,9 @@ class Tools:
 Prompt = tuple[Message, ...] | str | list[int]
 """Turns for the chat template, raw text, or token ids."""
 
+ANYBODY = Policy()
+"""Forbids nothing and prefers nobody."""
+
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
@@ -158,7 +161,8 @@ class GenerateRequest:
     as far as the context goes. ``tools`` need a prompt of turns. ``stop`` strings end the text before them. Without a
     constraint they act anywhere; with one, only where the text before them is a complete sentence, so that no request
     can make a finished answer invalid. ``clip``: a ``max_tokens`` beyond the context is cut to it, instead of refused.
-    ``tenant`` keeps one tenant's cached prefixes from others. ``pass_on``: a constrained answer of a remote API is
+    ``tenant`` keeps one tenant's cached prefixes from others; ``key`` is the name of the key that asked. ``policy``
+    says who may answer: it concerns whoever has others to ask. ``pass_on``: a constrained answer of a remote API is
     given out as it comes and ends with an error if it turns out invalid, instead of being held back until it is
     validated. ``meter``: is told of each call to a remote API.
     """
@@ -176,6 +180,8 @@ class GenerateRequest:
     ignore_eos: bool = False
     clip: bool = False
     tenant: str = ""
+    key: str = ""
+    policy: Policy = ANYBODY
     priority: int = 0
     pass_on: bool = False
     meter: Meter | None = None
@@ -255,16 +261,30 @@ class Usage:
 GenerationEvent = Delta | CallBegun | CallDelta | Finished | Usage
 
 
+@dataclass(slots=True)
+class Served:
+    """Who answers, where there was a choice. ``attempts``: how many were asked. ``reason``: why this one, in ASCII.
+    ``nano_usd``: what all attempts cost, which is known (if ever) once the generation has ended."""
+
+    provider: str
+    model: str
+    attempts: int
+    reason: str
+    nano_usd: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What is known once a request is admitted. ``enforcement``: how its constraint is held, None without one.
-    ``contract``: "exact", "sound_subset" (narrowed for ``reasons``), or "" where nothing was compiled.
-    ``prompt_tokens``: length of the prompt, 0 where only the answer tells."""
+    """What is known once a request is admitted. ``enforcement``: how its constraint is held (masked while sampling,
+    promised by a remote API, or checked after the fact), None without one. ``contract``: "exact", "sound_subset"
+    (narrowed for ``reasons``), or "" where nothing was compiled. ``prompt_tokens``: length of the prompt, 0 where
+    only the answer tells."""
 
     prompt_tokens: int
     enforcement: Enforcement | None = None
     contract: str = ""
     reasons: tuple[str, ...] = ()
+    served: Served | None = None
 
 
 class Generation(Protocol):
