@@ -10,7 +10,7 @@ from grammar.fuel import Fuel
 from grammar.json_schema.decoding import load as load_json
 from grammar.json_schema.machine import JsonMachine, compile_json_schema
 from grammar.lark.contextual import ContextualMachine
-from grammar.lark.dynamic import DynamicMachine
+from grammar.lark.dynamic import END, DynamicMachine
 from grammar.lark.lexemes import Lexemes
 from grammar.lark.machine import LarkMachine
 from grammar.lark.programs import Programs
@@ -19,9 +19,11 @@ from grammar.regex.anchors import restrict
 from grammar.regex.python import parse_python
 from grammar.regex.syntax import EMPTY_SET
 from grammar.states import States
-from grammar.utf8 import Spelling, raw_spelling
+from grammar.utf8 import Spelling, json_spelling, raw_spelling
 
 SEMANTICS = ("dynamic_complete", "contextual")
+QUOTE = (0x22, 0x22)
+"""The bytes that end a JSON string."""
 
 
 def compile_lark(constraint: Lark, spellable: Sequence[bool], fuel: int) -> tuple[LarkMachine, tuple[str, ...]]:
@@ -29,25 +31,41 @@ def compile_lark(constraint: Lark, spellable: Sequence[bool], fuel: int) -> tupl
 
     Raises ConstraintError with ``line:column`` for what cannot be enforced.
     """
+    return _compile(constraint, spellable, fuel, raw_spelling(spellable), States(fuel), END)
+
+
+def compile_quoted_lark(
+    constraint: Lark, spellable: Sequence[bool], fuel: int, states: States
+) -> tuple[DynamicMachine, tuple[str, ...]]:
+    """`compile_lark` of a grammar whose sentence stands inside a JSON string, in a text that others write too
+    (``states``). A closing quote ends it. UnsupportedConstraint for `%json`, whose values are not escaped."""
+    machine, reasons = _compile(constraint, spellable, fuel, json_spelling(spellable), states, QUOTE)
+    assert isinstance(machine, DynamicMachine)
+    return machine, reasons
+
+
+def _compile(
+    constraint: Lark, spellable: Sequence[bool], fuel: int, spelling: Spelling, states: States, follow: tuple[int, int]
+) -> tuple[LarkMachine, tuple[str, ...]]:
     if constraint.semantics not in SEMANTICS:
         allowed = " or ".join(SEMANTICS)
         raise UnsupportedConstraint(f"semantics must be {allowed}, not {constraint.semantics!r}")
     source = load(constraint.grammar, constraint.start)
     shared = Fuel(fuel)
-    spelling = raw_spelling(spellable)
     programs = Programs(shared)
     text = constraint.grammar
     starts = {name: _compile_terminal(text, source, name, programs, spelling) for name in source.terminals}
     lexemes = Lexemes(programs, starts, spelling, shared)
-    states = States(fuel)
     if constraint.semantics == "contextual":
         return ContextualMachine(source, lexemes, states, shared), ()
     schemas: dict[str, JsonMachine] = {}
     reasons: list[str] = []
     for name, (schema, place) in source.schemas.items():
+        if follow != END:
+            raise UnsupportedConstraint("%json cannot stand inside a JSON string", place)
         schemas[name], why = _compile_schema(schema, place, spellable, fuel, states)
         reasons += why
-    machine = DynamicMachine(source, lexemes, states, shared, programs.looks, schemas)
+    machine = DynamicMachine(source, lexemes, states, shared, programs.looks, schemas, follow)
     looking = sorted(programs.looks.difference(source.ignored))
     if looking:
         reasons.append(f"tokens with a lookahead are read whole, never split: {', '.join(looking)}")

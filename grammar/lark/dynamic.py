@@ -22,12 +22,15 @@ from grammar.fuel import Fuel
 from grammar.json_schema.machine import JsonMachine
 from grammar.lark.corners import viable_symbols
 from grammar.lark.lexemes import NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
-from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine, covered
+from grammar.lark.machine import END_TOKEN, Below, Between, Inside, LarkMachine, Location, covered
 from grammar.lark.source import Source
-from grammar.states import States
-from grammar.tables import END_OF_TEXT, GOTO, Edge
+from grammar.states import Edges, States
+from grammar.tables import END_OF_TEXT, END_REJECT, GOTO, REDO, Edge
 
 _ROOT = "$root"
+END = (END_OF_TEXT, END_OF_TEXT)
+"""The text ends behind a sentence."""
+
 _REDUCED: frozenset[str] = frozenset()
 """`Between.wanted` after a reduction: no token is asked for, but none may be ignored there; it was before."""
 
@@ -132,7 +135,11 @@ class Automaton:
 
 class DynamicMachine(LarkMachine):
     """A grammar read in every way at once. ``looks``: terminals with a lookahead, which are not split; ``schemas``: the
-    machines of those that stand for JSON."""
+    machines of those that stand for JSON; ``follow``: the bytes (lo, hi) that may come behind a sentence.
+
+    A sentence inside another text is read on a frame of its own, pushed by whoever goes to `start`: its end pops that
+    frame, and what follows is read where the frame returns to.
+    """
 
     def __init__(
         self,
@@ -142,8 +149,10 @@ class DynamicMachine(LarkMachine):
         fuel: Fuel,
         looks: set[str],
         schemas: Mapping[str, JsonMachine],
+        follow: tuple[int, int] = END,
     ) -> None:
         super().__init__(lexemes, states, fuel)
+        self._follow = follow
         self._looks = looks
         self._terminals = source.terminals
         self._lazy = source.lazy
@@ -191,11 +200,21 @@ class DynamicMachine(LarkMachine):
             for name in self._schemas.keys() & following:
                 bytes_taken += [(lo, hi, 0, 0, 0, 0, 0) for lo, hi in self._opening(name, here.shadow)]
             if END_TOKEN in following and self._lexemes.may_end_text(here.shadow):
-                bytes_taken.append((END_OF_TEXT, END_OF_TEXT, 0, 0, 0, 0, 0))
+                bytes_taken.append((*self._follow, 0, 0, 0, 0, 0))
             for lo, hi in covered(bytes_taken):
                 yield self.reduction(lo, hi, here, origin, length, _REDUCED)
         if self._final(state) and self._lexemes.may_end_text(here.shadow):
-            yield END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0
+            yield *self._follow, GOTO if self._follow == END else REDO, 0, 0, 0, 0
+
+    def edges_of(self, location: Location) -> Edges:
+        if self._follow != END and location == Below(0):
+            # The bottom of the parser's stack has been popped: the sentence's own frame is next.
+            return [(*self._follow, REDO, 0, 0, 0, 0)], END_REJECT
+        return super().edges_of(location)
+
+    def begins(self) -> list[tuple[int, int]]:
+        """The bytes that a sentence may begin with, or that come behind an empty one."""
+        return covered(self.moves(Between(0, -1)))
 
     def opens(self, state: int, shadow: Shadow) -> bool:
         return any(self._opening(name, shadow) for name in self._schemas.keys() & self._next(state))

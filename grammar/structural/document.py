@@ -2,6 +2,10 @@
 
 {"type": "structural_tag", "format": {"type": "triggered_tags", ...}}              xgrammar's own
 {"type": "structural_tag", "structures": [{begin, schema, end}], "triggers": []}   its older form
+
+One format is an addition: ``{"type": "json_string", "content": ...}``, a JSON string whose value is matched by a
+``regex`` or is a sentence of a ``lark`` grammar (``{"type": "lark", "grammar": "start: ..."}``). A grammar stands in
+such quotes only, which tell where it ends.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from grammar.constraint import JsonSchema, Regex
+from grammar.constraint import JsonSchema, Lark, Regex
 from grammar.errors import ConstraintError, UnsupportedConstraint
 from grammar.structural.formats import (
     ConstString,
@@ -19,7 +23,9 @@ from grammar.structural.formats import (
     Joined,
     Json,
     Pattern,
+    Quoted,
     Repeated,
+    Sentence,
     Separated,
     Tag,
 )  # fmt: skip
@@ -126,6 +132,24 @@ def _json_schema(fields: _Fields, _: int) -> Format:
 
 def _regex(fields: _Fields, _: int) -> Format:
     return Pattern(Regex(fields.text("pattern")), f"{fields.pointer}/pattern")
+
+
+def _json_string(fields: _Fields, _: int) -> Format:
+    content = _Fields(fields.take("content"), f"{fields.pointer}/content")
+    kind = content.text("type")
+    if kind == "regex":
+        inside = Pattern(Regex(content.text("pattern")), f"{content.pointer}/pattern")
+    elif kind == "lark":
+        inside = Sentence(Lark(content.text("grammar")), f"{content.pointer}/grammar")
+    else:
+        raise UnsupportedConstraint(f"a json_string holds a regex or a lark, not {kind!r}", f"{content.pointer}/type")
+    content.done()
+    return Quoted(inside)
+
+
+def _lark(fields: _Fields, _: int) -> Format:
+    reason = "a grammar can stand in a json_string only, whose quotes tell where it ends"
+    raise UnsupportedConstraint(reason, f"{fields.pointer}/type")
 
 
 def _any_text(fields: _Fields, _: int) -> Format:
@@ -258,6 +282,8 @@ _READERS: dict[str, Callable[[_Fields, int], Format]] = {
     "const_string": _const_string,
     "json_schema": _json_schema,
     "regex": _regex,
+    "json_string": _json_string,
+    "lark": _lark,
     "any_text": _any_text,
     "sequence": _sequence,
     "or": _or,

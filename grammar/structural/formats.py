@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from grammar.constraint import JsonSchema, Regex
+from grammar.constraint import JsonSchema, Lark, Regex
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,21 @@ class Pattern:
 
     constraint: Regex
     pointer: str
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of a Lark grammar, whose end its quotes tell."""
+
+    constraint: Lark
+    pointer: str
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """A JSON string, whose value is ``content``; with an escape only where JSON requires one."""
+
+    content: Pattern | Sentence
 
 
 @dataclass(frozen=True)
@@ -91,4 +106,19 @@ class Separated:
     stop_after_first: bool
 
 
-Format = ConstString | Json | Pattern | Joined | Either | Repeated | Tag | FreeText | Separated
+Format = ConstString | Json | Pattern | Quoted | Joined | Either | Repeated | Tag | FreeText | Separated
+
+
+def has_sentences(format: Format) -> bool:
+    """Whether a grammar stands somewhere in it."""
+    match format:
+        case Quoted(content):
+            return isinstance(content, Sentence)
+        case Joined(parts) | Either(parts) | Separated(parts):
+            return any(map(has_sentences, parts))
+        case Repeated(content) | Tag(content=content):
+            return has_sentences(content)
+        case FreeText(triggered):
+            return any(has_sentences(content) for _, content in triggered)
+        case _:
+            return False

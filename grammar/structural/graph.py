@@ -13,12 +13,14 @@ from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableCon
 from grammar.fuel import Supply
 from grammar.json_schema.machine import JsonMachine, compile_json_schema
 from grammar.json_schema.shapes import NumberEnum, NumberShape
+from grammar.lark.compile import compile_quoted_lark
+from grammar.lark.dynamic import DynamicMachine
 from grammar.regex.language import Pattern as TextPattern
 from grammar.regex.language import text_dfa
 from grammar.states import States
 from grammar.structural import formats
 from grammar.structural.free_text import FreeText
-from grammar.utf8 import raw_spelling
+from grammar.utf8 import Spelling, json_spelling, raw_spelling
 
 
 class ByteAutomaton(Protocol):
@@ -51,24 +53,34 @@ class JsonPart:
 
 
 @dataclass(frozen=True, slots=True)
+class SentencePart:
+    """A sentence of a grammar inside a JSON string, then part ``then``: the closing quote."""
+
+    machine: DynamicMachine
+    then: int
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The text may end."""
 
 
-Part = Run | JsonPart | End | tuple[int, ...]
+Part = Run | JsonPart | SentencePart | End | tuple[int, ...]
 """A tuple: any of these parts, at once."""
 
 
 class Graph:
     """All parts of a format. ``end``: the part after the whole text. ``reasons``, ``limits``: those of
-    the JSON in it."""
+    the JSON and the grammars in it. ``parses``: there are grammars, which an LR parser reads."""
 
     def __init__(self, root: formats.Format, spellable: Sequence[bool], fuel: int, states: States) -> None:
         self._spellable = spellable
         self._spelling = raw_spelling(spellable)
         self.fuel = Supply(fuel)
         self._states = states
+        self.parses = formats.has_sentences(root)
         self._machines: dict[str, JsonMachine] = {}
+        self._parsers: dict[str, DynamicMachine] = {}
         self.reasons: tuple[str, ...] = ()
         self.limits: dict[str, int | str] = {}
         self.parts: list[Part] = []
@@ -100,7 +112,9 @@ class Graph:
             case formats.Json():
                 return self._json(what, then)
             case formats.Pattern():
-                return self._pattern(what, then)
+                return self._pattern(what, then, self._spelling)
+            case formats.Quoted(content):
+                return self._literal('"', self._quoted(content, self._literal('"', then)))
             case formats.Tag(begin, content, after):
                 return self._literal(begin, self._add(content, then, after))
             case formats.Repeated():
@@ -125,8 +139,9 @@ class Graph:
         if machine is None:
             try:
                 machine, reasons = compile_json_schema(
-                    what.constraint, self._spellable, self.fuel.units, states=self._states, follow=((0, 255),)
-                )
+                    what.constraint, self._spellable, self.fuel.units, states=self._states, follow=((0, 255),),
+                    records=not self.parses,
+                )  # fmt: skip
             except ConstraintError as error:
                 raise type(error)(error.reason, what.pointer + error.pointer) from None
             self._machines[what.pointer] = machine
@@ -136,10 +151,23 @@ class Graph:
         may_be_number = any(isinstance(shape, NumberShape | NumberEnum) for shape in shapes)
         return self._part(JsonPart(machine, then, what.pointer, may_be_number))
 
-    def _pattern(self, what: formats.Pattern, then: int) -> int:
+    def _quoted(self, what: formats.Pattern | formats.Sentence, then: int) -> int:
+        if isinstance(what, formats.Pattern):
+            return self._pattern(what, then, json_spelling(self._spellable))
+        machine = self._parsers.get(what.pointer)
+        if machine is None:
+            try:
+                machine, reasons = compile_quoted_lark(what.constraint, self._spellable, self.fuel.units, self._states)
+            except ConstraintError as error:
+                raise type(error)(f"{error.reason}, at {error.pointer} of the grammar", what.pointer) from None
+            self._parsers[what.pointer] = machine
+            self.reasons += tuple(f"{reason} (in the grammar at `{what.pointer}`)" for reason in reasons)
+        return self._part(SentencePart(machine, then))
+
+    def _pattern(self, what: formats.Pattern, then: int, spelling: Spelling) -> int:
         pattern = TextPattern(what.constraint.pattern, what.constraint.dialect, "full")
         try:
-            dfa = text_dfa([pattern], self._spelling, self.fuel.new())
+            dfa = text_dfa([pattern], spelling, self.fuel.new())
         except ConstraintError as error:
             raise type(error)(f"{error.reason}, at {error.pointer} of the pattern", what.pointer) from None
         return self._part(Run(dfa, then))

@@ -8,6 +8,9 @@ apart by the text alone.
     "Let me look. <tool_call>{"name": "find", ...}</tool_call>"
      free text ── the trigger ends ──▶ JSON (pushes frames) ── the value ends ──▶ literal ──▶ free text
 
+Where there are grammars in it, the text is read by an LR parser's machine, of which all this is a part: the sentence of
+a grammar is read on a frame of its own, and the end of the text is a byte (`grammar.tables`).
+
 Two parts that would go on with the same byte are no problem while both are byte automata. Where one of them is JSON,
 JSON goes on alone: nothing invalid follows, but some texts are lost, and the contract says so (SOUND_SUBSET).
 """
@@ -22,8 +25,8 @@ from typing import TypeVar
 
 from grammar.states import Edges, States
 from grammar.structural.document import read
-from grammar.structural.graph import Graph, JsonPart, Run
-from grammar.tables import END_ACCEPT, END_REJECT, GOTO, Edge
+from grammar.structural.graph import Graph, JsonPart, Run, SentencePart
+from grammar.tables import END_ACCEPT, END_ASK, END_OF_TEXT, END_REJECT, GOTO, SHIFT, Edge
 
 EXPLORED = 5_000
 """Locations looked at when compiling, to say where JSON silences another part."""
@@ -33,7 +36,7 @@ _NUMBER_GOES_ON = [(byte, byte) for byte in b"+-.0123456789Ee"]
 T = TypeVar("T")
 
 Item = tuple[int, int]
-"""(part, state of its automaton; 0 for JSON)"""
+"""(part, state of its automaton; 0 for JSON and grammars)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,13 @@ class Live:
     """The parts that are alive, ascending."""
 
     items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Before the whole text, where a parser reads it: a program is known for a parser's by its first state."""
+
+    begin: Live
 
 
 class StructuralMachine:
@@ -56,12 +66,12 @@ class StructuralMachine:
         self.expand, self.resume, self.admit = self._states.expand, self._states.resume, self._states.admit
         self._states.join(self)
         self._graph = Graph(read(document), spellable, fuel, self._states)
-        self._numbers: dict[Live, int] = {}
+        self._numbers: dict[Live | Opening, int] = {}
         self._silenced: dict[str, None] = {}
         begin = Live(self._alive((self._graph.start,)))
         if any(isinstance(part, JsonPart) for part in self._graph.parts):
             self._explore(begin)
-        self.start = self._state(begin)
+        self.start = self._state(Opening(begin) if self._graph.parses else begin)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -76,11 +86,19 @@ class StructuralMachine:
     def admitted(self) -> None:
         self._graph.fuel.admit()
 
-    def edges_of(self, location: Live) -> Edges:
+    def edges_of(self, location: Live | Opening) -> Edges:
+        if isinstance(location, Opening):
+            begin = self._state(location.begin)
+            return [(0, END_OF_TEXT, SHIFT, begin, begin, self.tables.registers(), 0)], END_ASK
         edges = [edge for _, begun in self._values(location) for edge in begun]
         text = _without(self._moves(location), [(lo, hi) for lo, hi, *_ in edges])
         edges += [(lo, hi, GOTO, self._state(Live(items)), 0, 0, 0) for lo, hi, items in text]
-        return edges, END_ACCEPT if (self._graph.end, 0) in location.items else END_REJECT
+        edges += self._sentences(location)
+        if (self._graph.end, 0) not in location.items:
+            return edges, END_REJECT
+        if self._graph.parses:
+            return [*edges, (END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0)], END_ASK
+        return edges, END_ACCEPT
 
     def decided(self, location: Live, verdict: int) -> int:
         """Nobody asks which alternative the JSON in a tag satisfied."""
@@ -88,7 +106,7 @@ class StructuralMachine:
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _state(self, location: Live) -> int:
+    def _state(self, location: Live | Opening) -> int:
         known = self._numbers.get(location)
         if known is None:
             known = self._numbers[location] = self._states.new(self, location)
@@ -142,6 +160,16 @@ class StructuralMachine:
                 found.append((part, [(lo, hi, *edge[2:]) for lo, hi, edge in left]))
         return found
 
+    def _sentences(self, location: Live) -> list[Edge]:
+        """What begins the sentences of grammars. A parser follows all ways at once, so nothing is silenced."""
+        edges: list[Edge] = []
+        for number, _ in location.items:
+            part = self._graph.parts[number]
+            if isinstance(part, SentencePart):
+                then, registers = self._state(Live(self._alive((part.then,)))), self.tables.registers()
+                edges += [(lo, hi, SHIFT, part.machine.start, then, registers, 0) for lo, hi in part.machine.begins()]
+        return edges
+
     def _explore(self, begin: Live) -> None:
         """Note where JSON silences something, by going through the locations outside JSON."""
         queue, seen = deque([begin]), {begin}
@@ -150,6 +178,8 @@ class StructuralMachine:
             moves = self._moves(location)
             values = self._values(location)
             following = [Live(items) for _, _, items in moves]
+            sentences = [self._graph.parts[number] for number, _ in location.items]
+            following += [Live(self._alive((part.then,))) for part in sentences if isinstance(part, SentencePart)]
             for i, (part, edges) in enumerate(values):
                 after = Live(self._alive((part.then,)))
                 following.append(after)
