@@ -28,6 +28,8 @@ from schemas.engine import (
     Probe,
     Ready,
     Report,
+    Score,
+    Scored,
     Started,
     StartFailed,
     Submit,
@@ -49,7 +51,7 @@ class EngineClient:
         self._settings = settings
         self._queues: dict[str, asyncio.Queue[RequestEvent | EngineGone]] = {}
         self._probes: dict[str, asyncio.Future[Report]] = {}
-        self._inspections: dict[str, asyncio.Future[Inspected | Failed]] = {}
+        self._asked: dict[str, asyncio.Future[Inspected | Scored | Failed]] = {}
         self._encoder = msgspec.msgpack.Encoder()
         self._gone: EngineGone | None = EngineGone("the engine has not been started")
         self.models: list[ModelCard] = []
@@ -107,15 +109,31 @@ class EngineClient:
 
     async def inspect(self, request: Inspect) -> Inspected | Failed:
         """What a constraint promises. Raises EngineGone."""
+        answer = await self._ask(request)
+        assert not isinstance(answer, Scored)
+        return answer
+
+    async def score(self, request: Score) -> Scored | Failed:
+        """How likely some tokens are. Raises EngineGone. A caller cancelled in here leaves nothing behind."""
+        try:
+            answer = await self._ask(request)
+        except asyncio.CancelledError:
+            self.cancel(request.id)
+            raise
+        assert not isinstance(answer, Inspected)
+        return answer
+
+    async def _ask(self, request: Inspect | Score) -> Inspected | Scored | Failed:
+        """The one answer to a request that has no more."""
         if self._gone is not None:
             raise self._gone
-        answer: asyncio.Future[Inspected | Failed] = self._loop.create_future()
-        self._inspections[request.id] = answer
+        answer: asyncio.Future[Inspected | Scored | Failed] = self._loop.create_future()
+        self._asked[request.id] = answer
         self._send(request)
         try:
             return await answer
         finally:
-            self._inspections.pop(request.id, None)
+            self._asked.pop(request.id, None)
 
     async def report(self) -> Report:
         """Figures of the engine. Raises EngineGone."""
@@ -166,11 +184,11 @@ class EngineClient:
                     self._ready.set_result(event.models)
             case StartFailed():
                 self._end(event.message)
-            case Inspected() | Failed() if event.id in self._inspections:
-                inspection = self._inspections[event.id]
-                if not inspection.done():
-                    inspection.set_result(event)
-            case Inspected():
+            case Inspected() | Scored() | Failed() if event.id in self._asked:
+                asked = self._asked[event.id]
+                if not asked.done():
+                    asked.set_result(event)
+            case Inspected() | Scored():
                 pass  # whoever asked has gone
             case Report():
                 probe = self._probes.get(event.id)
@@ -189,6 +207,6 @@ class EngineClient:
             self._ready.set_exception(self._gone)
         for events in self._queues.values():
             events.put_nowait(self._gone)
-        for waiting in (*self._probes.values(), *self._inspections.values()):
+        for waiting in (*self._probes.values(), *self._asked.values()):
             if not waiting.done():
                 waiting.set_exception(self._gone)

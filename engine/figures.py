@@ -13,8 +13,9 @@ KEPT_OBSERVATIONS = 10_000
 class Figures:
     """Counters: ``prompt_tokens`` admitted, ``cached_tokens`` of them found in the prefix cache, ``generated_tokens``
     drawn, ``mask_misses``, ``preemptions``, choices by how they ended (``finished_stop``, ``finished_length``,
-    ``finished_cancelled``), and requests ``failed``. Observations, in seconds: ``queue_time`` (submitted → admitted)
-    and ``ttft`` (submitted → first token) of a request, ``time_per_output_token`` (mean after the first) of a choice.
+    ``finished_cancelled``), ``scored_prompts``, and requests ``failed``. Observations, in seconds: ``queue_time``
+    (submitted → admitted) and ``ttft`` (submitted → first token) of a request, ``time_per_output_token`` (mean after
+    the first) of a choice.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,7 @@ class Figures:
                     "finished_stop",
                     "finished_length",
                     "finished_cancelled",
+                    "scored_prompts",
                     "failed",
                 ),
                 0,

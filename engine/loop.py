@@ -37,11 +37,11 @@ from engine.blocks import BlockPool
 from engine.figures import Figures
 from engine.mask_columns import MaskColumns
 from engine.prefix_cache import PrefixCache
-from engine.refusal import malformed
+from engine.refusal import malformed, no_candidates
 from engine.sampler import Sampler
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import Group, Sequence, Status
-from schemas.engine import Event, Failed, Finished, Report, Started, Submit, TokenLogprobs, Tokens
+from schemas.engine import Event, Failed, Finished, Report, Score, Scored, Started, Submit, TokenLogprobs, Tokens
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,21 @@ class StepLoop:
 
     def submit(self, request: Submit, program: int = 0, contract: str = "", reasons: Several[str] = ()) -> None:
         """Queue a request under a compiled constraint (program 0: none). The next step answers: Started or Failed."""
+        self._submit(request, program, contract, reasons)
+
+    def score(self, request: Score) -> None:
+        """Queue a request for scores instead of tokens. Once its prompt is computed a step answers: Scored, or
+        Failed."""
+        problem = no_candidates(request.candidates, self._runner.vocab_size)
+        if problem is not None:
+            self._outbox.append(Failed(request.id, "invalid_request", problem))
+            return
+        prompt = Submit(request.id, request.model, request.prompt, 1, tenant=request.tenant, priority=request.priority)
+        self._submit(prompt, 0, "", (), request.candidates)
+
+    def _submit(
+        self, request: Submit, program: int, contract: str, reasons: Several[str], candidates: list[int] | None = None
+    ) -> None:
         refusal = self._refusal(request, program)
         if refusal is not None:
             self._outbox.append(refusal)
@@ -105,6 +120,7 @@ class StepLoop:
             arrival=self._arrivals,
             stops=frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else self._eos_ids),
             submitted=self._clock(),
+            candidates=candidates,
         )
         leader = Sequence(
             group, 0, request.prompt.copy(), [self._cache.root(request.tenant)], list(range(1, request.n))
@@ -186,6 +202,8 @@ class StepLoop:
     def _sample(self, step: Step, logits: Logits) -> Drawn:
         """Draw a token each. Where a prompt is computed its choices are born, and draw from the same logits."""
         sequences = step.sampled
+        if any(sequence.group.candidates is not None for sequence in sequences):
+            sequences, logits = self._score(sequences, logits)
         if any(sequence.forks for sequence in sequences):
             families = [[sequence, *self._fork(sequence)] for sequence in sequences]
             logits = logits[np.repeat(np.arange(len(families)), [len(family) for family in families])]
@@ -193,6 +211,20 @@ class StepLoop:
         tokens, logprobs = self._sampler.draw(logits, sequences)
         self._figures.counters["generated_tokens"] += len(tokens)
         return sequences, tokens, logprobs
+
+    def _score(self, sequences: list[Sequence], logits: Logits) -> tuple[list[Sequence], Logits]:
+        """Tell the scores of those who asked for them, and let them go; returns the others."""
+        drawing: list[int] = []
+        for i, sequence in enumerate(sequences):
+            group = sequence.group
+            if group.candidates is None:
+                drawing.append(i)
+                continue
+            scores = self._sampler.score(logits, i, group.candidates)
+            self._outbox.append(Scored(group.request.id, scores, group.cached))
+            self._figures.counters["scored_prompts"] += 1
+            self._leave(sequence)
+        return [sequences[i] for i in drawing], logits[np.array(drawing, np.int64)]
 
     def _advance(self, drawn: Drawn) -> None:
         """Take the tokens into the texts, end the choices that are done, and find the masks of the next step."""

@@ -15,7 +15,20 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from schemas.config import Settings
-from schemas.engine import Cancel, Drain, Event, Failed, Inspect, Probe, Ready, Report, StartFailed, Submit, ToEngine
+from schemas.engine import (
+    Cancel,
+    Drain,
+    Event,
+    Failed,
+    Inspect,
+    Probe,
+    Ready,
+    Report,
+    Score,
+    StartFailed,
+    Submit,
+    ToEngine,
+)
 
 GRAMMAR_TICK_S = 0.1
 """How often deadlines of grammar workers are looked at when nothing else happens."""
@@ -94,7 +107,7 @@ class _Engine:
 
     def _handle(self, message: ToEngine | EOFError | None) -> None:
         match message:
-            case Submit() | Inspect():
+            case Submit() | Score() | Inspect():
                 self._submit(message)
             case Cancel():
                 for service in self._services.values():
@@ -108,7 +121,7 @@ class _Engine:
             case None:
                 pass
 
-    def _submit(self, request: Submit | Inspect) -> None:
+    def _submit(self, request: Submit | Score | Inspect) -> None:
         service = self._services.get(request.model)
         if service is None:
             self._send([Failed(request.id, "unknown_model", f"there is no model `{request.model}`")])

@@ -27,3 +27,11 @@ def malformed(request: Submit, vocab_size: int, *, constrained: bool) -> str | N
             place = next(i for i, token in enumerate(values) if not 0 <= token < vocab_size)
             return f"{field}[{place}]: {values[place]} is no token id (0 to {vocab_size - 1})"
     return None
+
+
+def no_candidates(candidates: list[int], vocab_size: int) -> str | None:
+    """What is wrong with the tokens to score, as in `malformed`."""
+    for place, token in enumerate(candidates):
+        if not 0 <= token < vocab_size:
+            return f"candidates[{place}]: {token} is no token id (0 to {vocab_size - 1})"
+    return None

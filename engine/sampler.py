@@ -30,6 +30,7 @@ class Sampler:
     def __init__(self, pool: RowPool, slots: int, kernel: SamplingKernel | None = None) -> None:
         self.pool = pool
         self._kernel = CpuSampler(pool.vocab_size) if kernel is None else kernel
+        self._on_host = kernel is None
         self._owners: list[Sequence | None] = [None] * slots
         self._floats: NDArray[np.float32] = np.zeros((len(FLOATS), slots), np.float32)
         self._ints: NDArray[np.int32] = np.zeros((len(INTS), slots), np.int32)
@@ -58,6 +59,14 @@ class Sampler:
         self._fill_histories(batch, sequences)
         self._kernel.sample(logits, self.pool, batch, result)
         return result.token.tolist(), self._logprobs(batch, result)
+
+    def score(self, logits: Logits, row: int, candidates: list[int]) -> list[float]:
+        """Log-probabilities of some ids, from one row of ``logits``."""
+        scores: NDArray[np.float64] = (logits[row] if self._on_host else logits[row].float().cpu().numpy()).astype(
+            float
+        )
+        top = scores.max()
+        return (scores[candidates] - top - np.log(np.exp(scores - top).sum())).tolist()
 
     def _enter(self, sequence: Sequence) -> None:
         """Write down what a sequence that is new at its slot asks for."""

@@ -51,6 +51,8 @@ class Group:
     """Prompt tokens found in the prefix cache at the first admission."""
     begun: bool = False
     """A first token was told."""
+    candidates: list[int] | None = None
+    """Ids to score instead of drawing a token."""
     longest: int = field(init=False)
     """Tokens of prompt and text at which a choice is cut."""
 

@@ -23,7 +23,7 @@ from engine.scheduler import Limits
 from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
 from schemas import config as settings
-from schemas.engine import Event, Failed, Finished, Inspect, Inspected, ModelCard, Report, Submit
+from schemas.engine import Event, Failed, Finished, Inspect, Inspected, ModelCard, Report, Score, Submit
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,10 @@ class Service:
         """A deadline runs: `turn` must be called again soon even without news."""
         return self._programs.waiting > 0
 
-    def submit(self, request: Submit | Inspect) -> None:
-        if request.constraint is None:
+    def submit(self, request: Submit | Score | Inspect) -> None:
+        if isinstance(request, Score):
+            self.loop.score(request)
+        elif request.constraint is None:
             self.loop.submit(request)
         elif sum(map(len, self._compiling.values())) >= self.limits.max_waiting:
             self._events.append(Failed(request.id, "overloaded", "too many requests wait for their constraint"))

@@ -1,7 +1,7 @@
 """Messages between the HTTP side and the engine process: msgpack frames (4-byte little-endian length, then the body).
 
-    HTTP → engine   Submit, Inspect, Cancel, Probe, Drain
-    engine → HTTP   Ready or StartFailed (once), Started, Tokens, Finished, Failed, Inspected, Report
+    HTTP → engine   Submit, Score, Inspect, Cancel, Probe, Drain
+    engine → HTTP   Ready or StartFailed (once), Started, Tokens, Finished, Failed, Scored, Inspected, Report
 
 A request lives: Submit → (Failed | Started → Tokens* → Finished per choice). `Failed` before `Started` is the caller's
 fault and becomes a 4xx; after it, an internal error. One frame from the engine carries a list of events (all of one
@@ -51,6 +51,17 @@ class Submit(msgspec.Struct, tag="submit", omit_defaults=True):
     tenant: str = ""
     priority: int = 0
     track_complete: bool = False
+
+
+class Score(msgspec.Struct, tag="score", omit_defaults=True):
+    """Ask how likely each of ``candidates`` (token ids) is to come next after ``prompt``: `Scored`, or `Failed`."""
+
+    id: str
+    model: str
+    prompt: list[int]
+    candidates: list[int]
+    tenant: str = ""
+    priority: int = 0
 
 
 class Inspect(msgspec.Struct, tag="inspect"):
@@ -142,6 +153,14 @@ class Finished(msgspec.Struct, tag="finished"):
     complete: bool = True
 
 
+class Scored(msgspec.Struct, tag="scored"):
+    """Natural logarithms of the candidates' probabilities, the model's own. ``cached``: as `Tokens.cached`."""
+
+    id: str
+    logprobs: list[float]
+    cached: int
+
+
 class Failed(msgspec.Struct, tag="failed"):
     """``kind``: "invalid_constraint", "unsupported_constraint", "unsatisfiable_constraint", "constraint_too_large",
     "invalid_request", "overloaded" (queue full), "unknown_model" or "internal". ``pointer``: place inside the schema,
@@ -174,5 +193,5 @@ class Report(msgspec.Struct, tag="report"):
     observations: dict[str, list[float]]
 
 
-ToEngine = Submit | Inspect | Cancel | Probe | Drain
-Event = Ready | StartFailed | Started | Tokens | Finished | Failed | Inspected | Report
+ToEngine = Submit | Score | Inspect | Cancel | Probe | Drain
+Event = Ready | StartFailed | Started | Tokens | Finished | Failed | Scored | Inspected | Report
