@@ -25,6 +25,7 @@ from gateway.constraint import Constraint
 from gateway.errors import CLIENT_CLOSED, ApiError, from_provider, unexpected
 from gateway.fan import generate
 from gateway.metrics import Metrics
+from gateway.offer import Place
 from providers.base import (
     Admission,
     CallBegun,
@@ -57,10 +58,11 @@ class Said:
 
 @dataclass(slots=True)
 class Called:
-    """A call of a plain answer; ``arguments``: JSON text."""
+    """A call of a plain answer; ``arguments``: JSON text, or the input of a custom tool."""
 
     name: str
     arguments: str = ""
+    custom: bool = False
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class Choice:
     def hear(self, event: Delta | CallBegun | CallDelta) -> None:
         match event:
             case CallBegun():
-                self.parts.append(Called(event.name))
+                self.parts.append(Called(event.name, custom=event.custom))
             case CallDelta():
                 called = self.parts[-1]
                 assert isinstance(called, Called)
@@ -131,14 +133,14 @@ class Shape(Protocol):
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One HTTP request for text, understood. ``requests``: one for each prompt, which came in ``prompt_field``.
-    ``tool_field``: where the schema of a tool came in, by its number."""
+    ``tools``: where the schemas of the offered tools came in."""
 
     requests: list[GenerateRequest]
     prompt_field: str
     constraint: Constraint | None
     shape: Shape
     stream: bool
-    tool_field: str = ""
+    tools: tuple[Place, ...] = ()
 
     @property
     def choices(self) -> int:
@@ -150,9 +152,9 @@ async def answer(request: Request[Any, Any, Any], provider: Provider, metrics: M
     record = record_of(request.scope)
     delivery = Delivery(provider, metrics, asked, record, str(request.scope.get("path_template", "")))
     if asked.stream:
-        generation = await _unless_gone(request.receive, delivery.admit(), metrics)
+        generation = await unless_gone(request.receive, delivery.admit(), metrics)
         return EventStream(delivery.events(generation), generation, record, metrics)
-    body = await _unless_gone(request.receive, delivery.whole(), metrics)
+    body = await unless_gone(request.receive, delivery.whole(), metrics)
     return ASGIResponse(body=body, media_type="application/json")
 
 
@@ -225,7 +227,7 @@ class Delivery:
             yield self._failure(unexpected())
 
     def _understood(self, error: ProviderError) -> ApiError:
-        return from_provider(error, self.asked.constraint, self.asked.prompt_field, self.asked.tool_field)
+        return from_provider(error, self.asked.constraint, self.asked.prompt_field, self.asked.tools)
 
     def _failure(self, error: ApiError) -> bytes:
         self.record.fields["error"] = error.code
@@ -273,8 +275,8 @@ class EventStream(ASGIStreamingResponse):
                 self._metrics.disconnects.inc()
 
 
-async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, T], metrics: Metrics) -> T:
-    """The result of ``work``, which is cancelled when the client goes away first."""
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], metrics: Metrics) -> T:
+    """The result of ``work``, which is cancelled when the client goes away first. Raises `ApiError` then."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(receive))
     try:

@@ -27,6 +27,7 @@ from gateway.auth import Caller, KeyRing, bearer_token
 from gateway.chat import read_chat
 from gateway.completions import read_completion
 from gateway.database.place import database_at
+from gateway.decisions import decide
 from gateway.errors import ApiError, error_response
 from gateway.inspecting import inspect
 from gateway.keys.stored import StoredKeys
@@ -34,6 +35,7 @@ from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
 from gateway.responses import read_response
+from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
 from gateway.tracing import Tracing, open_tracing
 from gateway.unserved import unserved
@@ -70,8 +72,8 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         @post(path, status_code=200)
         async def handler(request: Request[Any, Any, Any]) -> ASGIResponse:
             record = record_of(request.scope)
-            id, tenant = f"{prefix}{uuid4().hex}", record.caller.tenant if record.caller else ""
-            asked = await read(request, provider, tenant=tenant, id=id, created=int(time.time()))
+            id = f"{prefix}{uuid4().hex}"
+            asked = await read(request, provider, tenant=_tenant(request), id=id, created=int(time.time()))
             record.fields["model"] = asked.requests[0].model
             record.span = traces.start(operation, asked.requests[0], request.headers)
             return await answer(request, provider, metrics, asked)
@@ -88,6 +90,14 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     @post("/messages/count_tokens", status_code=200, media_type=JSON)
     async def message_tokens(request: Request[Any, Any, Any]) -> bytes:
         return await count_tokens(request, provider)
+
+    @post("/decisions", status_code=200, media_type=JSON)
+    async def decisions(request: Request[Any, Any, Any]) -> bytes:
+        return await decide(request, provider, metrics, id=f"dec_{uuid4().hex}", tenant=_tenant(request))
+
+    @post("/systemone", status_code=200, media_type=JSON)
+    async def systemone(request: Request[Any, Any, Any]) -> bytes:
+        return await answer_systemone(request, provider, metrics, id=f"dec_{uuid4().hex}", tenant=_tenant(request))
 
     @post("/tokenize", status_code=200, media_type=JSON, guards=[authenticate])
     async def tokens(request: Request[Any, Any, Any]) -> bytes:
@@ -138,7 +148,7 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         metrics.engine.fold(report)
         return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    others = [compile, message_tokens, models, model, *unserved()]
+    others = [compile, decisions, systemone, message_tokens, models, model, *unserved()]
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -170,6 +180,11 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         request_max_body_size=settings.server.max_body_bytes,
     )
     return Access(app, metrics)
+
+
+def _tenant(request: Request[Any, Any, Any]) -> str:
+    caller = record_of(request.scope).caller
+    return caller.tenant if caller else ""
 
 
 def _caller(ring: KeyRing, stored: StoredKeys, required: bool, key: str | None) -> Caller:

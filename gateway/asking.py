@@ -86,6 +86,7 @@ def request_of(
         max_tokens=max_tokens,
         ignore_eos=bool(fields.ignore_eos),
         tenant=tenant,
+        degrades=constraint is not None and constraint.degrades,
     )
 
 

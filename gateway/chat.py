@@ -9,9 +9,10 @@ import msgspec
 from litestar import Request
 from msgspec import UNSET, UnsetType
 
-from gateway.answer import DONE, Asked, Choice, sent
+from gateway.answer import DONE, Asked, Called, Choice, sent
 from gateway.asking import chat_request
 from gateway.body import read_fields
+from gateway.chat_tools import tool_places
 from gateway.constraint import constraint_of
 from gateway.errors import ApiError
 from gateway.models import find_model
@@ -20,7 +21,16 @@ from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Pro
 from schemas.openai import generation as wire
 from schemas.openai import tools as wire_tools
 from schemas.openai.chat import ChatAnswer, ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatRequest, ChunkChoice
-from schemas.openai.tools import AnsweredCall, AnsweredFunction, FunctionDelta, NamedFunction
+from schemas.openai.tools import (
+    AnsweredCall,
+    AnsweredCustomCall,
+    AnsweredFunction,
+    CalledCustom,
+    CustomDelta,
+    FunctionDelta,
+    NamedCustom,
+    NamedFunction,
+)
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 _encode = msgspec.json.Encoder().encode
@@ -35,7 +45,7 @@ async def read_chat(
     constraint = constraint_of(fields)
     generate = chat_request(fields, card, constraint, id=id, tenant=tenant)
     shape = ChatShape(fields, generate.tools, id, created)
-    return Asked([generate], "messages", constraint, shape, bool(fields.stream), "tools[{}].function.parameters")
+    return Asked([generate], "messages", constraint, shape, bool(fields.stream), tool_places(fields.tools or []))
 
 
 class ChatShape:
@@ -54,9 +64,10 @@ class ChatShape:
         self._tier: str | UnsetType = "default" if fields.service_tier else UNSET
         self._tools = tools
         # OpenAI ends a call that was asked for by name as if it were the text that was asked for.
-        self._called = "stop" if isinstance(fields.tool_choice, NamedFunction) else "tool_calls"
+        self._called = "stop" if isinstance(fields.tool_choice, NamedFunction | NamedCustom) else "tool_calls"
         self._opened: set[int] = set()
         self._calling: set[int] = set()
+        self._custom: set[tuple[int, int]] = set()
 
     def opening(self, choices: int, admission: Admission) -> bytes:
         if self._tools is not None and not self._tools.required:
@@ -71,13 +82,24 @@ class ChatShape:
             case Delta():
                 delta = ChatDelta(content=event.text)
                 logprobs = chat_logprobs(event.tokens) if self._logprobs else None
-            case CallBegun(choice, number, name):
+            case CallBegun(choice, number, name, custom):
                 self._calling.add(choice)
-                begun = wire_tools.CallDelta(number, FunctionDelta("", name), call_id(), "function")
-                delta = ChatDelta(tool_calls=[begun])
-            case CallDelta(_, number, arguments):
-                delta = ChatDelta(tool_calls=[wire_tools.CallDelta(number, FunctionDelta(arguments))])
+                if custom:
+                    self._custom.add((choice, number))
+                delta = self._call(choice, number, "", name)
+            case CallDelta(choice, number, arguments):
+                delta = self._call(choice, number, arguments)
         return opening + self._chunk([ChunkChoice(event.choice, delta, logprobs=logprobs)])
+
+    def _call(self, choice: int, number: int, text: str, name: str | None = None) -> ChatDelta:
+        """``name``: the call begins."""
+        id = call_id() if name else None
+        if (choice, number) in self._custom:
+            custom = CustomDelta(text, name)
+            delta = wire_tools.CallDelta(number, id=id, type="custom" if name else None, custom=custom)
+        else:
+            delta = wire_tools.CallDelta(number, FunctionDelta(text, name), id, "function" if name else None)
+        return ChatDelta(tool_calls=[delta])
 
     def finish(self, event: Finished) -> bytes:
         reason = self._reason(event.reason, event.choice in self._calling)
@@ -123,9 +145,15 @@ def call_id() -> str:
 
 
 def _answer(choice: Choice) -> ChatAnswer:
-    calls = [AnsweredCall(call_id(), AnsweredFunction(call.name, call.arguments)) for call in choice.calls]
+    calls = [_answered(call) for call in choice.calls]
     content = choice.text or (None if calls else "")
     return ChatAnswer(content, tool_calls=calls or UNSET)
+
+
+def _answered(call: Called) -> AnsweredCall | AnsweredCustomCall:
+    if call.custom:
+        return AnsweredCustomCall(call_id(), CalledCustom(call.name, call.arguments))
+    return AnsweredCall(call_id(), AnsweredFunction(call.name, call.arguments))
 
 
 def usage_fields(usage: Usage) -> wire.Usage:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.errors import ApiError, invalid
-from gateway.offer import Choosing, arguments_schema, tools_of
+from gateway.offer import Choosing, Place, arguments_schema, custom_tool, tools_of
 from providers.base import Tool, Tools
 from schemas.openai.chat import ChatRequest
 from schemas.openai.tools import (
     AllowedChoice,
     ChatTool,
     CustomTool,
+    GrammarInput,
     NamedCustom,
     NamedFunction,
     ToolChoice,
@@ -25,38 +25,47 @@ def chat_tools(fields: ChatRequest) -> Tools | None:
 
 def offered_tools(tools: list[ChatTool]) -> list[Tool]:
     """Raises `ApiError`."""
-    return [_tool(tool, f"tools[{i}]") for i, tool in enumerate(tools)]
+    return [_tool(tool, place) for tool, place in zip(tools, tool_places(tools), strict=True)]
 
 
-def _tool(tool: ChatTool, place: str) -> Tool:
+def tool_places(tools: list[ChatTool]) -> tuple[Place, ...]:
+    """Where the schema or the grammar of each comes in."""
+    return tuple(
+        Place(_syntax(tool), f"tools[{i}].custom.format.grammar.definition")
+        if isinstance(tool, CustomTool)
+        else Place("schema", f"tools[{i}].function.parameters")
+        for i, tool in enumerate(tools)
+    )
+
+
+def _tool(tool: ChatTool, place: Place) -> Tool:
     if isinstance(tool, CustomTool):
-        raise unsupported(f"{place}.type", "custom tools are not served yet")
+        custom = tool.custom
+        format = custom.format.grammar if isinstance(custom.format, GrammarInput) else None
+        return custom_tool(custom.name, custom.description, format and (format.syntax, format.definition))
     function = tool.function
-    schema = arguments_schema(function.parameters, f"{place}.function.parameters")
-    return Tool(function.name, schema, function.description)
+    schema = arguments_schema(function.parameters, place.param)
+    return Tool(function.name, schema, function.description, degrades=not function.strict)
+
+
+def _syntax(tool: CustomTool) -> str:
+    format = tool.custom.format
+    return "regex" if isinstance(format, GrammarInput) and format.grammar.syntax == "regex" else "grammar"
 
 
 def _choosing(choice: ToolChoice | None) -> Choosing:
     match choice:
         case None:
             return Choosing("auto")
-        case NamedFunction(function):
-            return Choosing("one", [function.name], "tool_choice.function.name")
+        case NamedFunction(named):
+            return Choosing("one", [named.name], "tool_choice.function.name")
+        case NamedCustom(named):
+            return Choosing("one", [named.name], "tool_choice.custom.name")
         case AllowedChoice(allowed):
-            param = "tool_choice.allowed_tools.tools"
-            names = [_function(named, f"{param}[{i}]") for i, named in enumerate(allowed.tools)]
-            return Choosing(allowed.mode, names, param)
-        case NamedCustom():
-            raise unsupported("tool_choice.type", "custom tools are not served yet")
+            return Choosing(allowed.mode, [_name(named) for named in allowed.tools], "tool_choice.allowed_tools.tools")
         case mode:
             return Choosing(mode)
 
 
-def _function(named: NamedFunction | NamedCustom, place: str) -> str:
-    if isinstance(named, NamedCustom):
-        raise unsupported(f"{place}.type", "custom tools are not served yet")
-    return named.function.name
-
-
-def unsupported(param: str, why: str) -> ApiError:
-    return invalid(f"Unsupported parameter: '{param}': {why}.", param, "unsupported_parameter")
+def _name(named: NamedFunction | NamedCustom) -> str:
+    return named.custom.name if isinstance(named, NamedCustom) else named.function.name

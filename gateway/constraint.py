@@ -27,12 +27,14 @@ from schemas.openai.generation import GenerationFields
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """``param``: the field that asked. ``noun``: what the client would call it, in messages and error codes."""
+    """``param``: the field that asked. ``noun``: what the client would call it, in messages and error codes.
+    ``degrades``: where it cannot be enforced, the answer may be checked after the fact."""
 
     spec: ConstraintSpec
     param: str
     noun: Literal["schema", "regex", "choice", "structural_tag", "grammar"]
     deprecated: bool = False
+    degrades: bool = False
 
 
 def constraint_of(fields: GenerationFields) -> Constraint | None:
@@ -52,7 +54,8 @@ def _response_format(fields: GenerationFields) -> list[Constraint]:
             if not _given(json_schema.schema):
                 place = "response_format.json_schema.schema"
                 raise invalid(f"Missing required parameter: '{place}'.", place, "missing_required_parameter")
-            return [Constraint(JsonSchemaSpec(_text(json_schema.schema)), "response_format", "schema")]
+            spec = JsonSchemaSpec(_text(json_schema.schema))
+            return [Constraint(spec, "response_format", "schema", degrades=not json_schema.strict)]
         case StructuralTagFormat() as asked:
             given = {name: getattr(asked, name) for name in ("format", "structures", "triggers")}
             document = {"type": "structural_tag", **{name: raw for name, raw in given.items() if _given(raw)}}

@@ -60,7 +60,7 @@ def _assistant(message: AssistantMessage, place: str, called: dict[str, str]) ->
 
 def _call(call: FunctionCall | CustomCall, place: str) -> Call:
     if isinstance(call, CustomCall):
-        raise invalid(f"Unsupported parameter: '{place}.custom'.", f"{place}.custom", "unsupported_parameter")
+        return Call(call.id, call.custom.name, {"input": call.custom.input})
     arguments = decoded_arguments(call.function.arguments, f"{place}.function.arguments")
     return Call(call.id, call.function.name, arguments)
 

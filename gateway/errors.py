@@ -23,7 +23,10 @@ from schemas.anthropic.answer import ErrorAnswer, ErrorDetail
 from schemas.errors import ErrorBody, ErrorResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.constraint import Constraint
+    from gateway.offer import Place
 
 ANTHROPIC_PATH = "/v1/messages"
 """Below it errors have Anthropic's shape."""
@@ -90,13 +93,13 @@ def from_decoding(error: Exception, place: str = "") -> ApiError:
 
 
 def from_provider(
-    error: ProviderError, constraint: Constraint | None, prompt_field: str, tool_field: str = "tools[{}]"
+    error: ProviderError, constraint: Constraint | None, prompt_field: str, tools: Sequence[Place] = ()
 ) -> ApiError:
-    """A provider's refusal. Faults of a constraint name the field it came in and the place inside it; ``tool_field``:
-    where the schema of a tool comes in, by its number."""
+    """A provider's refusal. Faults of a constraint name the field it came in and the place inside it; ``tools``: where
+    the schemas of the offered tools came in."""
     if error.kind in _CONSTRAINT_CODES:
         if error.tool is not None:
-            noun, param = "schema", tool_field.format(error.tool)
+            noun, param = tools[error.tool].noun, tools[error.tool].param
         else:
             assert constraint is not None
             noun, param = constraint.noun, constraint.param

@@ -20,7 +20,7 @@ from gateway.conversation import PART_SEPARATOR
 from gateway.errors import from_provider, invalid
 from gateway.message_shape import MessageShape
 from gateway.models import find_model
-from gateway.offer import Choosing, arguments_schema, tools_of
+from gateway.offer import Choosing, Place, arguments_schema, tools_of
 from providers.base import Call, Message, Provider, ProviderError, Tool, Tools
 from schemas.anthropic.answer import TokenCount
 from schemas.anthropic.messages import (
@@ -63,7 +63,8 @@ async def read_message(
     asked = request_of(sampling, card, constraint, turns, fields.max_tokens, None, id=id, tenant=tenant)
     asked = replace(asked, tools=_tools(fields), clip=True)
     shape = MessageShape(fields.model, id, fields.max_tokens)
-    return Asked([asked], "messages", constraint, shape, bool(fields.stream), TOOL_FIELD)
+    places = tuple(Place("schema", TOOL_FIELD.format(i)) for i in range(len(fields.tools or ())))
+    return Asked([asked], "messages", constraint, shape, bool(fields.stream), places)
 
 
 async def count_tokens(request: Request[Any, Any, Any], provider: Provider) -> bytes:
@@ -91,7 +92,12 @@ def _constraint(fields: CountRequest) -> Constraint | None:
 
 def _tools(fields: CountRequest) -> Tools | None:
     offered = [
-        Tool(tool.name, arguments_schema(tool.input_schema, TOOL_FIELD.format(i)), tool.description)
+        Tool(
+            tool.name,
+            arguments_schema(tool.input_schema, TOOL_FIELD.format(i)),
+            tool.description,
+            degrades=not tool.strict,
+        )
         for i, tool in enumerate(fields.tools or ())
     ]
     choice = fields.tool_choice

@@ -11,6 +11,8 @@ from msgspec import UNSET, Raw
 
 from gateway.errors import invalid
 from providers.base import Tool, Tools
+from providers.custom_tools import PARAMETERS
+from schemas.constraint import LarkSpec, RegexSpec
 
 NO_ARGUMENTS = '{"type":"object","properties":{},"additionalProperties":false}'
 _REF_STANDS_ALONE = ("draft-03", "draft-04", "draft-06", "draft-07")
@@ -25,8 +27,16 @@ class _Root(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the schema or the grammar of a tool came in (``param``), and what clients call it."""
+
+    noun: str
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
 class Choosing:
-    """Which of the offered functions may be called. ``names``: None = all of them. ``mode`` "one": exactly one call."""
+    """Which of the offered tools may be called. ``names``: None = all of them. ``mode`` "one": exactly one call."""
 
     mode: Literal["none", "auto", "required", "one"]
     names: Sequence[str] | None = None
@@ -49,6 +59,18 @@ def tools_of(offered: Sequence[Tool], choosing: Choosing, parallel: bool) -> Too
     one = choosing.mode == "one"
     callable = tuple(known if choosing.names is None else dict.fromkeys(choosing.names))
     return Tools(tuple(offered), callable, required=choosing.mode != "auto", parallel=parallel and not one)
+
+
+def custom_tool(name: str, description: str | None, grammar: tuple[str, str] | None) -> Tool:
+    """A tool whose argument is a text; ``grammar``: its syntax ("lark" or "regex") and its definition."""
+    match grammar:
+        case None:
+            asked = None
+        case ("regex", definition):
+            asked = RegexSpec(definition)
+        case (_, definition):
+            asked = LarkSpec(definition)
+    return Tool(name, PARAMETERS, description, custom=True, grammar=asked)
 
 
 def arguments_schema(parameters: Raw, param: str) -> str:

@@ -20,9 +20,11 @@ from schemas.errors import ErrorResponse
 from schemas.inspection import CompileRequest, Inspection
 from schemas.openai.chat import ChatCompletion, ChatRequest
 from schemas.openai.completions import Completion, CompletionRequest
+from schemas.openai.decisions import Decision, DecisionRequest
 from schemas.openai.models import Model, ModelList
 from schemas.openai.response_events import Response
 from schemas.openai.responses import ResponseRequest
+from schemas.systemone import SystemOneAnswer, SystemOneRequest
 from schemas.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 from sluice import __version__
 
@@ -47,6 +49,8 @@ OPERATIONS = (
     Operation("/v1/completions", "Text after a prompt", Completion, CompletionRequest, True),
     Operation("/v1/messages", "Anthropic's Messages", Message, MessageRequest, True, ErrorAnswer),
     Operation("/v1/messages/count_tokens", "Length of a prompt", TokenCount, CountRequest, False, ErrorAnswer),
+    Operation("/v1/decisions", "How likely answers are", Decision, DecisionRequest),
+    Operation("/v1/systemone", "The same, as System One has it", SystemOneAnswer, SystemOneRequest),
     Operation("/v1/compile", "What a constraint promises", Inspection, CompileRequest),
     Operation("/v1/models", "What is served", ModelList),
     Operation("/v1/models/{model}", "One of the models", Model),

@@ -1,7 +1,8 @@
 """The answers of ``POST /v1/responses``. An answer is a list of items, and a stream tells of each of them in full:
 
     created · in_progress · (item.added · (text: part.added · delta* · text.done · part.done
-                                          | call: arguments.delta* · arguments.done) · item.done)* · completed
+                                          | call: arguments.delta* · arguments.done
+                                          | custom call: input.delta* · input.done) · item.done)* · completed
 
 Every event counts, from 0, and an item has one id throughout. What a plain answer holds is what the last event of a
 stream holds.
@@ -77,19 +78,17 @@ class ResponseShape:
                 part.text += text
                 part.logprobs = [*part.logprobs, *scored]
                 return out + self._event("response.output_text.delta", **self._place(), delta=text, logprobs=scored)
-            case CallBegun(name=name):
+            case CallBegun(name=name, custom=custom):
                 out = self._end("completed")
-                return out + self._begin(wire.FunctionCallItem(_id("fc"), call_id(), name, "", "in_progress"))
+                return out + self._begin(_call(name, "", "in_progress", custom))
             case CallDelta(arguments=arguments):
                 item = self._output[-1]
-                assert isinstance(item, wire.FunctionCallItem)
-                item.arguments += arguments
-                return self._event(
-                    "response.function_call_arguments.delta",
-                    output_index=len(self._output) - 1,
-                    item_id=item.id,
-                    delta=arguments,
-                )
+                assert not isinstance(item, wire.MessageItem)
+                if isinstance(item, wire.CustomCallItem):
+                    item.input += arguments
+                else:
+                    item.arguments += arguments
+                return self._event(f"{_streams(item)}.delta", **self._item(), delta=arguments)
 
     def finish(self, event: Finished) -> bytes:
         # An empty answer is an empty message.
@@ -115,8 +114,8 @@ class ResponseShape:
                     item = _message(status)
                     item.content.append(wire.OutputText(text, logprobs=chat_logprobs(tokens).content))
                     self._output.append(item)
-                case Called(name, arguments):
-                    self._output.append(wire.FunctionCallItem(_id("fc"), call_id(), name, arguments, status))
+                case Called(name, arguments, custom):
+                    self._output.append(_call(name, arguments, status, custom))
         if not self._output:
             self._output.append(wire.MessageItem(_id("msg"), [wire.OutputText()], "completed"))
         self._conclude(choice.reason)
@@ -141,20 +140,20 @@ class ResponseShape:
                 place = self._place()
                 out = self._event("response.output_text.done", **place, text=part.text, logprobs=part.logprobs)
                 out += self._part("done", part)
-            case wire.FunctionCallItem():
-                out = self._event(
-                    "response.function_call_arguments.done",
-                    output_index=len(self._output) - 1,
-                    item_id=item.id,
-                    arguments=item.arguments,
-                )
+            case wire.FunctionCallItem(arguments=arguments):
+                out = self._event(f"{_streams(item)}.done", **self._item(), arguments=arguments)
+            case wire.CustomCallItem(input=text):
+                out = self._event(f"{_streams(item)}.done", **self._item(), input=text)
         return out + self._event("response.output_item.done", output_index=len(self._output) - 1, item=item)
 
     def _part(self, what: str, part: wire.OutputText) -> bytes:
         return self._event(f"response.content_part.{what}", **self._place(), part=part)
 
     def _place(self) -> dict[str, Any]:
-        return {"output_index": len(self._output) - 1, "item_id": self._output[-1].id, "content_index": 0}
+        return {**self._item(), "content_index": 0}
+
+    def _item(self) -> dict[str, Any]:
+        return {"output_index": len(self._output) - 1, "item_id": self._output[-1].id}
 
     def _event(self, type: str, **fields: Any) -> bytes:
         data = _encode(wire.Event(type, self._events, **fields))
@@ -170,17 +169,33 @@ class ResponseShape:
 
     def _account(self, usage: Usage) -> None:
         self._response.completed_at = int(time.time()) if self._response.status == "completed" else None
-        self._response.usage = wire.ResponseUsage(
-            input_tokens=usage.prompt,
-            input_tokens_details=wire.InputTokensDetails(usage.cached),
-            output_tokens=usage.completion,
-            output_tokens_details=wire.OutputTokensDetails(),
-            total_tokens=usage.prompt + usage.completion,
-        )
+        self._response.usage = usage_fields(usage)
+
+
+def usage_fields(usage: Usage) -> wire.ResponseUsage:
+    return wire.ResponseUsage(
+        input_tokens=usage.prompt,
+        input_tokens_details=wire.InputTokensDetails(usage.cached, usage.written),
+        output_tokens=usage.completion,
+        output_tokens_details=wire.OutputTokensDetails(usage.reasoning),
+        total_tokens=usage.prompt + usage.completion,
+    )
 
 
 def _message(status: wire.Status = "in_progress") -> wire.MessageItem:
     return wire.MessageItem(_id("msg"), [], status)
+
+
+def _call(name: str, text: str, status: wire.Status, custom: bool) -> wire.FunctionCallItem | wire.CustomCallItem:
+    if custom:
+        return wire.CustomCallItem(_id("ctc"), call_id(), name, text, status)
+    return wire.FunctionCallItem(_id("fc"), call_id(), name, text, status)
+
+
+def _streams(item: wire.FunctionCallItem | wire.CustomCallItem) -> str:
+    """What the events of a call's text are called."""
+    custom = isinstance(item, wire.CustomCallItem)
+    return "response.custom_tool_call_input" if custom else "response.function_call_arguments"
 
 
 def _id(kind: str) -> str:

@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from msgspec import Raw
 
 from gateway.answer import Asked
 from gateway.asking import request_of
 from gateway.body import read_fields
 from gateway.constraint import Constraint
 from gateway.conversation import PART_SEPARATOR, decoded_arguments
-from gateway.errors import ApiError, from_decoding, invalid
+from gateway.errors import ApiError, invalid
+from gateway.items import read_item
 from gateway.models import find_model
-from gateway.offer import Choosing, arguments_schema, tools_of
+from gateway.offer import Choosing, Place, arguments_schema, custom_tool, tools_of
 from gateway.response_shape import ResponseShape
 from providers.base import Call, Message, Provider, Tool, Tools
 from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
@@ -28,14 +28,18 @@ from schemas.openai.responses import (
     INPUT_ITEMS,
     LOGPROBS,
     AllowedTools,
+    CustomCallItem,
+    CustomOutputItem,
+    CustomTool,
     FunctionCallItem,
     FunctionOutputItem,
     FunctionTool,
-    InputItem,
+    GrammarInput,
     InputText,
     JsonObjectFormat,
     JsonSchemaFormat,
     MessageItem,
+    NamedCustom,
     NamedFunction,
     OutputText,
     ResponseRequest,
@@ -46,7 +50,6 @@ NEUTRAL_INCLUDES = frozenset({"reasoning.encrypted_content"})
 """What there is nothing of."""
 
 _decoder = msgspec.json.Decoder(ResponseRequest)
-_fields = msgspec.json.Decoder(dict[str, Raw])
 
 
 async def read_response(
@@ -64,15 +67,16 @@ async def read_response(
     asked = request_of(fields, card, constraint, turns, fields.max_output_tokens, logprobs, id=id, tenant=tenant)
     asked = replace(asked, tools=_tools(fields))
     shape = ResponseShape(fields, id, created)
-    return Asked([asked], "input", constraint, shape, bool(fields.stream), "tools[{}].parameters")
+    return Asked([asked], "input", constraint, shape, bool(fields.stream), _places(fields))
 
 
 def _constraint(fields: ResponseRequest) -> Constraint | None:
     match fields.text and fields.text.format:
         case JsonObjectFormat():
             return Constraint(JsonObjectSpec(), "text.format", "schema")
-        case JsonSchemaFormat(schema=schema):
-            return Constraint(JsonSchemaSpec(bytes(schema).decode()), "text.format", "schema")
+        case JsonSchemaFormat(schema=schema, strict=strict):
+            spec = JsonSchemaSpec(bytes(schema).decode())
+            return Constraint(spec, "text.format", "schema", degrades=strict is False)
         case _:
             return None
 
@@ -91,19 +95,35 @@ def _logprobs(fields: ResponseRequest) -> int | None:
 
 
 def _tools(fields: ResponseRequest) -> Tools | None:
-    offered = [_tool(tool, f"tools[{i}].parameters") for i, tool in enumerate(fields.tools or ())]
+    offered = [_tool(tool, place) for tool, place in zip(fields.tools or (), _places(fields), strict=True)]
     return tools_of(offered, _choosing(fields.tool_choice), fields.parallel_tool_calls is not False)
 
 
-def _tool(tool: FunctionTool, param: str) -> Tool:
-    return Tool(tool.name, arguments_schema(tool.parameters, param), tool.description)
+def _tool(tool: FunctionTool | CustomTool, place: Place) -> Tool:
+    if isinstance(tool, CustomTool):
+        grammar = (tool.format.syntax, tool.format.definition) if isinstance(tool.format, GrammarInput) else None
+        return custom_tool(tool.name, tool.description, grammar)
+    schema = arguments_schema(tool.parameters, place.param)
+    return Tool(tool.name, schema, tool.description, degrades=tool.strict is False)
+
+
+def _places(fields: ResponseRequest) -> tuple[Place, ...]:
+    """Where the schema or the grammar of each tool comes in."""
+    return tuple(_place(tool, f"tools[{i}]") for i, tool in enumerate(fields.tools or ()))
+
+
+def _place(tool: FunctionTool | CustomTool, param: str) -> Place:
+    if isinstance(tool, FunctionTool):
+        return Place("schema", f"{param}.parameters")
+    regex = isinstance(tool.format, GrammarInput) and tool.format.syntax == "regex"
+    return Place("regex" if regex else "grammar", f"{param}.format.definition")
 
 
 def _choosing(choice: ToolChoice | None) -> Choosing:
     match choice:
         case None:
             return Choosing("auto")
-        case NamedFunction(name):
+        case NamedFunction(name) | NamedCustom(name):
             return Choosing("one", [name], "tool_choice.name")
         case AllowedTools(mode, tools):
             return Choosing(mode, [tool.name for tool in tools], "tool_choice.tools")
@@ -118,16 +138,17 @@ def _turns(fields: ResponseRequest) -> tuple[Message, ...]:
     called: dict[str, str] = {}
     for i, raw in enumerate(fields.input):
         place = f"input[{i}]"
-        match _item(raw, place):
+        match read_item(raw, place, INPUT_ITEMS):
             case MessageItem(role, content):
                 turns.append(Message("system" if role == "developer" else role, _text(content)))
             case FunctionCallItem() as item:
                 called[item.call_id] = item.name
-                call = Call(item.call_id, item.name, decoded_arguments(item.arguments, f"{place}.arguments"))
-                # What one answer said and called is one turn.
-                said = turns.pop() if turns and turns[-1].role == "assistant" else Message("assistant", "")
-                turns.append(replace(said, calls=(*said.calls, call)))
-            case FunctionOutputItem() as item:
+                arguments = decoded_arguments(item.arguments, f"{place}.arguments")
+                _append_call(turns, Call(item.call_id, item.name, arguments))
+            case CustomCallItem() as item:
+                called[item.call_id] = item.name
+                _append_call(turns, Call(item.call_id, item.name, {"input": item.input}))
+            case FunctionOutputItem() | CustomOutputItem() as item:
                 if item.call_id not in called:
                     param = f"{place}.call_id"
                     raise invalid(f"'{param}' is '{item.call_id}', and no item before it has that call_id.", param)
@@ -135,19 +156,10 @@ def _turns(fields: ResponseRequest) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _item(raw: Raw, place: str) -> InputItem:
-    try:
-        # Clients send items back as they came out of an SDK, with null for what an item does not have.
-        given = {name: value for name, value in _fields.decode(raw).items() if bytes(value) != b"null"}
-        kind = msgspec.json.decode(given.get("type", Raw(b'"message"')), type=str)
-        if kind == "item_reference":
-            message = "Items are not stored, so there is none to refer to."
-            raise ApiError(404, message, param=place, code="item_not_found")
-        if kind not in INPUT_ITEMS:
-            raise invalid(f"Unsupported item '{kind}' at '{place}.type'.", f"{place}.type", "unsupported_parameter")
-        return msgspec.json.decode(msgspec.json.encode(given), type=INPUT_ITEMS[kind])
-    except msgspec.DecodeError as error:
-        raise from_decoding(error, place) from None
+def _append_call(turns: list[Message], call: Call) -> None:
+    """What one answer said and called is one turn."""
+    said = turns.pop() if turns and turns[-1].role == "assistant" else Message("assistant", "")
+    turns.append(replace(said, calls=(*said.calls, call)))
 
 
 def _text(content: str | list[InputText | OutputText | RefusalPart] | list[InputText]) -> str:

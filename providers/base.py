@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from schemas.constraint import ConstraintSpec
+from schemas.constraint import ConstraintSpec, LarkSpec, RegexSpec
 from schemas.engine import Inspected, ModelCard, Report, Sampling
 from schemas.policy import Enforcement, Policy
 
@@ -124,11 +124,17 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that may be called. ``parameters``: JSON text of the schema of its arguments, which admits objects
-    only."""
+    only. ``custom``: its argument is a text, which matches ``grammar`` if there is one (`providers.custom_tools`).
+    ``degrades``: where the schema cannot be enforced, arguments may be checked after the fact; ``enforced`` is then the
+    weaker schema that is."""
 
     name: str
     parameters: str
     description: str | None = None
+    custom: bool = False
+    grammar: RegexSpec | LarkSpec | None = None
+    degrades: bool = False
+    enforced: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +170,8 @@ class GenerateRequest:
     ``tenant`` keeps one tenant's cached prefixes from others; ``key`` is the name of the key that asked. ``policy``
     says who may answer: it concerns whoever has others to ask. ``pass_on``: a constrained answer of a remote API is
     given out as it comes and ends with an error if it turns out invalid, instead of being held back until it is
-    validated. ``meter``: is told of each call to a remote API.
+    validated. ``meter``: is told of each call to a remote API. ``degrades``: where the constraint, a JSON Schema,
+    cannot be enforced, the answer may be checked after the fact.
     """
 
     id: str
@@ -185,6 +192,7 @@ class GenerateRequest:
     priority: int = 0
     pass_on: bool = False
     meter: Meter | None = None
+    degrades: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,16 +227,18 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class CallBegun:
-    """The model has begun to call ``name``. ``number`` counts the calls of a choice from 0."""
+    """The model has begun to call ``name``. ``number`` counts the calls of a choice from 0. ``custom``: of a custom
+    tool."""
 
     choice: int
     number: int
     name: str
+    custom: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallDelta:
-    """New JSON text of the arguments of the choice's call ``number``."""
+    """New JSON text of the arguments of the choice's call ``number``; of a custom tool, new text of its input."""
 
     choice: int
     number: int
@@ -298,6 +308,45 @@ class Generation(Protocol):
 
     async def aclose(self) -> None:
         """Free the engine side, also half way. Idempotent; nothing is iterated afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """``text`` is put to the model; the answer is one of ``options``, which are different texts."""
+
+    text: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WeighRequest:
+    """How likely is each option to be the answer? Each question stands for itself, at the end of the last of the turns
+    of ``prompt``, which all of them share. ``id``, ``tenant``, ``priority``: as of `GenerateRequest`."""
+
+    id: str
+    model: str
+    prompt: tuple[Message, ...]
+    questions: tuple[Question, ...]
+    tenant: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """For each question the probabilities of its options, which add up to 1: those with which an answer that is drawn
+    at temperature 1, and must be one of the options, would be each of them. ``usage``: what is shared counts once."""
+
+    probabilities: tuple[tuple[float, ...], ...]
+    usage: Usage
+
+
+@runtime_checkable
+class Weigher(Protocol):
+    """A provider that can also weigh."""
+
+    async def weigh(self, request: WeighRequest) -> Weighed:
+        """Raises `ProviderError`. A caller cancelled in here leaves nothing behind."""
         ...
 
 

@@ -5,7 +5,8 @@
     one may be                    text, in which no call can begin; then calls, or none
     one may be, or else JSON      calls | the JSON
 
-All but the first are structural tags (grammar/structural): a tag for each function, whose content is its arguments.
+All but the first are structural tags (grammar/structural): a tag for each function, whose content is its arguments; so
+is the first where the argument is a text of a grammar.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 from msgspec import Raw
 
 from providers.base import ProviderError, Tool, Tools
+from providers.custom_tools import input_format
 from providers.tool_formats import HERMES, ToolFormat
 from schemas.constraint import (
     ChoiceSpec,
@@ -32,7 +34,11 @@ from schemas.constraint import (
 SEPARATOR = "\n"
 """Between two calls, as models are trained to write them."""
 
-_IN_A_TAG = re.compile(r"/format(?:/elements/1)?/tags/(?P<tag>\d+)/content/json_schema(?P<rest>.*)", re.DOTALL)
+_IN_A_TAG = re.compile(
+    r"/format(?:/elements/1)?/tags/(?P<tag>\d+)/content"
+    r"(?:/json_schema|/elements/1/content/(?:pattern|grammar))(?P<rest>.*)",
+    re.DOTALL,
+)
 _IN_THE_ANSWER = re.compile(r"/format/elements/0(?:/json_schema|/pattern)?(?P<rest>.*)", re.DOTALL)
 _FAULTS = frozenset(
     {"invalid_constraint", "unsupported_constraint", "unsatisfiable_constraint", "constraint_too_large"}
@@ -57,7 +63,9 @@ class Plan:
         if error.kind not in _FAULTS:
             return error
         if self.call is not None:
-            return ProviderError(error.kind, error.message, pointer=error.pointer, tool=self.numbers[0])
+            # The pointer leads into the schema; into a grammar the message has line and column.
+            pointer = error.pointer if isinstance(self.constraint, JsonSchemaSpec) else ""
+            return ProviderError(error.kind, error.message, pointer=pointer, tool=self.numbers[0])
         if found := _IN_A_TAG.fullmatch(error.pointer):
             number = self.numbers[int(found["tag"])]
             return ProviderError(error.kind, error.message, pointer=found["rest"], tool=number)
@@ -73,7 +81,9 @@ def plan_calls(tools: Tools, format: ToolFormat, constraint: ConstraintSpec | No
     several = tools.parallel and format.several
     if tools.required and len(callable) == 1 and not several:
         tool = callable[0][1]
-        return Plan(format, JsonSchemaSpec(tool.parameters), numbers, begun=format.begin(tool.name), call=tool.name)
+        schema = JsonSchemaSpec(tool.enforced or tool.parameters)
+        arguments = schema if tool.grammar is None else _structural(_arguments(tool))
+        return Plan(format, arguments, numbers, begun=format.begin(tool.name), call=tool.name)
     if constraint is not None and not tools.required and format.trigger.startswith("{"):
         # JSON and calls that are JSON could not be told apart.
         format = HERMES
@@ -92,13 +102,21 @@ def plan_calls(tools: Tools, format: ToolFormat, constraint: ConstraintSpec | No
         form = {"type": "sequence", "elements": [text, calls]}
     else:
         form = {"type": "or", "elements": [_answer(constraint), calls]}
-    document = msgspec.json.encode({"type": "structural_tag", "format": form}).decode()
-    return Plan(format, StructuralTagSpec(document), numbers, beside)
+    return Plan(format, _structural(form), numbers, beside)
+
+
+def _structural(form: Any) -> StructuralTagSpec:
+    return StructuralTagSpec(msgspec.json.encode({"type": "structural_tag", "format": form}).decode())
 
 
 def _tag(tool: Tool, format: ToolFormat) -> dict[str, Any]:
-    content = {"type": "json_schema", "json_schema": Raw(tool.parameters.encode())}
-    return {"type": "tag", "begin": format.begin(tool.name), "content": content, "end": format.tail}
+    return {"type": "tag", "begin": format.begin(tool.name), "content": _arguments(tool), "end": format.tail}
+
+
+def _arguments(tool: Tool) -> dict[str, Any]:
+    if tool.grammar is not None:
+        return input_format(tool.grammar)
+    return {"type": "json_schema", "json_schema": Raw((tool.enforced or tool.parameters).encode())}
 
 
 def _answer(constraint: ConstraintSpec) -> Any:

@@ -68,9 +68,9 @@ class ChoiceText:
         match piece:
             case Text(text):
                 return Delta(self.choice, text, scores)
-            case Begun(name):
+            case Begun(name, custom):
                 self._calls += 1
-                return CallBegun(self.choice, self._calls - 1, name)
+                return CallBegun(self.choice, self._calls - 1, name, custom)
             case Arguments(text):
                 return CallDelta(self.choice, self._calls - 1, text)
 

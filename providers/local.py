@@ -19,21 +19,29 @@ from providers.base import (
     ErrorKind,
     Finished,
     GenerateRequest,
+    Generation,
     GenerationEvent,
     Prompt,
     ProviderError,
     Tool,
     Usage,
+    Weighed,
+    WeighRequest,
 )
 from providers.call_plan import Plan, plan_calls
 from providers.choice_text import ChoiceText
+from providers.degrading import CheckedGeneration, Checks
 from providers.prompting import Prompter
 from providers.tool_calls import CallReader
 from providers.tool_formats import HERMES
+from providers.weighing import weigh
 from schemas.config import Settings
 from schemas.constraint import ConstraintSpec
-from schemas.engine import Failed, Inspect, Inspected, ModelCard, Report, Started, Submit, Tokens
+from schemas.engine import Failed, Inspect, Inspected, ModelCard, Report, Score, Scored, Started, Submit, Tokens
 from schemas.engine import Finished as EngineFinished
+
+SCORES_AT_ONCE = 32
+"""Prompts that are scored at a time: a request may ask for thousands, and the engine's queue is everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class LocalProvider:
     def __init__(self, settings: Settings) -> None:
         self._client = EngineClient(settings)
         self._models: dict[str, _Model] = {}
+        self._scoring = asyncio.Semaphore(SCORES_AT_ONCE)
 
     @property
     def ready(self) -> bool:
@@ -65,7 +74,17 @@ class LocalProvider:
         opened = [await asyncio.to_thread(_open, card) for card in self._client.models]
         self._models = {model.card.name: model for model in opened}
 
-    async def generate(self, request: GenerateRequest) -> LocalGeneration:
+    async def generate(self, request: GenerateRequest) -> Generation:
+        checks = Checks()
+        while True:
+            try:
+                generation = await self._admit(request)
+            except ProviderError as error:
+                request = checks.weaken(request, error)
+            else:
+                return CheckedGeneration(generation, checks) if checks.reasons else generation
+
+    async def _admit(self, request: GenerateRequest) -> LocalGeneration:
         model = self._model(request.model)
         format = model.prompter.format if model.prompter else HERMES
         plan = plan_calls(request.tools, format, request.constraint) if request.tools else None
@@ -98,7 +117,8 @@ class LocalProvider:
             events = self._client.submit(submit)
         except EngineGone as error:
             raise ProviderError("unavailable", str(error)) from error
-        readers = [CallReader(plan.format, plan.call) if plan else None for _ in range(request.n)]
+        custom = frozenset(tool.name for tool in offered if tool.custom)
+        readers = [CallReader(plan.format, plan.call, custom) if plan else None for _ in range(request.n)]
         texts = [
             ChoiceText(i, model.tokenizer, request.stop, constraint is not None, reader)
             for i, reader in enumerate(readers)
@@ -130,6 +150,45 @@ class LocalProvider:
         self._model(model)
         try:
             answer = await self._client.inspect(Inspect(f"inspect-{uuid4().hex}", model, constraint))
+        except EngineGone as error:
+            raise ProviderError("unavailable", str(error)) from error
+        if isinstance(answer, Failed):
+            raise ProviderError(cast(ErrorKind, answer.kind), answer.message, pointer=answer.pointer)
+        return answer
+
+    async def weigh(self, request: WeighRequest) -> Weighed:
+        model = self._model(request.model)
+        if model.prompter is None:
+            raise _no_template(model)
+        try:
+            before, after = model.prompter.around(request.prompt)
+        except ChatTemplateError as error:
+            raise ProviderError("invalid_request", str(error), param="messages") from error
+        prompts = [
+            [*before, *model.tokenizer.encode(question.text, special=False), *after] for question in request.questions
+        ]
+        options = [
+            [tuple(model.tokenizer.encode(option, special=False)) for option in question.options]
+            for question in request.questions
+        ]
+        room = min(model.card.context_length, model.card.kv_tokens) - 1
+        for prompt, texts in zip(prompts, options, strict=True):
+            if len(prompt) + max(map(len, texts)) > room:
+                needed = f"a question needs {len(prompt)} tokens and its options {max(map(len, texts))}"
+                raise ProviderError("context_length", f"The model's context has room for {room} tokens; {needed}.")
+
+        async def score(id: str, prompt: list[int], candidates: list[int]) -> Scored:
+            asked = Score(f"{request.id}-{id}", request.model, prompt, candidates, request.tenant, request.priority)
+            async with self._scoring:
+                return await self._score(asked)
+
+        probabilities, cached = await weigh(score, prompts, options, model.card.eos_ids)
+        shared = (len(prompts) - 1) * (len(before) + len(after))
+        return Weighed(probabilities, Usage(sum(map(len, prompts)) - shared, cached, 0))
+
+    async def _score(self, asked: Score) -> Scored:
+        try:
+            answer = await self._client.score(asked)
         except EngineGone as error:
             raise ProviderError("unavailable", str(error)) from error
         if isinstance(answer, Failed):
@@ -229,6 +288,11 @@ def _open(card: ModelCard) -> _Model:
     return _Model(card, tokenizer, Prompter(tokenizer, template) if template else None)
 
 
+def _no_template(model: _Model) -> ProviderError:
+    message = f"The model `{model.card.name}` has no chat template: use /v1/completions."
+    return ProviderError("invalid_request", message, param="messages")
+
+
 def _limit(request: GenerateRequest, room: int) -> int:
     """Tokens that a choice may have. Without a wish, or where it may be cut, as far as ``room`` goes."""
     if request.max_tokens is None or request.clip:
@@ -242,11 +306,7 @@ def _prompt_tokens(model: _Model, prompt: Prompt, offered: tuple[Tool, ...], pla
     if isinstance(prompt, str):
         return model.tokenizer.encode(prompt, special=False, begin=True)
     if model.prompter is None:
-        raise ProviderError(
-            "invalid_request",
-            f"The model `{model.card.name}` has no chat template: use /v1/completions.",
-            param="messages",
-        )
+        raise _no_template(model)
     try:
         if plan is None:
             return model.prompter.tokens(prompt, offered)

@@ -14,17 +14,28 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
 
 from engine.model.chat_template import ChatTemplate
+from engine.model.errors import ChatTemplateError
 from engine.model.tokenizer import Tokenizer
+from providers import custom_tools
 from providers.base import Message, Tool
 from providers.tool_formats import HERMES, MISTRAL, RESPONSE, ToolFormat, format_of, preamble
 
 Turn = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    """What spells special tokens in a text: ``names``, by the number behind each ``mark``."""
+
+    mark: str
+    names: list[str]
 
 
 class Prompter:
@@ -44,6 +55,21 @@ class Prompter:
     ) -> list[int]:
         """Ids of the prompt. ``format``: if it is not the model's own, tools become text. ``begun``: text with which
         the answer has begun. Raises `ChatTemplateError`."""
+        return self._ids(self._text(messages, tools, format, begun))
+
+    def around(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+        """Ids before and after the end of what the last turn says. Raises `ChatTemplateError`."""
+        mark, last = uuid4().hex, messages[-1]
+        text, names = self._text((*messages[:-1], replace(last, content=last.content + mark)))
+        if text.count(mark) != 1:
+            raise ChatTemplateError("the model's chat template does not write the last turn as it is")
+        before, after = text.split(mark)
+        return self._ids((before, names)), self._ids((after, names))
+
+    def _text(
+        self, messages: Iterable[Message], tools: Iterable[Tool] = (), format: ToolFormat | None = None, begun: str = ""
+    ) -> tuple[str, _Marked]:
+        """The prompt with marks in the places of what spells a special token, and what these stand for."""
         described = [_described(tool) for tool in tools]
         native = self._knows_tools and format in (None, self.format)
         turns = list(map(_native, messages)) if native else list(_plain(messages, described))
@@ -64,11 +90,14 @@ class Prompter:
                     return value
 
         given = shielded(described) if described and native else None
-        text = self._template.render(shielded(turns), tools=given) + begun
+        return self._template.render(shielded(turns), tools=given) + begun, _Marked(mark, names)
+
+    def _ids(self, marked: tuple[str, _Marked]) -> list[int]:
+        text, special = marked
         ids: list[int] = []
-        for n, piece in enumerate(re.split(f"{mark}([0-9]+);", text)):
+        for n, piece in enumerate(re.split(f"{special.mark}([0-9]+);", text)):
             if n % 2:
-                ids += self._tokenizer.encode(names[int(piece)], special=False)
+                ids += self._tokenizer.encode(special.names[int(piece)], special=False)
             elif piece:
                 ids += self._tokenizer.encode(piece, special=True)
         return ids
@@ -95,8 +124,8 @@ def _place(names: list[str], name: str) -> int:
 
 def _described(tool: Tool) -> Turn:
     described = {"name": tool.name, "parameters": json.loads(tool.parameters)}
-    if tool.description is not None:
-        described = {"name": tool.name, "description": tool.description, "parameters": described["parameters"]}
+    if (description := custom_tools.described(tool)) is not None:
+        described = {"name": tool.name, "description": description, "parameters": described["parameters"]}
     return {"type": "function", "function": described}
 
 

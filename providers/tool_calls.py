@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from providers.custom_tools import InputReader
 from providers.tool_formats import ToolFormat
 
 _BRACKETS = re.compile(r'["\\{}\[\]]')
@@ -24,14 +25,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A call begins, of the function ``name``."""
+    """A call begins, of the function ``name``; ``custom``: of a custom tool."""
 
     name: str
+    custom: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """More of the arguments of the call that began last."""
+    """More of the arguments of the call that began last, or of its input if the tool is a custom one."""
 
     text: str
 
@@ -41,10 +43,12 @@ Piece = Text | Begun | Arguments
 
 class CallReader:
     """Reads one choice. ``begun``: the prompt already holds the beginning of a call of that function, and the choice is
-    its arguments."""
+    its arguments. ``custom``: the names of custom tools."""
 
-    def __init__(self, format: ToolFormat, begun: str | None = None) -> None:
+    def __init__(self, format: ToolFormat, begun: str | None = None, custom: frozenset[str] = frozenset()) -> None:
         self._format = format
+        self._custom = custom
+        self._input: InputReader | None = None
         self._held = ""
         self._pending: list[Piece] = []
         self._state: Literal["text", "name", "arguments", "tail"] = "text"
@@ -111,14 +115,16 @@ class CallReader:
         self._state = "arguments"
         self._depth = 0
         self._in_string = self._escaped = False
-        self._pending.append(Begun(name))
+        self._input = InputReader() if name in self._custom else None
+        self._pending.append(Begun(name, self._input is not None))
 
     def _read_arguments(self) -> bool:
         end = self._end_of_arguments()
         given = len(self._held) if end is None else end
         if given:
-            self._pending.append(Arguments(self._held[:given]))
-            self._held = self._held[given:]
+            new, self._held = self._held[:given], self._held[given:]
+            if text := new if self._input is None else self._input.feed(new):
+                self._pending.append(Arguments(text))
         if end is not None:
             self._state = "tail"
         return end is not None

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["honoured", "neutral", "refused"]
-Endpoint = Literal["chat", "completions", "responses", "messages", "count_tokens"]
+Endpoint = Literal["chat", "completions", "responses", "decisions", "messages", "count_tokens"]
 ALL: tuple[Endpoint, ...] = ("chat", "completions", "responses")
 BOTH: tuple[Endpoint, ...] = ("chat", "completions")
 NEWER: tuple[Endpoint, ...] = ("chat", "responses")
 RESPONSES: tuple[Endpoint, ...] = ("responses",)
+DECISIONS: tuple[Endpoint, ...] = ("decisions",)
+CACHING: tuple[Endpoint, ...] = (*NEWER, *DECISIONS)
 ANTHROPIC: tuple[Endpoint, ...] = ("messages", "count_tokens")
 MESSAGES: tuple[Endpoint, ...] = ("messages",)
 CHAT: tuple[Endpoint, ...] = ("chat",)
@@ -48,7 +50,7 @@ def refused(name: str, endpoints: tuple[Endpoint, ...], note: str, *but: object)
 
 
 OPENAI_PARAMETERS = (
-    honoured("model", ALL, "One of `GET /v1/models`."),
+    honoured("model", (*ALL, *DECISIONS), "One of `GET /v1/models`."),
     honoured("messages", CHAT, "Roles system, developer (rendered as system), user, assistant, tool; text parts only."),
     honoured("prompt", COMPLETIONS, "A text, token ids, or a list of up to 64 of either; mixed lists are refused."),
     honoured("stream", ALL, "Server-sent events."),
@@ -80,10 +82,14 @@ OPENAI_PARAMETERS = (
     honoured(
         "guided_grammar", BOTH, "Old name of `structured_outputs.grammar`; the header `x-sluice-deprecated` says so."
     ),
-    honoured("tools", NEWER, "Up to 128 functions: their arguments are always enforced, `strict` or not."),
-    honoured("tool_choice", NEWER, "none, auto, required, a function by name, allowed_tools."),
+    honoured(
+        "tools", NEWER, "Up to 128 functions and custom tools; custom ones take text, or a `lark` or `regex` grammar."
+    ),
+    honoured("tool_choice", NEWER, "none, auto, required, a tool by name, allowed_tools."),
     honoured("parallel_tool_calls", NEWER, "`false`: at most one call. Default true, where the model can."),
-    honoured("input", RESPONSES, "A text, or items: message, function_call, function_call_output."),
+    honoured("input", RESPONSES, "A text, or items: messages, calls and their outputs."),
+    honoured("input", DECISIONS, "A text, or items as in Responses, with `input_json` parts; shown as a text."),
+    honoured("questions", DECISIONS, "1 to 400: predicate, choice of 2 to 255, score of 2 to 10 levels."),
     honoured("instructions", RESPONSES, "A system message before the input."),
     honoured("text", RESPONSES, "`format`: text, json_object, json_schema; `verbosity` may be `medium`."),
     honoured("max_output_tokens", RESPONSES, "By default as far as the context goes."),
@@ -91,17 +97,17 @@ OPENAI_PARAMETERS = (
     honoured("include", RESPONSES, "`message.output_text.logprobs`; `reasoning.encrypted_content` passes."),
     honoured("previous_response_id", RESPONSES, "Nothing is stored: every id answers 404."),
     neutral("user", ALL, "Names an end user for the operator's abuse monitoring."),
-    neutral("safety_identifier", NEWER, "Names an end user for the operator's abuse monitoring."),
+    neutral("safety_identifier", CACHING, "Names an end user for the operator's abuse monitoring."),
     neutral("metadata", NEWER, "Labels for what is stored; nothing is."),
     neutral("store", NEWER, "Nothing is stored.", False),
     neutral("service_tier", NEWER, "One tier is served, the default one; the answer says so.", "auto", "default"),
     neutral("prediction", CHAT, "A guess at the answer's text: may change its speed, never the answer."),
-    neutral("prompt_cache_key", NEWER, "A routing hint; every prefix is cached, for its tenant alone."),
+    neutral("prompt_cache_key", CACHING, "A routing hint; every prefix is cached, for its tenant alone."),
     neutral("prompt_cache_retention", NEWER, "A bound on how long prefixes are kept; here memory, never a disk."),
     neutral("verbosity", CHAT, "`medium` is the default length of answers; the others need a trained model.", "medium"),
     neutral("reasoning_effort", CHAT, "`none` says what happens anyway.", "none"),
     neutral("modalities", CHAT, "Text is what there is.", ["text"]),
-    neutral("prompt_cache_options", NEWER, "`implicit` is what happens anyway.", {}, {"mode": "implicit"}),
+    neutral("prompt_cache_options", CACHING, "`implicit` is what happens anyway.", {}, {"mode": "implicit"}),
     neutral("echo", COMPLETIONS, "`false` is the default.", False),
     neutral("suffix", COMPLETIONS, "An empty suffix asks for nothing.", ""),
     neutral("best_of", COMPLETIONS, "1 is the default.", 1),
@@ -164,7 +170,7 @@ PARAMETERS = OPENAI_PARAMETERS + ANTHROPIC_PARAMETERS
 
 GUARDED: dict[Endpoint, tuple[Parameter, ...]] = {
     endpoint: tuple(p for p in PARAMETERS if endpoint in p.endpoints and p.only is not None)
-    for endpoint in (*ALL, *ANTHROPIC)
+    for endpoint in (*ALL, *DECISIONS, *ANTHROPIC)
 }
 """The parameters whose value must be looked at before a request goes on."""
 
@@ -179,7 +185,10 @@ are not listed are refused by name. `null` means "absent" everywhere.
 
 def page() -> str:
     """`docs/parameters.md`."""
-    openai = _table(OPENAI_PARAMETERS, {"chat": "chat", "completions": "completions", "responses": "responses"})
+    openai = _table(
+        OPENAI_PARAMETERS,
+        {"chat": "chat", "completions": "completions", "responses": "responses", "decisions": "decisions"},
+    )
     anthropic = _table(ANTHROPIC_PARAMETERS, {"messages": "messages", "count_tokens": "count"})
     return f"{PAGE}\n## OpenAI's API\n\n{openai}\n## Anthropic's API\n\n{anthropic}"
 

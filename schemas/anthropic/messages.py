@@ -57,8 +57,8 @@ Turn = UserMessage | AssistantMessage | SystemMessage
 
 
 class Tool(msgspec.Struct, forbid_unknown_fields=True):
-    """Input streams as it comes, so ``eager_input_streaming`` asks for nothing. A schema is enforced whatever
-    ``strict`` says."""
+    """Input streams as it comes, so ``eager_input_streaming`` asks for nothing. ``strict`` says what becomes
+    of a schema that cannot be enforced; what can be is enforced in either case."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
     input_schema: Raw

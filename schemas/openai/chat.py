@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from schemas.openai.generation import MAX_TOP_LOGPROBS, GenerationFields, MaxTokens, Usage
 from schemas.openai.messages import ChatMessages
-from schemas.openai.tools import AnsweredCall, CallDelta, ChatTools, ToolChoice
+from schemas.openai.tools import AnsweredCall, AnsweredCustomCall, CallDelta, ChatTools, ToolChoice
 
 
 class ChatRequest(GenerationFields, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +65,7 @@ class ChatAnswer(msgspec.Struct):
     content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
-    tool_calls: list[AnsweredCall] | UnsetType = UNSET
+    tool_calls: list[AnsweredCall | AnsweredCustomCall] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct):

@@ -21,7 +21,8 @@ class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object", forb
 
 
 class NamedSchema(msgspec.Struct, forbid_unknown_fields=True):
-    """``strict`` changes nothing: a schema is enforced whatever it says. ``name`` and ``description`` only label it."""
+    """``strict`` says what becomes of a schema that cannot be enforced; what can be is enforced in either case.
+    ``name`` and ``description`` only label it."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     schema: Raw = field(default_factory=Raw)

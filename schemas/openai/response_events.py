@@ -33,7 +33,15 @@ class FunctionCallItem(msgspec.Struct, tag_field="type", tag="function_call"):
     status: Status
 
 
-OutputItem = MessageItem | FunctionCallItem
+class CustomCallItem(msgspec.Struct, tag_field="type", tag="custom_tool_call"):
+    id: str
+    call_id: str
+    name: str
+    input: str
+    status: Status
+
+
+OutputItem = MessageItem | FunctionCallItem | CustomCallItem
 
 
 class InputTokensDetails(msgspec.Struct):
@@ -116,4 +124,5 @@ class Event(msgspec.Struct):
     delta: str | UnsetType = UNSET
     text: str | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
+    input: str | UnsetType = UNSET
     logprobs: list[TokenLogprob] | UnsetType = UNSET

@@ -12,7 +12,7 @@ from msgspec import Meta, Raw, field
 
 from schemas.openai.generation import MAX_TOP_LOGPROBS, MaxTokens, SamplingFields
 from schemas.openai.messages import RefusalPart
-from schemas.openai.tools import MAX_TOOLS, ToolName
+from schemas.openai.tools import MAX_TOOLS, TextInput, ToolName
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -26,7 +26,8 @@ class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object", forb
 
 
 class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
-    """``strict`` changes nothing: a schema is enforced whatever it says."""
+    """``strict``, true by default, says what becomes of a schema that cannot be enforced; what can be is enforced in
+    either case."""
 
     name: ToolName
     schema: Raw
@@ -51,16 +52,37 @@ class FunctionTool(msgspec.Struct, tag_field="type", tag="function", forbid_unkn
     output_schema: None = None
 
 
+class GrammarInput(msgspec.Struct, tag_field="type", tag="grammar", forbid_unknown_fields=True):
+    """As `schemas.openai.tools.Definition`."""
+
+    syntax: Literal["lark", "regex"]
+    definition: str
+
+
+class CustomTool(msgspec.Struct, tag_field="type", tag="custom", forbid_unknown_fields=True, omit_defaults=True):
+    """A tool whose argument is a text. The last two are about programs that call tools."""
+
+    name: ToolName
+    description: str | None = None
+    format: TextInput | GrammarInput | None = None
+    allowed_callers: None = None
+    defer_loading: Literal[False] | None = None
+
+
 class NamedFunction(msgspec.Struct, tag_field="type", tag="function", forbid_unknown_fields=True):
+    name: str
+
+
+class NamedCustom(msgspec.Struct, tag_field="type", tag="custom", forbid_unknown_fields=True):
     name: str
 
 
 class AllowedTools(msgspec.Struct, tag_field="type", tag="allowed_tools", forbid_unknown_fields=True):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedFunction], Meta(min_length=1)]
+    tools: Annotated[list[NamedFunction | NamedCustom], Meta(min_length=1)]
 
 
-ToolChoice = Literal["none", "auto", "required"] | NamedFunction | AllowedTools
+ToolChoice = Literal["none", "auto", "required"] | NamedFunction | NamedCustom | AllowedTools
 
 
 class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
@@ -70,7 +92,7 @@ class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     instructions: str | None = None
     max_output_tokens: MaxTokens | None = None
     text: TextConfig | None = None
-    tools: Annotated[list[FunctionTool], Meta(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[FunctionTool | CustomTool], Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
@@ -145,9 +167,28 @@ class FunctionOutputItem(msgspec.Struct, forbid_unknown_fields=True):
     status: str | None = None
 
 
-InputItem = MessageItem | FunctionCallItem | FunctionOutputItem
+class CustomCallItem(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["custom_tool_call"]
+    call_id: str
+    name: str
+    input: str
+    id: str | None = None
+    status: str | None = None
+
+
+class CustomOutputItem(msgspec.Struct, forbid_unknown_fields=True):
+    type: Literal["custom_tool_call_output"]
+    call_id: str
+    output: str | list[InputText]
+    id: str | None = None
+    status: str | None = None
+
+
+InputItem = MessageItem | FunctionCallItem | FunctionOutputItem | CustomCallItem | CustomOutputItem
 INPUT_ITEMS: dict[str, type[InputItem]] = {
     "message": MessageItem,
     "function_call": FunctionCallItem,
     "function_call_output": FunctionOutputItem,
+    "custom_tool_call": CustomCallItem,
+    "custom_tool_call_output": CustomOutputItem,
 }

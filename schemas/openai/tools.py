@@ -30,8 +30,31 @@ class FunctionTool(msgspec.Struct, tag_field="type", tag="function", forbid_unkn
     function: Function
 
 
+class TextInput(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
+    """Any text."""
+
+
+class Definition(msgspec.Struct, forbid_unknown_fields=True):
+    """``syntax`` "lark" is read as docs/lark.md says, "regex" as Python's `re`, over the whole input."""
+
+    syntax: Literal["lark", "regex"]
+    definition: str
+
+
+class GrammarInput(msgspec.Struct, tag_field="type", tag="grammar", forbid_unknown_fields=True):
+    grammar: Definition
+
+
+class Custom(msgspec.Struct, forbid_unknown_fields=True):
+    """A tool whose argument is a text."""
+
+    name: ToolName
+    description: str | None = None
+    format: TextInput | GrammarInput | None = None
+
+
 class CustomTool(msgspec.Struct, tag_field="type", tag="custom", forbid_unknown_fields=True):
-    custom: object
+    custom: Custom
 
 
 ChatTool = FunctionTool | CustomTool
@@ -78,9 +101,15 @@ class FunctionCall(msgspec.Struct, tag_field="type", tag="function", forbid_unkn
     index: int | None = None
 
 
+class CalledCustom(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    input: str
+
+
 class CustomCall(msgspec.Struct, tag_field="type", tag="custom", forbid_unknown_fields=True):
     id: str
-    custom: object
+    custom: CalledCustom
+    index: int | None = None
 
 
 class AnsweredFunction(msgspec.Struct):
@@ -88,10 +117,14 @@ class AnsweredFunction(msgspec.Struct):
     arguments: str
 
 
-class AnsweredCall(msgspec.Struct):
+class AnsweredCall(msgspec.Struct, tag_field="type", tag="function"):
     id: str
     function: AnsweredFunction
-    type: Literal["function"] = "function"
+
+
+class AnsweredCustomCall(msgspec.Struct, tag_field="type", tag="custom"):
+    id: str
+    custom: CalledCustom
 
 
 class FunctionDelta(msgspec.Struct, omit_defaults=True):
@@ -99,10 +132,17 @@ class FunctionDelta(msgspec.Struct, omit_defaults=True):
     name: str | None = None
 
 
+class CustomDelta(msgspec.Struct, omit_defaults=True):
+    input: str
+    name: str | None = None
+
+
 class CallDelta(msgspec.Struct, omit_defaults=True):
-    """The first delta of a call has everything and empty arguments, the others have ``index`` and arguments."""
+    """The first delta of a call has everything and empty arguments, the others have ``index`` and arguments; of a
+    custom tool ``custom`` stands for ``function``."""
 
     index: int
-    function: FunctionDelta
+    function: FunctionDelta | None = None
     id: str | None = None
     type: str | None = None
+    custom: CustomDelta | None = None

@@ -24,6 +24,8 @@ from providers.base import (
     ScoredToken,
     Tool,
     Usage,
+    Weighed,
+    WeighRequest,
 )
 from schemas.config import Settings
 from schemas.constraint import ConstraintSpec
@@ -94,6 +96,7 @@ class FakeProvider:
         self.admission = Admission(prompt_tokens=7)
         self.refusal: ProviderError | None = None
         self.requests: list[GenerateRequest] = []
+        self.weighed: list[WeighRequest] = []
         self.open: set[str] = set()
         self.observations = [0.25]
         self.stall = False
@@ -122,6 +125,15 @@ class FakeProvider:
             finally:
                 self.open.discard(request.id)
         return FakeGeneration(self, request)
+
+    async def weigh(self, request: WeighRequest) -> Weighed:
+        """The first option is as likely as all others together, which are alike."""
+        self.weighed.append(request)
+        refusal, self.refusal = self.refusal, None
+        if refusal is not None:
+            raise refusal
+        each = tuple((0.5, *[0.5 / (len(q.options) - 1)] * (len(q.options) - 1)) for q in request.questions)
+        return Weighed(each, Usage(prompt=11, cached=3, completion=0))
 
     def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:
         """A token a character of everything."""

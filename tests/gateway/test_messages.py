@@ -42,7 +42,7 @@ TOOLS: list[Any] = [
     {"type": "custom", "name": "clock", "input_schema": {"type": "object"}, "strict": True},
 ]
 OFFERED = (
-    Tool("weather", json.dumps(SCHEMA, separators=(",", ":")), "The weather."),
+    Tool("weather", json.dumps(SCHEMA, separators=(",", ":")), "The weather.", degrades=True),
     Tool("clock", '{"type":"object"}'),
 )
 ALL = ("weather", "clock")

@@ -22,6 +22,8 @@ ASKED: dict[str, dict[str, Any]] = {
     "/v1/responses": {**LEAST["responses"], "tools": TOOLS},
     "/v1/messages": LEAST["messages"],
     "/v1/messages/count_tokens": LEAST["count_tokens"],
+    "/v1/decisions": LEAST["decisions"],
+    "/v1/systemone": {"model": MODEL, "state": {"a": 1}, "questions": {"q": {"type": "noul", "instructions": "?"}}},
     "/v1/compile": {"model": MODEL, "structured_outputs": {"regex": "a"}},
     "/tokenize": {"model": MODEL, "prompt": "a"},
     "/detokenize": {"model": MODEL, "tokens": [65]},

@@ -9,7 +9,7 @@ import msgspec
 import openai
 import pytest
 from anthropic.types import message_count_tokens_params, message_create_params
-from openai.types import completion_create_params
+from openai.types import completion_create_params, decision_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params
 
@@ -19,14 +19,16 @@ from schemas.anthropic.messages import CountRequest, MessageRequest
 from schemas.engine import Sampling
 from schemas.openai.chat import ChatRequest
 from schemas.openai.completions import CompletionRequest
+from schemas.openai.decisions import DecisionRequest
 from schemas.openai.responses import ResponseRequest
-from schemas.parameters import ALL, ANTHROPIC, GUARDED, PARAMETERS, Endpoint, Parameter, page
+from schemas.parameters import ALL, ANTHROPIC, DECISIONS, GUARDED, PARAMETERS, Endpoint, Parameter, page
 from tests.gateway.fakes import MODEL, FakeProvider
 
 STRUCTS: dict[Endpoint, type[msgspec.Struct]] = {
     "chat": ChatRequest,
     "completions": CompletionRequest,
     "responses": ResponseRequest,
+    "decisions": DecisionRequest,
     "messages": MessageRequest,
     "count_tokens": CountRequest,
 }
@@ -34,6 +36,7 @@ SDK: dict[Endpoint, Any] = {
     "chat": chat_create_params.CompletionCreateParamsStreaming,
     "completions": completion_create_params.CompletionCreateParamsStreaming,
     "responses": response_create_params.ResponseCreateParamsStreaming,
+    "decisions": decision_create_params.DecisionCreateParams,
     "messages": message_create_params.MessageCreateParamsStreaming,
     "count_tokens": message_count_tokens_params.MessageCountTokensParams,
 }
@@ -41,10 +44,11 @@ LEAST: dict[Endpoint, dict[str, Any]] = {
     "chat": {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]},
     "completions": {"model": MODEL, "prompt": "Hello"},
     "responses": {"model": MODEL, "input": "Hello"},
+    "decisions": {"model": MODEL, "input": "Hello", "questions": [{"type": "predicate", "instructions": "?"}]},
     "messages": {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 9},
     "count_tokens": {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]},
 }
-EVERY: tuple[Endpoint, ...] = (*ALL, *ANTHROPIC)
+EVERY: tuple[Endpoint, ...] = (*ALL, *DECISIONS, *ANTHROPIC)
 DECODERS: dict[Endpoint, msgspec.json.Decoder[Any]] = {end: msgspec.json.Decoder(STRUCTS[end]) for end in EVERY}
 EACH = [pytest.param(p, end, id=f"{end}-{p.name}") for p in PARAMETERS for end in p.endpoints]
 OTHERS = (True, 2, 0.5, "other", {"a": 1}, [{"a": 1}], ["text", "audio"])

@@ -10,7 +10,7 @@ import openai
 import pydantic
 import pytest
 from msgspec import Raw
-from openai.types.chat import ChatCompletionMessageFunctionToolCall
+from openai.types.chat import ChatCompletionMessageCustomToolCall, ChatCompletionMessageFunctionToolCall
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from gateway.errors import ApiError
@@ -29,7 +29,7 @@ from providers.base import (
     Tools,
     Usage,
 )
-from schemas.openai.tools import AnsweredCall
+from schemas.openai.tools import AnsweredCall, AnsweredCustomCall
 from schemas.openai.tools import CallDelta as WireDelta
 from tests.gateway.fakes import MODEL, FakeProvider
 
@@ -40,8 +40,8 @@ TOOLS: list[Any] = [
     {"type": "function", "function": {"name": "clock"}},
 ]
 OFFERED = (
-    Tool("weather", json.dumps(SCHEMA, separators=(",", ":")), "The weather."),
-    Tool("clock", NO_ARGUMENTS),
+    Tool("weather", json.dumps(SCHEMA, separators=(",", ":")), "The weather.", degrades=True),
+    Tool("clock", NO_ARGUMENTS, degrades=True),
 )
 ALL = ("weather", "clock")
 
@@ -110,12 +110,13 @@ REFUSED = [
     ({"tools": [*TOOLS, TOOLS[0]]}, "tools"),
     ({"tools": TOOLS, "tool_choice": named("nope")}, "tool_choice.function.name"),
     ({"tools": TOOLS, "tool_choice": allowed("auto", "nope")}, "tool_choice.allowed_tools.tools"),
-    ({"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "c"}}}, "tool_choice.type"),
+    ({"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "c"}}}, "tool_choice.custom.name"),
     ({"tools": TOOLS, "tool_choice": "any"}, "tool_choice"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
     ({"tools": [{"type": "function", "function": {"name": "f", "schema": {}}}]}, "tools[0].function.schema"),
-    ({"tools": [{"type": "custom", "custom": {"name": "c"}}]}, "tools[0].type"),
+    ({"tools": [{"type": "custom", "custom": {"name": "c d"}}]}, "tools[0].custom.name"),
+    ({"tools": [{"type": "custom", "custom": {"name": "c", "format": {"type": "x"}}}]}, "tools[0].custom.format.type"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}, "tools[0].function.parameters"),
     (
@@ -274,8 +275,8 @@ HISTORIES = [
     ([CALLED, {"role": "tool", "content": "x"}], "messages[2].tool_call_id"),
     ([called("[]")], "messages[1].tool_calls[0].function.arguments"),
     (
-        [{"role": "assistant", "tool_calls": [{"id": "a", "type": "custom", "custom": {"name": "c", "input": "x"}}]}],
-        "messages[1].tool_calls[0].custom",
+        [{"role": "assistant", "tool_calls": [{"id": "a", "type": "custom", "custom": {"name": "c"}}]}],
+        "messages[1].tool_calls[0].custom.input",
     ),
     ([{"role": "assistant", "tool_calls": []}], "messages[1].content"),
 ]
@@ -296,5 +297,6 @@ def test_logprobs_are_those_of_the_text(client: openai.OpenAI, provider: FakePro
 
 def test_structs_say_what_the_sdk_says() -> None:
     """Every field that the SDK's types give a call exists here."""
-    assert set(ChatCompletionMessageFunctionToolCall.model_fields) == set(AnsweredCall.__struct_fields__)
-    assert set(ChoiceDeltaToolCall.model_fields) == set(WireDelta.__struct_fields__)
+    assert set(ChatCompletionMessageFunctionToolCall.model_fields) == {*AnsweredCall.__struct_fields__, "type"}
+    assert set(ChatCompletionMessageCustomToolCall.model_fields) == {*AnsweredCustomCall.__struct_fields__, "type"}
+    assert {*ChoiceDeltaToolCall.model_fields, "custom"} == set(WireDelta.__struct_fields__)
