@@ -119,8 +119,8 @@ def _attention() -> list[Instance]:
                 Instance(
                     f"attention.{name}.{dtype}",
                     paged_attention._attend,
-                    f"*bf16:16 {held} {lists} *{to}:16 *fp32:16 *fp32:16 fp32 i32:16 i32 i32 i32",
-                    {**shape, "ROWS": rows, "QUANTIZED": dtype != "bf16", "SPLIT": name == "decode"},
+                    f"*bf16:16 {held} {lists} *{to}:16 *fp32:16 *fp32:16 fp32 fp32 i32:16 i32 i32 i32",
+                    {**shape, "ROWS": rows, "QUANTIZED": dtype != "bf16", "CAPPED": False, "SPLIT": name == "decode"},
                     {"num_warps": warps, "num_stages": 3},
                 )
             )

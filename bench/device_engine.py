@@ -25,6 +25,7 @@ from bench.kernels import ceiling
 from engine.base import StepBatch
 from engine.device_sampling import DeviceSampling
 from engine.model.config import ModelConfig
+from engine.model.rotary import Rotary
 from engine.triton_runner import TritonRunner
 from fsm.rows import RowPool
 from kernels.sampling import SamplingResult
@@ -57,7 +58,8 @@ def config_of(shape: Shape) -> ModelConfig:
     """A Llama decoder of these sizes; Qwen3's norms of queries and keys are left out."""
     return ModelConfig(
         vocab_size=shape.vocab, hidden=shape.hidden, ffn=shape.ffn, layers=LAYERS[shape.name], heads=shape.heads,
-        kv_heads=shape.kv_heads, head_dim=shape.head_dim, context_length=4096, norm_eps=1e-5, rope_theta=5e5,
+        kv_heads=shape.kv_heads, head_dim=shape.head_dim, context_length=4096, norm_eps=1e-5,
+        rotaries=(Rotary(5e5, shape.head_dim),),
         tied_embeddings=shape.name != "Llama-3.1-8B",
     )  # fmt: skip
 

@@ -164,7 +164,7 @@ class Transformers:
                 "num_key_value_heads": c.kv_heads,
                 "head_dim": c.head_dim,
                 "rms_norm_eps": c.norm_eps,
-                "rope_theta": c.rope_theta,
+                "rope_theta": c.rotaries[0].theta,
                 "max_position_embeddings": c.context_length,
                 "tie_word_embeddings": c.tied_embeddings,
             }

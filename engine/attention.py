@@ -3,7 +3,7 @@
 A step's sequences differ in new tokens (1 when decoding, many in a prefill chunk) and in context. `plan` sorts them
 into *groups* whose members agree in both up to a factor of two, and each group is padded to its largest member: a mixed
 step costs at most twice the attention work on either axis, and a decode step is a few batched calls however many
-sequences it has. A plan holds for all layers of the step.
+sequences it has. A plan holds for all layers of the step that have the same window.
 
     queries of a group        [kv heads, B, heads per kv head × Q, head size]      padded rows repeat a real query;
     dropped after keys, values              [kv heads, B, M × block size, head size]             blocks gathered through
@@ -44,8 +44,10 @@ class Group:
     """B"""
 
 
-def plan(batch: StepBatch, heads_per_key: int, block_size: int, device: torch.device) -> list[Group]:
-    """The groups of a step; together they hold each of its tokens once."""
+def plan(
+    batch: StepBatch, heads_per_key: int, block_size: int, device: torch.device, window: int = 0
+) -> list[Group]:  # fmt: skip
+    """The groups of a step; together they hold each of its tokens once. ``window``: keys a query sees, 0 for all."""
     starts = batch.query_start[:-1].astype(np.int64)
     new = np.diff(batch.query_start).astype(np.int64)
     contexts = batch.context_lens.astype(np.int64)
@@ -53,7 +55,7 @@ def plan(batch: StepBatch, heads_per_key: int, block_size: int, device: torch.de
     for sequence, (n_new, context) in enumerate(zip(new.tolist(), contexts.tolist(), strict=True)):
         members[(n_new - 1).bit_length(), (context - 1).bit_length()].append(sequence)
     return [
-        _group(batch, np.array(rows), starts, new, contexts, heads_per_key, block_size, device)
+        _group(batch, np.array(rows), starts, new, contexts, heads_per_key, block_size, device, window)
         for rows in members.values()
     ]
 
@@ -67,6 +69,7 @@ def _group(
     heads_per_key: int,
     block_size: int,
     device: torch.device,
+    window: int,
 ) -> Group:
     offsets = np.arange(new[rows].max())
     real = offsets < new[rows, None]
@@ -76,7 +79,10 @@ def _group(
     tables = batch.block_tables[rows, : len(columns)]
     blocks = np.where(columns < n_blocks[:, None], tables, tables[:, :1])
     keys = np.arange(len(columns) * block_size)
-    mask = keys <= batch.positions[queries][:, :, None]
+    positions = batch.positions[queries][:, :, None]
+    mask = keys <= positions
+    if window:
+        mask &= keys > positions - window
     return Group(
         queries=torch.from_numpy(queries.reshape(-1)).to(device),
         valid=None if real.all() else torch.from_numpy(np.flatnonzero(real)).to(device),
@@ -86,11 +92,14 @@ def _group(
     )
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, groups: list[Group]) -> Tensor:
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, groups: list[Group], *, scale: float, cap: float = 0.0
+) -> Tensor:  # fmt: skip
     """Softmax attention of every token over its sequence's cached keys and values.
 
     ``queries`` [T, heads, head size], rotated; ``keys`` and ``values`` [kv heads, blocks, block size, head size], which
-    already hold the step's own. Returns [T, heads, head size].
+    already hold the step's own; ``scale`` multiplies scores, which ``cap`` c > 0 then bends to c · tanh(score / c).
+    Returns [T, heads, head size].
     """
     _, heads, head_dim = queries.shape
     kv_heads = keys.shape[0]
@@ -100,11 +109,13 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, groups: list[Group]) -
         shape = (group.size, -1, kv_heads, heads // kv_heads, head_dim)
         asked = queries[group.queries].view(shape).permute(2, 0, 3, 1, 4).flatten(2, 3)
         known = (kv_heads, group.size, -1, head_dim)
-        found = scaled_dot_product_attention(
+        found = _mixed(
             asked,
             keys.index_select(1, group.blocks).view(known),
             values.index_select(1, group.blocks).view(known),
-            attn_mask=group.mask,
+            group.mask,
+            scale,
+            cap,
         )
         found = found.view(kv_heads, group.size, heads // kv_heads, -1, head_dim).permute(1, 3, 0, 2, 4)
         found = found.reshape(-1, heads, head_dim)
@@ -113,3 +124,11 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, groups: list[Group]) -
         else:
             output[group.queries[group.valid]] = found[group.valid]
     return output
+
+
+def _mixed(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float, cap: float) -> Tensor:
+    if not cap:
+        return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
+    scores = cap * torch.tanh(queries @ keys.transpose(-1, -2) * (scale / cap))
+    weights = torch.softmax(scores.masked_fill(~mask, -torch.inf).float(), dim=-1)
+    return weights.to(values.dtype) @ values

@@ -1,9 +1,9 @@
-"""The default runner on CPUs: a Llama decoder straight from quantized blocks, in native kernels (`kernels.cpu`).
+"""The default runner on CPUs: a decoder straight from quantized blocks, in native kernels (`kernels.cpu`).
 
-Replaces dequantize-then-matmul. Weights stay as the file has them (Q4_0, Q4_1, Q8_0; float matrices become Q8_0
-blocks), activations are quantized a block of 32 before each matmul, everything else is float32, and the cache holds
-half precision: llama.cpp's arithmetic on the same file. One call of `kernels.cpu.decoder.take_part` is one step; no
-torch is involved.
+Replaces dequantize-then-matmul. Weights stay on the file's own grid where the kernels have it (`engine.packed_weights`;
+float matrices become blocks of 32 at 8 bits), activations are quantized a block of 32 before each matmul, everything
+else is float32, and the cache holds half precision: llama.cpp's arithmetic on the same file. One call of
+`kernels.cpu.decoder.take_part` is one step; no torch is involved.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import weakref
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,12 @@ from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
 from engine.model.files import ModelFiles
 from engine.model.weights import GgufWeights, SafetensorsWeights
+from engine.packed_weights import packed_matrix
 from kernels.cpu.attention import KEYS
-from kernels.cpu.blocks import PackedMatrix, pack, quantize
+from kernels.cpu.blocks import PackedMatrix
 from kernels.cpu.decoder import Model, Step, phases, scratch_words, take_part
 from kernels.cpu.dot import ACTIVATION, BLOCK, ROWS
 from kernels.cpu.team import Team
-
-PACKED_TYPES = ("Q4_0", "Q4_1", "Q8_0")
-FLOAT_TYPES = ("F32", "F16", "BF16")
 
 LAYER_MATRICES = (
     "self_attn.q_proj",
@@ -40,9 +39,12 @@ LAYER_MATRICES = (
 )
 """In the order of `kernels.cpu.decoder.QUERY` and its neighbours."""
 
+POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
+HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+
 
 class CpuRunner:
-    """Runs a Llama decoder from quantized blocks; implements `engine.base.Runner`.
+    """Runs a decoder from quantized blocks; implements `engine.base.Runner`.
 
     Logits of a row are bit-equal whatever else is in the batch, however the prompt was chunked, and for any
     ``threads``.
@@ -60,7 +62,7 @@ class CpuRunner:
         """The cache takes 4 · layers · KV heads · head size bytes a slot. ``threads``: None for one a core this
         process may use.
 
-        UnsupportedModelError: sizes that are not multiples of 32, biases, or a tensor type without a kernel.
+        UnsupportedModelError: sizes that are not multiples of 32.
         ValueError: ``block_size`` is not a multiple of 16, or ``threads`` is below 1.
         """
         if block_size <= 0 or block_size % KEYS:
@@ -74,21 +76,17 @@ class CpuRunner:
         self.block_size = block_size
         self._config = config
 
-        embedding = _matrix(weights, "model.embed_tokens.weight")
-        head = embedding if config.tied_embeddings else _matrix(weights, "lm_head.weight")
-        layers = [
-            [_matrix(weights, f"model.layers.{layer}.{name}.weight") for name in LAYER_MATRICES]
-            for layer in range(config.layers)
-        ]
-        norms = [
-            weights[f"model.layers.{layer}.{name}.weight"]
-            for layer in range(config.layers)
-            for name in ("input_layernorm", "post_attention_layernorm")
-        ]
+        embedding = packed_matrix(weights, "model.embed_tokens.weight")
+        head = embedding if config.tied_embeddings else packed_matrix(weights, "lm_head.weight")
+        prefixes = [f"model.layers.{layer}." for layer in range(config.layers)]
+        layers = [[packed_matrix(weights, f"{at}{name}.weight") for name in LAYER_MATRICES] for at in prefixes]
+        biases = [[_optional(weights, f"{at}{name}.bias") for name in LAYER_MATRICES] for at in prefixes]
+        norms = [weights[f"{at}{name}.weight"] for at in prefixes for name in ("input_layernorm", config.mlp_norm)]
         # Addresses go into the model's tables, so the records must live as long as the threads that read them.
         self._packed = [matrix for layer in layers for matrix in layer] + [embedding, head]
+        self._biases = [bias for layer in biases for bias in layer if bias is not None]
         cache = (config.layers, num_blocks, config.kv_heads, config.head_dim * block_size)
-        angles = np.arange(config.context_length, dtype=np.float32)[:, None] * config.rotary_frequencies()
+        tables = [rotary.tables(config.context_length, config.head_dim) for rotary in config.rotaries]
         self._model = Model(
             layers=config.layers,
             hidden=config.hidden,
@@ -98,19 +96,35 @@ class CpuRunner:
             ffn=config.ffn,
             block_size=block_size,
             head_groups=len(head.records),
+            gelu=int(config.activation == "gelu_tanh"),
             epsilon=config.norm_eps,
-            matrices=np.array([[_address(matrix) for matrix in layer] for layer in layers], np.int64),
+            attention_scale=config.attention_scale,
+            attention_cap=config.attention_cap,
+            embedding_scale=config.embedding_scale,
+            matrices=np.array(
+                [
+                    [_address(matrix, bias) for matrix, bias in zip(layer, parts, strict=True)]
+                    for layer, parts in zip(layers, biases, strict=True)
+                ],
+                np.int64,
+            ),
             embedding=np.array(_address(embedding), np.int64),
             head=np.array(_address(head), np.int64),
+            windows=np.array([config.window(layer) for layer in range(config.layers)], np.int64),
+            layer_rotary=np.array([config.rotary(layer) for layer in range(config.layers)], np.int64),
             norms=np.stack([*norms, weights["model.norm.weight"]]).astype(np.float32, order="C"),
-            rotations=np.ascontiguousarray(np.stack((np.cos(angles), np.sin(angles)), axis=1)),
+            post_norms=_rows(weights, prefixes, POST_NORMS if config.post_norms else (), config.hidden),
+            head_norms=_rows(weights, prefixes, HEAD_NORMS if config.qk_norm else (), config.head_dim).reshape(
+                -1, 2, config.head_dim
+            ),
+            rotations=np.stack([np.stack(pair, axis=1) for pair in tables]).astype(np.float32, order="C"),
             keys=np.zeros(cache, np.uint16),
             values=np.zeros(cache, np.uint16),
         )
         self._team = Team(threads or len(os.sched_getaffinity(0)), phases(config.layers))
         self._step = self._buffers(tokens=8, sequences=8, blocks=8, rows=8)
         self._team.start(self._serve())
-        weakref.finalize(self, _retire, self._team, self._packed)
+        weakref.finalize(self, _retire, self._team, self._packed, self._biases)
 
     @classmethod
     def load(cls, model: ModelFiles, *, num_blocks: int, block_size: int = 16, threads: int | None = None) -> CpuRunner:
@@ -129,7 +143,10 @@ class CpuRunner:
         step.block_tables[:sequences, :blocks] = batch.block_tables
         step.logit_rows[:rows] = batch.logit_rows
         take_part(0, self._team.threads, self._team.control, self._model, step)
-        return np.ascontiguousarray(step.logits[:rows, : self.vocab_size])
+        logits = np.ascontiguousarray(step.logits[:rows, : self.vocab_size])
+        if cap := np.float32(self._config.logit_cap):
+            np.multiply(np.tanh(logits / cap, out=logits), cap, out=logits)
+        return logits
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block's keys and values in every layer."""
@@ -139,8 +156,10 @@ class CpuRunner:
     def nbytes(self) -> dict[str, int]:
         """Bytes of {"weights": …, "kv": …}; a tied head counts once."""
         held = {id(matrix): matrix.records.nbytes for matrix in self._packed}
+        model = self._model
+        floats = (model.norms, model.post_norms, model.head_norms, *self._biases)
         return {
-            "weights": sum(held.values()) + self._model.norms.nbytes,
+            "weights": sum(held.values()) + sum(array.nbytes for array in floats),
             "kv": self._model.keys.nbytes + self._model.values.nbytes,
         }
 
@@ -174,6 +193,7 @@ class CpuRunner:
             logit_rows=np.zeros(rows, np.int32),
             tiles=np.zeros((tokens, 3), np.int32),
             x=np.zeros((tokens, config.hidden), np.float32),
+            added=np.zeros((tokens if config.post_norms else 0, config.hidden), np.float32),
             normed=_activations(max(tokens, rows), config.hidden),
             mixed=_activations(tokens, config.heads * config.head_dim),
             gated=_activations(tokens, config.ffn),
@@ -193,31 +213,30 @@ def check(config: ModelConfig) -> None:
             raise UnsupportedModelError(
                 f"{name} is {size}; the CPU kernels need a multiple of {BLOCK} (precision 'reference' runs any)"
             )
-    for name in ("attention_bias", "mlp_bias"):
-        if getattr(config, name):
-            raise UnsupportedModelError(f"{name} is not supported by the CPU kernels (precision 'reference' is)")
 
 
-def _matrix(weights: GgufWeights | SafetensorsWeights, name: str) -> PackedMatrix:
-    if isinstance(weights, GgufWeights):
-        tensor = weights.packed(name)
-        if tensor.type in PACKED_TYPES:
-            return pack(tensor.type, tensor.data, tensor.shape[1])
-        if tensor.type not in FLOAT_TYPES:
-            known = ", ".join(PACKED_TYPES + FLOAT_TYPES)
-            raise UnsupportedModelError(f"weight {name!r} has type {tensor.type}; the CPU kernels know {known}")
-    return quantize(weights[name])
+def _optional(weights: GgufWeights | SafetensorsWeights, name: str) -> NDArray[np.float32] | None:
+    return np.ascontiguousarray(weights[name]) if name in weights else None
 
 
-def _address(matrix: PackedMatrix) -> tuple[int, int]:
-    return matrix.kind, matrix.records.ctypes.data
+def _rows(
+    weights: GgufWeights | SafetensorsWeights, prefixes: list[str], names: tuple[str, ...], width: int
+) -> NDArray[np.float32]:
+    """The vectors ``names`` of every layer, [layers · names, width]."""
+    found = [weights[f"{at}{name}.weight"] for at in prefixes for name in names]
+    return np.array(found, np.float32).reshape(-1, width)
+
+
+def _address(matrix: PackedMatrix, bias: NDArray[np.float32] | None = None) -> tuple[int, int, int]:
+    return matrix.kind, matrix.records.ctypes.data, 0 if bias is None else bias.ctypes.data
 
 
 def _activations(rows: int, width: int) -> NDArray[np.uint8]:
     return np.zeros((rows, width // BLOCK * ACTIVATION), np.uint8)
 
 
-def _retire(team: Team, packed: list[PackedMatrix]) -> None:
+def _retire(team: Team, *held: list[Any]) -> None:
     """Stop the threads before the records they read go away."""
     team.stop()
-    packed.clear()
+    for part in held:
+        part.clear()

@@ -1,9 +1,9 @@
-"""The Llama decoder in plain torch: `TorchRunner`, the `Runner` that every other one is held against.
+"""The decoder in plain torch: `TorchRunner`, the `Runner` that every other one is held against.
 
 Prefill and decode are the same pass over a ragged batch; linear layers see all tokens of the step as one matrix, and
 only attention knows of sequences (`engine.attention`). In float32 this is precision "reference": the same operations as
-transformers' LlamaForCausalLM, up to the order of sums. Projections that share an input are one matrix here (q, k, v;
-gate, up).
+transformers' own classes for the families of `engine.model.config`, up to the order of sums. Projections that share an
+input are one matrix here (q, k, v; gate, up).
 
 A layer's cache is two tensors [kv heads, blocks, block size, head size], allocated once.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import linear, rms_norm, silu
+from torch.nn.functional import gelu, linear, rms_norm, silu
 
 from engine.attention import Group, attend, plan
 from engine.base import StepBatch
@@ -35,6 +35,10 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -48,10 +52,31 @@ class Layer:
     down: Linear
     keys: Tensor
     values: Tensor
+    head_norms: tuple[Tensor, Tensor] | None
+    """Of query and key heads, [head size] each."""
+    post_norms: tuple[Tensor, Tensor] | None
+    """Of what attention and what the MLP adds to the residual stream."""
+    window: int
+    rotary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the tokens of a step stand, for all layers."""
+
+    slots: Tensor
+    rotations: list[tuple[Tensor, Tensor]]
+    """For each of `ModelConfig.rotaries`: cosines and sines [T, 1, head size / 2]."""
+    groups: dict[int, list[Group]]
+    """By window."""
 
 
 class TorchRunner:
-    """Runs a Llama decoder on one torch device; implements `engine.base.Runner`."""
+    """Runs a decoder on one torch device; implements `engine.base.Runner`.
+
+    `forward` is `places`, `embed`, `run_layer` for each of ``layers``, and `logits`; who wants to look at the states in
+    between (`engine.quantization`) calls these.
+    """
 
     def __init__(
         self,
@@ -75,14 +100,12 @@ class TorchRunner:
         self._dtype = dtype
 
         self._embedding = self._tensor(weights, "model.embed_tokens.weight")
-        self._layers = [self._layer(weights, f"model.layers.{i}.") for i in range(config.layers)]
+        self.layers = [self._layer(weights, i) for i in range(config.layers)]
         self._norm = self._tensor(weights, "model.norm.weight")
         head = self._embedding if config.tied_embeddings else self._tensor(weights, "lm_head.weight")
         self._head = Linear(head, None)
-        frequencies = torch.from_numpy(config.rotary_frequencies())
-        angles = torch.arange(config.context_length, dtype=torch.float32)[:, None] * frequencies
-        self._cos = angles.cos().to(device=self._device, dtype=dtype)
-        self._sin = angles.sin().to(device=self._device, dtype=dtype)
+        tables = [rotary.tables(config.context_length, config.head_dim) for rotary in config.rotaries]
+        self._rotations = [(self._moved(cos), self._moved(sin)) for cos, sin in tables]
 
     @classmethod
     def load(
@@ -101,30 +124,63 @@ class TorchRunner:
     @torch.inference_mode()
     def forward(self, batch: StepBatch) -> NDArray[np.float32]:
         """Logits [R, vocab_size] of the rows asked for; writes the new keys and values. See `Runner.forward`."""
-        groups = plan(batch, self.config.heads // self.config.kv_heads, self.block_size, self._device)
-        positions = self._index(batch.positions)
-        slots = self._index(batch.slots)
-        cos = self._cos[positions, None]
-        sin = self._sin[positions, None]
-        hidden = self._embedding[self._index(batch.tokens)]
-        for layer in self._layers:
-            hidden = hidden + self._attention(
-                layer, self._normed(hidden, layer.attention_norm), cos, sin, slots, groups
-            )
-            gate, up = layer.gate_up(self._normed(hidden, layer.mlp_norm)).chunk(2, dim=-1)
-            hidden = hidden + layer.down(silu(gate) * up)
-        wanted = self._normed(hidden[self._index(batch.logit_rows)], self._norm)
-        return self._head(wanted).float().cpu().numpy()
+        places = self.places(batch)
+        hidden = self.embed(batch.tokens)
+        for layer in self.layers:
+            hidden = self.run_layer(layer, hidden, places)
+        return self.logits(hidden[self._index(batch.logit_rows)]).float().cpu().numpy()
 
-    def _attention(
-        self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, slots: Tensor, groups: list[Group]
-    ) -> Tensor:
+    def places(self, batch: StepBatch) -> Places:
+        positions = self._index(batch.positions)
+        heads_per_key = self.config.heads // self.config.kv_heads
+        return Places(
+            self._index(batch.slots),
+            [(cos[positions, None], sin[positions, None]) for cos, sin in self._rotations],
+            {
+                window: plan(batch, heads_per_key, self.block_size, self._device, window)
+                for window in {layer.window for layer in self.layers}
+            },
+        )
+
+    def embed(self, tokens: NDArray[np.int32]) -> Tensor:
+        """[T, hidden], the residual stream's beginning."""
+        found = self._embedding[self._index(tokens)]
+        scale = self.config.embedding_scale
+        # Rounded to the precision first, as the models were trained.
+        return found if scale == 1 else found * torch.tensor(scale, dtype=self._dtype, device=self._device)
+
+    def run_layer(self, layer: Layer, hidden: Tensor, places: Places) -> Tensor:
+        """The residual stream [T, hidden] after ``layer``, which writes its keys and values."""
+        found = self._attention(layer, self._normed(hidden, layer.attention_norm), places)
+        hidden = hidden + (found if layer.post_norms is None else self._normed(found, layer.post_norms[0]))
+        gate, up = layer.gate_up(self._normed(hidden, layer.mlp_norm)).chunk(2, dim=-1)
+        gate = silu(gate) if self.config.activation == "silu" else gelu(gate, approximate="tanh")
+        found = layer.down(gate * up)
+        return hidden + (found if layer.post_norms is None else self._normed(found, layer.post_norms[1]))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[R, vocab_size] of the residual stream's last rows [R, hidden]."""
+        found = self._head(self._normed(hidden, self._norm))
+        cap = self.config.logit_cap
+        return cap * torch.tanh(found / cap) if cap else found
+
+    def _attention(self, layer: Layer, x: Tensor, places: Places) -> Tensor:
         config = self.config
+        cos, sin = places.rotations[layer.rotary]
         heads = layer.qkv(x).view(len(x), -1, config.head_dim)
         queries, keys, values = heads.split((config.heads, config.kv_heads, config.kv_heads), dim=1)
-        layer.keys.flatten(1, 2).index_copy_(1, slots, _rotated(keys, cos, sin).transpose(0, 1))
-        layer.values.flatten(1, 2).index_copy_(1, slots, values.transpose(0, 1))
-        found = attend(_rotated(queries, cos, sin), layer.keys, layer.values, groups)
+        if layer.head_norms is not None:
+            queries, keys = self._normed(queries, layer.head_norms[0]), self._normed(keys, layer.head_norms[1])
+        layer.keys.flatten(1, 2).index_copy_(1, places.slots, _rotated(keys, cos, sin).transpose(0, 1))
+        layer.values.flatten(1, 2).index_copy_(1, places.slots, values.transpose(0, 1))
+        found = attend(
+            _rotated(queries, cos, sin),
+            layer.keys,
+            layer.values,
+            places.groups[layer.window],
+            scale=config.attention_scale,
+            cap=config.attention_cap,
+        )
         return layer.output(found.flatten(1))
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -133,7 +189,7 @@ class TorchRunner:
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block's keys and values in every layer."""
-        for layer in self._layers:
+        for layer in self.layers:
             layer.keys[:, target] = layer.keys[:, source]
             layer.values[:, target] = layer.values[:, source]
 
@@ -142,27 +198,38 @@ class TorchRunner:
         weights = [self._embedding, self._norm]
         if not self.config.tied_embeddings:
             weights.append(self._head.weight)
-        for layer in self._layers:
-            weights += [layer.attention_norm, layer.mlp_norm]
+        for layer in self.layers:
+            weights += [layer.attention_norm, layer.mlp_norm, *(layer.head_norms or ()), *(layer.post_norms or ())]
             for part in (layer.qkv, layer.output, layer.gate_up, layer.down):
-                weights += [part.weight] if part.bias is None else [part.weight, part.bias]
-        cache = [tensor for layer in self._layers for tensor in (layer.keys, layer.values)]
+                weights += part.tensors
+        cache = [tensor for layer in self.layers for tensor in (layer.keys, layer.values)]
         return {"weights": sum(t.nbytes for t in weights), "kv": sum(t.nbytes for t in cache)}
 
-    def _layer(self, weights: Weights, prefix: str) -> Layer:
+    def _layer(self, weights: Weights, index: int) -> Layer:
         config = self.config
+        prefix = f"model.layers.{index}."
         attention, mlp = prefix + "self_attn.", prefix + "mlp."
         cache = (config.kv_heads, self.num_blocks, self.block_size, config.head_dim)
+
+        def norm(name: str) -> Tensor:
+            return self._tensor(weights, f"{prefix}{name}.weight")
+
         return Layer(
-            attention_norm=self._tensor(weights, prefix + "input_layernorm.weight"),
+            attention_norm=norm("input_layernorm"),
             qkv=self._linear(weights, [attention + "q_proj", attention + "k_proj", attention + "v_proj"]),
             output=self._linear(weights, [attention + "o_proj"]),
-            mlp_norm=self._tensor(weights, prefix + "post_attention_layernorm.weight"),
+            mlp_norm=norm(config.mlp_norm),
             gate_up=self._linear(weights, [mlp + "gate_proj", mlp + "up_proj"]),
             down=self._linear(weights, [mlp + "down_proj"]),
             # Zeros, not garbage: a masked key still enters the product, and NaN times zero is NaN.
             keys=torch.zeros(cache, dtype=self._dtype, device=self._device),
             values=torch.zeros(cache, dtype=self._dtype, device=self._device),
+            head_norms=(norm("self_attn.q_norm"), norm("self_attn.k_norm")) if config.qk_norm else None,
+            post_norms=(norm("post_attention_layernorm"), norm("post_feedforward_layernorm"))
+            if config.post_norms
+            else None,
+            window=config.window(index),
+            rotary=config.rotary(index),
         )
 
     def _linear(self, weights: Weights, names: list[str]) -> Linear:
@@ -177,7 +244,10 @@ class TorchRunner:
         return torch.cat([self._tensor(weights, name) for name in names])
 
     def _tensor(self, weights: Weights, name: str) -> Tensor:
-        return torch.from_numpy(weights[name]).to(device=self._device, dtype=self._dtype)
+        return self._moved(weights[name])
+
+    def _moved(self, values: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(values).to(device=self._device, dtype=self._dtype)
 
     def _index(self, values: NDArray[np.int32]) -> Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(self._device)

@@ -1,8 +1,9 @@
-"""The runner of GPUs: a Llama decoder over the Triton kernels of `kernels/`, with captured graphs for decode.
+"""The runner of GPUs: a decoder over the Triton kernels of `kernels/`, with captured graphs for decode.
 
-Six launches a layer besides the four matmuls: norm with the residual, rotation with the cache write, attention and its
-join, norm with the residual, gate. Weights are dense in the activations' type, or GGUF's blocks as they lie in the
-file; the cache is of the activations' type, int8 or fp8. Logits stay on the device for `engine.device_sampling`: a step
+Six launches a layer of a Llama besides the four matmuls: norm with the residual, rotation with the cache write,
+attention and its join, norm with the residual, gate. Norms of heads and norms after a block are launches of their own.
+Weights are dense in the activations' type, or GGUF's blocks as they lie in the file; the cache is of the activations'
+type, int8 or fp8. Logits stay on the device for `engine.device_sampling`: a step
 sends one array of integers and gets tokens.
 
 A decode step of B sequences is replayed from a CUDA graph of the next larger size (`engine.decode_graphs`). Under
@@ -45,15 +46,22 @@ class Layer:
     gate_up: Linear
     down: Linear
     cache: Cache
+    head_norms: tuple[Tensor, Tensor] | None
+    """Of query and key heads, [head size] each."""
+    post_norms: tuple[Tensor, Tensor] | None
+    """Of what attention and what the MLP adds to the residual stream."""
+    window: int
+    rotary: int
 
     def nbytes(self) -> int:
         """Of the weights."""
         linears = (self.qkv, self.output, self.gate_up, self.down)
-        return sum(part.nbytes for part in (self.attention_norm, self.mlp_norm, *linears))
+        norms = (self.attention_norm, self.mlp_norm, *(self.head_norms or ()), *(self.post_norms or ()))
+        return sum(part.nbytes for part in (*norms, *linears))
 
 
 class TritonRunner:
-    """Runs a Llama decoder on a GPU; implements `engine.base.Runner`, its logits being a tensor on the device."""
+    """Runs a decoder on a GPU; implements `engine.base.Runner`, its logits being a tensor on the device."""
 
     def __init__(
         self,
@@ -88,10 +96,11 @@ class TritonRunner:
         self._embedding = loader.tensor("model.embed_tokens.weight")
         self._norm = loader.tensor("model.norm.weight")
         self._head = loader.head("model.embed_tokens" if config.tied_embeddings else "lm_head", self._embedding)
-        self._layers = [self._layer(loader, f"model.layers.{i}.", cache_dtype or dtype) for i in range(config.layers)]
-        frequencies = torch.from_numpy(config.rotary_frequencies())
-        angles = torch.arange(config.context_length, dtype=torch.float32)[:, None] * frequencies
-        self._cos, self._sin = angles.cos().to(self._device), angles.sin().to(self._device)
+        self._layers = [self._layer(loader, i, cache_dtype or dtype) for i in range(config.layers)]
+        tables = [rotary.tables(config.context_length, config.head_dim) for rotary in config.rotaries]
+        self._rotations = [
+            (torch.from_numpy(cos).to(self._device), torch.from_numpy(sin).to(self._device)) for cos, sin in tables
+        ]
         self._staging = self._pinned(1 << 16)
         self._graphs: DecodeGraphs | None = None
         if graph_sizes:
@@ -129,18 +138,45 @@ class TritonRunner:
     def _compute(self, step: StepTensors) -> Tensor:
         config = self.config
         residual = self._embedding[step.tokens.long()]
+        if config.embedding_scale != 1:
+            residual *= config.embedding_scale
         x = rms_norm(residual, self._layers[0].attention_norm, config.norm_eps)
         for i, layer in enumerate(self._layers):
             if i:
                 x = rms_norm(x, layer.attention_norm, config.norm_eps, residual)
-            queries = rotate_and_write(
-                layer.qkv(x), self._cos, self._sin, step.positions, step.slots, layer.cache, config.heads
-            )
-            found = attend(queries, layer.cache, step.plan, block_size=self.block_size)
-            x = rms_norm(layer.output(found.flatten(1)), layer.mlp_norm, config.norm_eps, residual)
-            x = layer.down(gated(layer.gate_up(x)))
+            x = self._after(layer, 0, layer.output(self._attention(layer, x, step)))
+            x = rms_norm(x, layer.mlp_norm, config.norm_eps, residual)
+            x = self._after(layer, 1, layer.down(gated(layer.gate_up(x), config.activation)))
         rows = step.logit_rows.long()
-        return self._head(rms_norm(x[rows], self._norm, config.norm_eps, residual[rows]))
+        logits = self._head(rms_norm(x[rows], self._norm, config.norm_eps, residual[rows]))
+        return config.logit_cap * torch.tanh(logits / config.logit_cap) if config.logit_cap else logits
+
+    def _attention(self, layer: Layer, x: Tensor, step: StepTensors) -> Tensor:
+        config = self.config
+        qkv = layer.qkv(x)
+        if layer.head_norms is not None:
+            qkv = self._normed_heads(qkv, *layer.head_norms)
+        cos, sin = self._rotations[layer.rotary]
+        queries = rotate_and_write(qkv, cos, sin, step.positions, step.slots, layer.cache, config.heads)
+        found = attend(
+            queries, layer.cache, step.plan, block_size=self.block_size, window=layer.window,
+            scale=config.attention_scale, cap=config.attention_cap,
+        )  # fmt: skip
+        return found.flatten(1)
+
+    def _normed_heads(self, qkv: Tensor, query_norm: Tensor, key_norm: Tensor) -> Tensor:
+        """``qkv`` [T, (heads + 2 kv heads) · D] with every query and key head normed."""
+        config = self.config
+        parts = qkv.view(len(qkv), -1, config.head_dim).split((config.heads, config.kv_heads, config.kv_heads), dim=1)
+        queries, keys = (
+            rms_norm(part.reshape(-1, config.head_dim), norm, config.norm_eps).view(part.shape)
+            for part, norm in zip(parts, (query_norm, key_norm), strict=False)
+        )
+        return torch.cat((queries, keys, parts[2]), dim=1).flatten(1)
+
+    def _after(self, layer: Layer, part: int, x: Tensor) -> Tensor:
+        """What a block (0 attention, 1 MLP) adds to the residual stream."""
+        return x if layer.post_norms is None else rms_norm(x, layer.post_norms[part], self.config.norm_eps)
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block's keys and values in every layer."""
@@ -159,18 +195,29 @@ class TritonRunner:
             "kv": sum(layer.cache.nbytes() for layer in self._layers),
         }
 
-    def _layer(self, loader: Loader, prefix: str, cache_dtype: torch.dtype) -> Layer:
+    def _layer(self, loader: Loader, index: int, cache_dtype: torch.dtype) -> Layer:
         config = self.config
+        prefix = f"model.layers.{index}."
         attention, mlp = prefix + "self_attn.", prefix + "mlp."
         slots = self.num_blocks * self.block_size
+
+        def norm(name: str) -> Tensor:
+            return loader.tensor(f"{prefix}{name}.weight")
+
         return Layer(
-            attention_norm=loader.tensor(prefix + "input_layernorm.weight"),
+            attention_norm=norm("input_layernorm"),
             qkv=loader.linear([attention + "q_proj", attention + "k_proj", attention + "v_proj"]),
             output=loader.linear([attention + "o_proj"]),
-            mlp_norm=loader.tensor(prefix + "post_attention_layernorm.weight"),
+            mlp_norm=norm(config.mlp_norm),
             gate_up=loader.linear([mlp + "gate_proj", mlp + "up_proj"]),
             down=loader.linear([mlp + "down_proj"]),
             cache=Cache.empty(config.kv_heads, slots, config.head_dim, cache_dtype, self._device),
+            head_norms=(norm("self_attn.q_norm"), norm("self_attn.k_norm")) if config.qk_norm else None,
+            post_norms=(norm("post_attention_layernorm"), norm("post_feedforward_layernorm"))
+            if config.post_norms
+            else None,
+            window=config.window(index),
+            rotary=config.rotary(index),
         )
 
     def _upload(self, batch: StepBatch) -> StepTensors:

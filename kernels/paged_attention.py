@@ -26,7 +26,6 @@ import torch
 import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from kernels.jit import jit
 from kernels.rotary import Cache, dequantized
@@ -72,9 +71,9 @@ def tiles(query_start: NDArray[np.int32], group: int) -> tuple[NDArray[np.int32]
 @jit
 def _attend(
     queries, keys, values, key_scales, value_scales, tile_list, query_start, contexts, tables, table_stride,
-    out, part_sum, part_largest, scale, slots, kv_heads, window, n_splits,
+    out, part_sum, part_largest, scale, cap, slots, kv_heads, window, n_splits,
     GROUP: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, HEAD: tl.constexpr, DIM: tl.constexpr,
-    BLOCK: tl.constexpr, QUANTIZED: tl.constexpr, SPLIT: tl.constexpr,
+    BLOCK: tl.constexpr, QUANTIZED: tl.constexpr, CAPPED: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """Program (tile, key head, split). With SPLIT, ``out`` is float32 [T, heads, splits, D], not yet divided."""
     tile, kv_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -109,9 +108,12 @@ def _attend(
         block = tl.load(tables + b.to(tl.int64) * table_stride + p // BLOCK, mask=inside, other=0)
         slot = kv_head.to(tl.int64) * slots + block.to(tl.int64) * BLOCK + p % BLOCK
         k = tl.load(keys + slot[None, :] * HEAD + d[:, None], mask=inside[None, :] & real[:, None], other=0.0)
-        score = tl.dot(q, k.to(q.dtype), input_precision="ieee") * (scale * LOG2_E)
+        score = tl.dot(q, k.to(q.dtype), input_precision="ieee") * scale
         if QUANTIZED:
             score *= tl.load(key_scales + slot, mask=inside, other=0.0)[None, :]
+        if CAPPED:
+            score = cap * (1.0 - 2.0 / (tl.exp(score * (2.0 / cap)) + 1.0))
+        score *= LOG2_E
         seen = inside[None, :] & (p[None, :] <= position[:, None])
         if window > 0:
             seen &= p[None, :] > position[:, None] - window
@@ -166,11 +168,13 @@ def splits(sequences: int, kv_heads: int) -> int:
 
 
 def attend(
-    queries: Tensor, cache: Cache, plan: Plan, *, block_size: int, window: int = 0, n_splits: int | None = None
-) -> Tensor:
+    queries: Tensor, cache: Cache, plan: Plan, *, block_size: int, window: int = 0, scale: float | None = None,
+    cap: float = 0.0, n_splits: int | None = None,
+) -> Tensor:  # fmt: skip
     """[T, heads, D] in the type of ``queries`` [T, heads, D], rotated; the cache already holds the step's own keys.
 
-    ``window``: keys a query sees, itself included; 0 for all. ``n_splits``: of decode, None for `splits`.
+    ``window``: keys a query sees, itself included; 0 for all. ``scale``: of scores, None for D ** -0.5. ``cap``: c of
+    c * tanh(score / c), 0 for none. ``n_splits``: of decode, None for `splits`.
     ValueError: heads that are not a multiple of the key heads, or more than 16 times as many.
     """
     _, heads, head_dim = queries.shape
@@ -193,9 +197,10 @@ def attend(
         _attend[(len(tile_list), kv_heads, parts)](
             queries, cache.keys, cache.values, cache.key_scales, cache.value_scales,
             tile_list, plan.query_start, plan.contexts, plan.tables, plan.tables.stride(0),
-            to, sums, largest, head_dim**-0.5, slots, kv_heads, window, parts,
+            to, sums, largest, head_dim**-0.5 if scale is None else scale, cap, slots, kv_heads, window, parts,
             GROUP=group, ROWS=rows, KEYS=KEYS, HEAD=head_dim, DIM=dim, BLOCK=block_size,
-            QUANTIZED=cache.quantized, SPLIT=parts > 1, num_warps=4 if rows == DECODE_ROWS else 8, num_stages=3,
+            QUANTIZED=cache.quantized, CAPPED=cap > 0, SPLIT=parts > 1, num_warps=4 if rows == DECODE_ROWS else 8,
+            num_stages=3,
         )  # fmt: skip
         if parts > 1:
             _join[(len(tile_list), heads)](
@@ -205,7 +210,10 @@ def attend(
     return out
 
 
-def attend_reference(queries: Tensor, cache: Cache, plan: Plan, *, block_size: int, window: int = 0) -> Tensor:
+def attend_reference(
+    queries: Tensor, cache: Cache, plan: Plan, *, block_size: int, window: int = 0, scale: float | None = None,
+    cap: float = 0.0,
+) -> Tensor:  # fmt: skip
     """`attend` in torch, sequence after sequence, in float32."""
     out = torch.zeros_like(queries)
     keys, values = dequantized(cache.keys, cache.key_scales), dequantized(cache.values, cache.value_scales)
@@ -220,7 +228,12 @@ def attend_reference(queries: Tensor, cache: Cache, plan: Plan, *, block_size: i
         seen = known <= position
         if window:
             seen &= known > position - window
-        out[mine] = scaled_dot_product_attention(
-            queries[mine].float().transpose(0, 1), keys[:, slot], values[:, slot], attn_mask=seen, enable_gqa=True
-        ).transpose(0, 1)
+        times = queries.shape[1] // len(keys)
+        known_keys, known_values = (part[:, slot].repeat_interleave(times, dim=0) for part in (keys, values))
+        scores = queries[mine].float().transpose(0, 1) @ known_keys.transpose(1, 2)
+        scores *= queries.shape[2] ** -0.5 if scale is None else scale
+        if cap:
+            scores = cap * torch.tanh(scores / cap)
+        weights = torch.softmax(scores.masked_fill(~seen, -torch.inf), dim=-1)
+        out[mine] = (weights @ known_values).transpose(0, 1).to(out.dtype)
     return out

@@ -11,9 +11,11 @@ import os
 from dataclasses import dataclass
 
 from engine.model.chat_template import ChatTemplate
-from engine.model.config import ModelConfig, config_from_folder, config_from_gguf
+from engine.model.config import ModelConfig
 from engine.model.errors import ModelFileError
+from engine.model.folder_config import config_from_folder, folder_quantization
 from engine.model.gguf import GgufFile
+from engine.model.gguf_config import config_from_gguf
 from engine.model.tokenizer import Tokenizer
 from engine.model.weights import GgufWeights, SafetensorsWeights
 
@@ -30,7 +32,7 @@ class ModelFiles:
     def weights(self) -> GgufWeights | SafetensorsWeights:
         """Weights by Hugging Face name. ModelFileError or UnsupportedModelError when they do not fit the config."""
         if self.gguf is None:
-            return SafetensorsWeights(self.path, self.config)
+            return SafetensorsWeights(self.path, self.config, folder_quantization(self.path))
         return GgufWeights(self.gguf, self.config)
 
     def tokenizer(self) -> Tokenizer:
@@ -48,6 +50,7 @@ def open_model(path: str | os.PathLike[str]) -> ModelFiles:
     """
     path = os.fspath(path)
     if os.path.isdir(path):
+        folder_quantization(path)  # refuses here what could not be read later
         return ModelFiles(path, config_from_folder(path), None)
     if not os.path.exists(path):
         raise ModelFileError(f"{path}: there is no such file or folder")

@@ -138,7 +138,7 @@ class GgufFile:
     def dequantize(self, tensor: GgufTensor) -> NDArray[np.float32]:
         """The tensor's values, float32, in its shape; a fresh array.
 
-        UnsupportedModelError if its type is not one of F32, F16, BF16, Q4_0, Q4_1 and Q8_0.
+        UnsupportedModelError if its type is not one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K.
         """
         decode = _DECODERS.get(tensor.type)
         if decode is None:
@@ -147,20 +147,6 @@ class GgufFile:
                 f"{self.path}: tensor {tensor.name!r} has type {tensor.type}; types that can be read are {known}"
             )
         return decode(tensor.data).reshape(tensor.shape)
-
-
-def unpermute_rotary(raw: NDArray[Any], heads: int) -> NDArray[Any]:
-    """Rows of a Llama q or k projection in Hugging Face order, from the order GGUF stores them in; a copy.
-
-    ``raw`` is [heads * head_dim, ...]: float weights, a bias, or the undecoded rows of `GgufTensor.data`; ``heads`` is
-    the number of query or of key heads. llama.cpp rotates neighbouring pairs (2i, 2i + 1) where transformers rotates
-    (i, i + head_dim / 2), so its converter interleaves the two halves of every head:
-
-        Hugging Face   a0 a1 … a31 b0 b1 … b31          GGUF   a0 b0 a1 b1 … a31 b31
-    """
-    rest = raw.shape[1:]
-    half = raw.shape[0] // heads // 2
-    return np.ascontiguousarray(raw.reshape(heads, half, 2, *rest).swapaxes(1, 2)).reshape(raw.shape)
 
 
 def _map(path: str) -> mmap.mmap:
@@ -287,7 +273,7 @@ def _halves(blocks: NDArray[np.uint8], start: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(blocks[:, start : start + 2]).view("<f2").astype(np.float32)
 
 
-def _nibbles(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+def nibbles(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
     """[blocks, 16] bytes → [blocks, 32] values 0..15: the low halves of all bytes, then the high ones."""
     values = np.empty((len(packed), 32), np.float32)
     values[:, :16] = packed & 15
@@ -309,7 +295,7 @@ def _decode_bf16(data: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _decode_q4_0(data: NDArray[np.uint8]) -> NDArray[np.float32]:
     blocks = _blocks(data, 18)
-    values = _nibbles(blocks[:, 2:])
+    values = nibbles(blocks[:, 2:])
     values -= 8
     values *= _halves(blocks, 0)
     return values
@@ -317,7 +303,7 @@ def _decode_q4_0(data: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _decode_q4_1(data: NDArray[np.uint8]) -> NDArray[np.float32]:
     blocks = _blocks(data, 20)
-    values = _nibbles(blocks[:, 4:])
+    values = nibbles(blocks[:, 4:])
     values *= _halves(blocks, 0)
     values += _halves(blocks, 2)
     return values
@@ -330,11 +316,85 @@ def _decode_q8_0(data: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values
 
 
+def fifth_bits(words: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """[blocks, 4] bytes, bit i for number i → [blocks, 32] of 0 or 16."""
+    return np.unpackbits(words, axis=1, bitorder="little").astype(np.float32) * 16
+
+
+def _decode_q5_0(data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    blocks = _blocks(data, 22)
+    values = nibbles(blocks[:, 6:])
+    values += fifth_bits(blocks[:, 2:6])
+    values -= 16
+    values *= _halves(blocks, 0)
+    return values
+
+
+def _decode_q5_1(data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    blocks = _blocks(data, 24)
+    values = nibbles(blocks[:, 8:])
+    values += fifth_bits(blocks[:, 4:8])
+    values *= _halves(blocks, 0)
+    values += _halves(blocks, 2)
+    return values
+
+
+def k_factors(blocks: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Scale and minimum, [blocks, 8] each, of the eight runs of 32 in a Q4_K or Q5_K block; w = scale · q - minimum.
+
+    Six bits each, in 12 bytes after the block's two halves: the first four whole in bytes 0 to 3 (scales) and 4 to 7
+    (minima); the low four bits of the others in bytes 8 to 11, their high two on top of the first eight bytes.
+    """
+    packed = blocks[:, 4:16]
+    low, top = packed[:, :8] & 63, packed[:, :8] >> 6
+    late = np.concatenate((packed[:, 8:] & 15, packed[:, 8:] >> 4), axis=1) | top << 4
+    scales = np.concatenate((low[:, :4], late[:, :4]), axis=1).astype(np.float32)
+    minima = np.concatenate((low[:, 4:], late[:, 4:]), axis=1).astype(np.float32)
+    return scales * _halves(blocks, 0), minima * _halves(blocks, 2)
+
+
+def k_nibbles(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[blocks, 128] bytes → [blocks, 8, 32]: runs 2i and 2i + 1 are low and high halves of bytes 32i to 32i + 31."""
+    pairs = packed.reshape(-1, 4, 1, 32) >> np.array([0, 4], np.uint8)[:, None] & np.uint8(15)
+    return pairs.reshape(-1, 8, 32).astype(np.uint8, copy=False)
+
+
+def _decode_q4_k(data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    blocks = _blocks(data, 144)
+    scales, minima = k_factors(blocks)
+    return scales[..., None] * k_nibbles(blocks[:, 16:]) - minima[..., None]
+
+
+def _decode_q5_k(data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    blocks = _blocks(data, 176)
+    scales, minima = k_factors(blocks)
+    # Byte j of the 32 holds the fifth bits of number j of all eight runs.
+    fifth = np.unpackbits(blocks[:, 16:48, None], axis=2, bitorder="little").swapaxes(1, 2)
+    return scales[..., None] * (k_nibbles(blocks[:, 48:]) + (fifth << 4)) - minima[..., None]
+
+
+def _decode_q6_k(data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Two halves of 128: run i of four has its low bits in bytes 32 (i mod 2) .. of 64, its high two in those of 32."""
+    blocks = _blocks(data, 210)
+    low = blocks[:, :128].reshape(-1, 2, 1, 64) >> np.array([0, 4], np.uint8)[:, None] & 15
+    high = blocks[:, 128:192].reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
+    numbers = (low.reshape(-1, 2, 4, 32) | high << 4).reshape(-1, 16, 16).astype(np.float32)
+    numbers -= 32
+    scales = blocks[:, 192:208].view(np.int8).astype(np.float32) * _halves(blocks, 208)
+    numbers *= scales[..., None]
+    return numbers
+
+
 _DECODERS = {
     "F32": _decode_f32,
     "F16": _decode_f16,
     "BF16": _decode_bf16,
     "Q4_0": _decode_q4_0,
     "Q4_1": _decode_q4_1,
+    "Q5_0": _decode_q5_0,
+    "Q5_1": _decode_q5_1,
     "Q8_0": _decode_q8_0,
+    "Q4_K": _decode_q4_k,
+    "Q5_K": _decode_q5_k,
+    "Q6_K": _decode_q6_k,
 }

@@ -22,9 +22,10 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-from engine.model.config import folder_eos_ids, gguf_eos_ids
 from engine.model.errors import ModelFileError, UnsupportedModelError
+from engine.model.folder_config import folder_eos_ids
 from engine.model.gguf import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, GgufFile
+from engine.model.gguf_config import gguf_eos_ids
 
 SPACE = "\u2581"
 """SentencePiece's spelling of a space."""

@@ -4,98 +4,62 @@ Values are read when they are asked for and not kept, so that a runner can conve
 the files with `ModelConfig.weight_shapes`: a weight that is missing, misshapen or left over is an error that names it,
 since a model with a part that nobody reads (a LoRA, a second set of experts) would answer wrongly.
 
-Safetensors (github.com/huggingface/safetensors) is read here too: header length u64, JSON header, data; a folder holds
-one `model.safetensors` or the shards listed in `model.safetensors.index.json`.
+Which rows of which tensor a weight is: `engine.model.layout`. Quantized layers can be had as they are packed, too:
+`GgufWeights.packed`, `SafetensorsWeights.grid`.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.model.checkpoint import PARTS, Quantization, read_grid, stored_shape
 from engine.model.config import ModelConfig
 from engine.model.errors import ModelFileError, UnsupportedModelError
-from engine.model.gguf import GgufFile, GgufTensor, unpermute_rotary
+from engine.model.gguf import GgufFile, GgufTensor
+from engine.model.grid import Grid
+from engine.model.layout import Stored, folder_layout, gguf_layout
+from engine.model.safetensors import FLOATS, SafetensorsFile
 
 Weights = Mapping[str, NDArray[np.float32]]
 """Name → a fresh float32 array in row-major order."""
 
-_GGUF_NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_GGUF_BLOCK = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
-_CONFIG_TENSORS = frozenset(("rope_freqs.weight",))
+_CONFIG_TENSORS = frozenset(("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"))
 """Tensors that `config_from_gguf` has read; they are no weights."""
 
 
 class GgufWeights(Mapping[str, NDArray[np.float32]]):
-    """The weights of a GGUF file, dequantized on access; query and key rows are in Hugging Face order."""
+    """The weights of a GGUF file, dequantized on access."""
 
     def __init__(self, file: GgufFile, config: ModelConfig) -> None:
         self._file = file
-        self._heads = {"q_proj": config.heads, "k_proj": config.kv_heads}
-        self._tensors = {
-            _canonical(name): tensor for name, tensor in file.tensors.items() if name not in _CONFIG_TENSORS
-        }
-        _match(file.path, {name: tensor.shape for name, tensor in self._tensors.items()}, config)
+        self._places = gguf_layout(config)
+        shapes = {name: tensor.shape for name, tensor in file.tensors.items() if name not in _CONFIG_TENSORS}
+        _match(file.path, shapes, self._places, config)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        tensor = self._tensors[name]
-        values = self._file.dequantize(tensor)
-        heads = self._rotary_heads(name)
-        return values if heads is None else unpermute_rotary(values, heads)
+        place = self._places[name]
+        values = self._file.dequantize(self._file.tensors[place.name])
+        return values if place.rows is None else values[place.rows]
 
     def packed(self, name: str) -> GgufTensor:
-        """The weight as the file packs it, its rows in Hugging Face order: what a quantized kernel repacks."""
-        tensor = self._tensors[name]
-        heads = self._rotary_heads(name)
-        return tensor if heads is None else replace(tensor, data=unpermute_rotary(tensor.data, heads))
-
-    def _rotary_heads(self, name: str) -> int | None:
-        parts = name.split(".")
-        return self._heads.get(parts[-2]) if len(parts) > 1 else None
+        """The weight as the file packs it, its rows in the decoder's order: what a quantized kernel repacks."""
+        place = self._places[name]
+        tensor = self._file.tensors[place.name]
+        if place.rows is None:
+            return tensor
+        return replace(tensor, data=tensor.data[place.rows], shape=(len(place.rows), *tensor.shape[1:]))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._tensors)
-
-
-def _canonical(name: str) -> str:
-    """Hugging Face name of a GGUF tensor; a name that is not known stays as it is, and `_match` refuses it."""
-    block = _GGUF_BLOCK.fullmatch(name)
-    if block is not None and block[2] in _GGUF_NAMES:
-        return f"model.layers.{block[1]}.{_GGUF_NAMES[block[2]]}.{block[3]}"
-    stem, _, kind = name.rpartition(".")
-    return f"{_GGUF_NAMES[stem]}.{kind}" if stem in _GGUF_NAMES else name
-
-
-class _TensorInfo(msgspec.Struct):
-    """A tensor in a safetensors header; offsets are relative to the end of the header."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    data_offsets: tuple[int, int]
+        return len(self._places)
 
 
 class _Index(msgspec.Struct):
@@ -104,88 +68,100 @@ class _Index(msgspec.Struct):
     weight_map: dict[str, str]
 
 
-_ELEMENTS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-
-
-class SafetensorsFile:
-    """One safetensors file, memory-mapped. ``shapes`` gives what is in it; ``read`` decodes one tensor to float32."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        try:
-            self._bytes = np.memmap(path, np.uint8, mode="r")
-        except OSError as error:
-            raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise ModelFileError(f"{path}: the file is empty") from error
-        header_bytes = int.from_bytes(self._bytes[:8].tobytes(), "little")
-        self._data = 8 + header_bytes
-        if self._data > len(self._bytes):
-            raise ModelFileError(f"{path}: the header needs {header_bytes} bytes, but the file has {len(self._bytes)}")
-        try:
-            header = msgspec.json.decode(self._bytes[8 : self._data].tobytes(), type=dict[str, Any])
-            header.pop("__metadata__", None)
-            self._tensors = msgspec.convert(header, dict[str, _TensorInfo])
-        except msgspec.DecodeError as error:
-            raise ModelFileError(f"{path}: the header is malformed: {error}") from error
-        for name, info in self._tensors.items():
-            self._check(name, info)
-        self.shapes = {name: info.shape for name, info in self._tensors.items()}
-
-    def _check(self, name: str, info: _TensorInfo) -> None:
-        kind = _ELEMENTS.get(info.dtype)
-        if kind is None:
-            raise UnsupportedModelError(
-                f"{self.path}: tensor {name!r} has type {info.dtype}; types that can be read are {', '.join(_ELEMENTS)}"
-            )
-        begin, end = info.data_offsets
-        if begin < 0 or end > len(self._bytes) - self._data or end - begin != math.prod(info.shape) * kind.itemsize:
-            raise ModelFileError(
-                f"{self.path}: tensor {name!r} of shape {list(info.shape)} ({info.dtype}) "
-                f"does not fit its bytes {begin} to {end}"
-            )
-
-    def read(self, name: str) -> NDArray[np.float32]:
-        info = self._tensors[name]
-        begin, end = (self._data + offset for offset in info.data_offsets)
-        raw = self._bytes[begin:end].view(_ELEMENTS[info.dtype]).reshape(info.shape)
-        if info.dtype == "BF16":
-            return (raw.astype(np.uint32) << 16).view(np.float32)
-        return raw.astype(np.float32)
-
-
 class SafetensorsWeights(Mapping[str, NDArray[np.float32]]):
-    """The weights of a model folder, read on access."""
+    """The weights of a model folder, read on access; quantized layers are dequantized."""
 
-    def __init__(self, folder: str, config: ModelConfig) -> None:
-        index = os.path.join(folder, "model.safetensors.index.json")
-        single = os.path.join(folder, "model.safetensors")
-        if os.path.exists(index):
-            shards = {name: SafetensorsFile(os.path.join(folder, name)) for name in sorted(_shard_names(index))}
-        else:
-            shards = {single: SafetensorsFile(single)}
-        self._files: dict[str, SafetensorsFile] = {}
-        for shard in shards.values():
-            for name in shard.shapes:
-                if name in self._files:
-                    raise ModelFileError(f"{shard.path}: tensor {name!r} is also in {self._files[name].path}")
-                self._files[name] = shard
+    def __init__(self, folder: str, config: ModelConfig, quantization: Quantization | None = None) -> None:
+        self._files = _tensor_files(folder)
+        self._quantization = quantization
+        self._places = folder_layout(config)
         if config.tied_embeddings:
             # Some writers store the shared matrix under both names.
             self._files.pop("lm_head.weight", None)
         for name in [name for name in self._files if name.endswith(".rotary_emb.inv_freq")]:
             # A buffer that transformers saved until 4.31; it follows from the config.
             del self._files[name]
-        _match(folder, {name: shard.shapes[name] for name, shard in self._files.items()}, config)
+        shapes = {name: file.shapes[name] for name, file in self._files.items()}
+        self._quantized: set[str] = set()
+        if quantization is not None:
+            self._quantized = self._fold(quantization, shapes)
+            self._drop_empty_biases(shapes)
+        for name in shapes:
+            kind = self._files[name].types[name] if name in self._files else "F32"
+            if kind not in FLOATS and _module(name) not in self._quantized:
+                raise UnsupportedModelError(
+                    f"{self._files[name].path}: tensor {name!r} has type {kind}; weights can be {', '.join(FLOATS)}"
+                )
+        _match(folder, shapes, self._places, config)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
+        place = self._places[name]
+        if _module(place.name) in self._quantized and place.name.endswith(".weight"):
+            grid = self.grid(name)
+            assert grid is not None
+            return grid.dense()
+        values = self._read(place.name).astype(np.float32, copy=False)
+        if place.less_one:
+            values = values + np.float32(1)
+        return values if place.rows is None else values[place.rows]
+
+    def grid(self, name: str) -> Grid | None:
+        """A quantized layer's weight as integers; None for one that is stored in floats."""
+        place = self._places[name]
+        module = _module(place.name)
+        if self._quantization is None or module not in self._quantized:
+            return None
+        try:
+            grid = read_grid(self._quantization, module, self._read, self._files.__contains__)
+        except ModelFileError as error:
+            path = next(file.path for stored, file in self._files.items() if _module(stored) == module)
+            raise ModelFileError(f"{path}: {error}") from error
+        return grid if place.rows is None else grid.take(place.rows)
+
+    def _read(self, name: str) -> NDArray[np.generic]:
         return self._files[name].read(name)
 
+    def _fold(self, scheme: Quantization, shapes: dict[str, tuple[int, ...]]) -> set[str]:
+        """The quantized layers. In ``shapes`` the tensors of each become the one weight that they stand for."""
+        modules = {_module(name) for name in shapes if name.endswith("." + scheme.mark)}
+        for module in modules:
+            held = stored_shape(scheme, module, shapes)
+            if f"{module}.weight_shape" in shapes:
+                held = tuple(self._read(f"{module}.weight_shape").tolist())
+            for part in PARTS[scheme.method]:
+                shapes.pop(f"{module}.{part}", None)
+            shapes[f"{module}.weight"] = held
+        return modules
+
+    def _drop_empty_biases(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """AutoGPTQ writes a bias of zeros for every layer that has none."""
+        known = {place.name for place in self._places.values()}
+        for name in [name for name in shapes if name.endswith(".bias") and name not in known]:
+            if not self._read(name).any():
+                del shapes[name]
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._places)
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _tensor_files(folder: str) -> dict[str, SafetensorsFile]:
+    """Tensor → the file it is in, over all shards."""
+    index = os.path.join(folder, "model.safetensors.index.json")
+    names = sorted(_shard_names(index)) if os.path.exists(index) else ["model.safetensors"]
+    files: dict[str, SafetensorsFile] = {}
+    for shard in (SafetensorsFile(os.path.join(folder, name)) for name in names):
+        for name in shard.shapes:
+            if name in files:
+                raise ModelFileError(f"{shard.path}: tensor {name!r} is also in {files[name].path}")
+            files[name] = shard
+    return files
 
 
 def _shard_names(index: str) -> set[str]:
@@ -200,13 +176,19 @@ def _shard_names(index: str) -> set[str]:
     return names
 
 
-def _match(path: str, found: Mapping[str, tuple[int, ...]], config: ModelConfig) -> None:
-    expected = config.weight_shapes()
-    for name, shape in expected.items():
-        if name not in found:
-            raise ModelFileError(f"{path}: weight {name!r} is missing")
-        if found[name] != shape:
-            raise ModelFileError(f"{path}: weight {name!r} has shape {list(found[name])}, expected {list(shape)}")
-    for name in found:
+def _match(path: str, found: Mapping[str, tuple[int, ...]], places: Mapping[str, Stored], config: ModelConfig) -> None:
+    """Every weight is there with its shape, and nothing else is."""
+    expected: dict[str, tuple[int, ...]] = {}
+    for weight, shape in config.weight_shapes().items():
+        stored = places[weight].name
+        if stored not in found:
+            raise ModelFileError(f"{path}: weight {stored!r} is missing")
+        others = expected.get(stored)
+        expected[stored] = shape if others is None else (others[0] + shape[0], *shape[1:])
+    for name, shape in found.items():
         if name not in expected:
-            raise UnsupportedModelError(f"{path}: tensor {name!r} is no part of a Llama decoder of this configuration")
+            raise UnsupportedModelError(
+                f"{path}: tensor {name!r} is no part of a {config.family} decoder of this configuration"
+            )
+        if shape != expected[name]:
+            raise ModelFileError(f"{path}: weight {name!r} has shape {list(shape)}, expected {list(expected[name])}")

@@ -1,4 +1,4 @@
-"""What happens to activations between two matmuls: RMS norm, SwiGLU, and quantization to blocks of 32 signed bytes.
+"""What happens to activations between two matmuls: RMS norm, SwiGLU or GeGLU, and quantization to blocks of 32 bytes.
 
 Each function is a numba intrinsic over addresses (int64) of float32 data; lengths are multiples of 32. The quantized
 form is the activation block of `kernels.cpu.dot`: s = max|x| / 127, q = round(x / s), as ggml's Q8_1 but with s kept
@@ -64,6 +64,20 @@ def gate_block(b: v.Builder, gate: v.Value, up: v.Value, out: v.Value) -> None:
     emit_quantize(b, values, out)
 
 
+@v.native(types.void(types.int64, types.int64, types.int64))
+def gelu_gate_block(b: v.Builder, gate: v.Value, up: v.Value, out: v.Value) -> None:
+    """As `gate_block` with the tanh form of GELU, which is x · sigmoid(2z), z = √(2/π) (x + 0.044715 x³)."""
+    one = v.constant(v.V8F32, 1.0)
+    values = []
+    for i in range(BLOCK // v.LANES):
+        g = v.load(b, v.offset(b, gate, BYTES * i), v.V8F32)
+        bent = b.fadd(one, b.fmul(v.constant(v.V8F32, 0.044715), b.fmul(g, g)))
+        z = b.fmul(v.constant(v.V8F32, -1.5957691216057308), b.fmul(g, bent))
+        gelu = b.fdiv(g, b.fadd(one, v.exp(b, z)))
+        values.append(b.fmul(gelu, v.load(b, v.offset(b, up, BYTES * i), v.V8F32)))
+    emit_quantize(b, values, out)
+
+
 @v.native(types.float32(types.int64, types.int64))
 def sum_of_squares(b: v.Builder, source: v.Value, length: v.Value) -> v.Value:
     """Σ x² of ``length`` float32."""
@@ -88,6 +102,37 @@ def quantize_normed(
             values.append(b.fmul(scaled, v.load(b, v.offset(b, w, BYTES * i), v.V8F32)))
         emit_quantize(b, values, target)
         loop.next([v.offset(b, x, 4 * BLOCK), v.offset(b, w, 4 * BLOCK), v.offset(b, target, ACTIVATION)])
+
+
+@v.native(types.void(types.int64, types.int64, types.int64))
+def add_row(b: v.Builder, source: v.Value, length: v.Value, out: v.Value) -> None:
+    """out += source, ``length`` float32."""
+    with v.Loop(b, _count(b, length), [source, out]) as loop:
+        at, target = loop.values
+        v.store(b, b.fadd(v.load(b, target, v.V8F32), v.load(b, at, v.V8F32)), target)
+        loop.next([v.offset(b, at, BYTES), v.offset(b, target, BYTES)])
+
+
+@v.native(types.void(types.int64, types.int64, types.float32, types.int64))
+def norm_row(b: v.Builder, x: v.Value, weights: v.Value, factor: v.Value, length: v.Value) -> None:
+    """x = ``factor`` · x · weight, ``length`` float32."""
+    factor = v.splat(b, factor)
+    with v.Loop(b, _count(b, length), [x, weights]) as loop:
+        at, w = loop.values
+        scaled = b.fmul(v.load(b, at, v.V8F32), factor)
+        v.store(b, b.fmul(scaled, v.load(b, w, v.V8F32)), at)
+        loop.next([v.offset(b, at, BYTES), v.offset(b, w, BYTES)])
+
+
+@v.native(types.void(types.int64, types.int64, types.float32, types.int64, types.int64))
+def add_normed(b: v.Builder, source: v.Value, weights: v.Value, factor: v.Value, length: v.Value, out: v.Value) -> None:
+    """out += ``factor`` · source · weight, ``length`` float32."""
+    factor = v.splat(b, factor)
+    with v.Loop(b, _count(b, length), [source, weights, out]) as loop:
+        at, w, target = loop.values
+        scaled = b.fmul(v.load(b, at, v.V8F32), factor)
+        v.store(b, v.multiply_add(b, scaled, v.load(b, w, v.V8F32), v.load(b, target, v.V8F32)), target)
+        loop.next([v.offset(b, at, BYTES), v.offset(b, w, BYTES), v.offset(b, target, BYTES)])
 
 
 @v.native(types.uint16(types.float32))

@@ -8,7 +8,8 @@ summed before (Milakov & Gimelshein 2018; Dao et al. 2022). A cache block holds
     values   [KV heads, block size, head dim]
 
 A query's result depends on its own keys alone, in order of position and cut at multiples of `CHUNK`: it is bit-equal
-whatever else is in the batch and however the prompt was chunked.
+whatever else is in the batch and however the prompt was chunked. Chunks that lie before every query's window are not
+looked at; one that lies before some queries' leaves those as they are.
 """
 
 from __future__ import annotations
@@ -115,6 +116,17 @@ def chunk_exp(b: v.Builder, row: v.Value, shift: v.Value) -> v.Value:
     return v.reduce_add(b, sums)
 
 
+@v.native(types.void(types.int64, types.float32))
+def chunk_cap(b: v.Builder, row: v.Value, cap: v.Value) -> None:
+    """row = cap · tanh(row / cap) for CHUNK float32; tanh z = 1 - 2 / (e^2z + 1)."""
+    factor = v.splat(b, b.fdiv(v.ir.Constant(v.F32, 2.0), cap))
+    cap, one, two = v.splat(b, cap), v.constant(v.V8F32, 1.0), v.constant(v.V8F32, 2.0)
+    for i in range(CHUNK // v.LANES):
+        at = v.offset(b, row, BYTES * i)
+        grown = b.fadd(v.exp(b, b.fmul(v.load(b, at, v.V8F32), factor)), one)
+        v.store(b, b.fmul(cap, b.fsub(one, b.fdiv(two, grown))), at)
+
+
 @njit("void(int64, int64, int64, int64, int64, int64)", nogil=True, cache=True)
 def score_rows(rows: int, queries: int, keys: int, head_dim: int, block_size: int, out: int) -> None:
     """`scores` for any number of rows."""
@@ -152,7 +164,7 @@ def weigh_rows(rows: int, weights: int, values: int, count: int, head_dim: int, 
 
 @njit(
     "void(float32[:, ::1], float32[:, ::1], float32[:, ::1], float32[:, ::1], int64, int64, int64, int64,"
-    " uint16[:, :, ::1], uint16[:, :, ::1], int64, int32[::1])",
+    " uint16[:, :, ::1], uint16[:, :, ::1], int64, int32[::1], int64, float32)",
     nogil=True,
     cache=True,
     fastmath={"contract"},
@@ -170,13 +182,16 @@ def attend(
     values: np.ndarray,
     block_size: int,
     table: np.ndarray,
+    window: int,
+    cap: float | np.float32,
 ) -> None:
     """Attention of ``tokens`` neighbouring tokens, the first at ``first_position``, in the ``group`` heads that share
     a KV head.
 
     ``queries``: [tokens · group, head_dim], already scaled, token after token. ``keys``, ``values``: one layer's cache,
-    [blocks, KV heads, ...]; ``table``: the sequence's blocks. ``summed`` [rows, head_dim] receives the result;
-    ``scored`` [rows, CHUNK] and ``running`` [rows, 2] are scratch.
+    [blocks, KV heads, ...]; ``table``: the sequence's blocks. ``window``: keys a query sees, 0 for all; ``cap``: c of
+    c · tanh(score / c), 0 for none. ``summed`` [rows, head_dim] receives the result; ``scored`` [rows, CHUNK] and
+    ``running`` [rows, 2] are scratch.
     """
     rows = tokens * group
     head_dim = queries.shape[1]
@@ -186,17 +201,27 @@ def attend(
         running[r, 1] = 0.0
         for d in range(head_dim):
             summed[r, d] = 0.0
-    for start in range(0, context, CHUNK):
+    begin = max(0, first_position - window + 1) // CHUNK * CHUNK if window > 0 else 0
+    for start in range(begin, context, CHUNK):
         stop = min(start + CHUNK, context)
         for at in range(start, stop, KEYS):
             block = table[at // block_size]
             source = keys[block, head].ctypes.data + 2 * (at % block_size)
             score_rows(rows, queries.ctypes.data, source, head_dim, block_size, scored.ctypes.data + 4 * (at - start))
         for r in range(rows):
+            row = scored.ctypes.data + r * CHUNK * 4
+            if cap > 0:
+                chunk_cap(row, cap)
             seen = max(0, first_position + r // group + 1 - start)
             for j in range(seen, CHUNK):
                 scored[r, j] = -np.inf
-            row = scored.ctypes.data + r * CHUNK * 4
+            if window > 0:
+                passed = min(seen - window, CHUNK)
+                if passed == CHUNK:
+                    scored[r] = 0.0
+                    continue
+                for j in range(passed):
+                    scored[r, j] = -np.inf
             largest = max(running[r, 0], chunk_max(row))
             total = chunk_exp(row, largest)
             if largest > running[r, 0]:

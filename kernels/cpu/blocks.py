@@ -4,6 +4,7 @@
     Q4_1  d, m, 16 bytes of nibbles      Q4 record, the same numbers
     Q4_0  d, 16 bytes; w = d(q - 8)      Q4 record with m = -8d
     Q8_0  d, 32 signed bytes             Q8 record, the same numbers
+    numbers, scales and minima a block   either record, the same numbers (`pack_numbers`)
     F32, F16, BF16                       Q8_0 blocks first: d = max|w| / 127, q = round(w / d)
 
 Nothing is rounded a second time: a packed matrix stands for exactly the numbers of the file's. Rows are padded with
@@ -55,6 +56,24 @@ def pack(name: str, raw: NDArray[np.uint8], columns: int) -> PackedMatrix:
     else:
         minima = scales * np.float16(-8)
     return PackedMatrix(Q4, rows, columns, _interleave(quantized[..., -16:], [scales, minima], Q4_RECORD))
+
+
+def pack_numbers(
+    numbers: NDArray[np.uint8] | NDArray[np.int8], scales: NDArray[np.float16], minima: NDArray[np.float16] | None
+) -> PackedMatrix:
+    """w = d·q + m with d and m of every block of 32, [rows, columns / 32].
+
+    ``numbers``: [rows, columns], 0 to 15 with ``minima`` (a Q4 matrix), -128 to 127 without (a Q8 one).
+    """
+    rows, columns = numbers.shape
+    blocks = check_columns(columns)
+    padding = -rows % ROWS
+    cut = np.pad(numbers.reshape(rows, blocks, BLOCK), ((0, padding), (0, 0), (0, 0)))
+    factors = [np.pad(part, ((0, padding), (0, 0))) for part in ((scales,) if minima is None else (scales, minima))]
+    if minima is None:
+        return PackedMatrix(Q8, rows, columns, _interleave(cut.view(np.uint8), factors, Q8_RECORD))
+    halves = (cut[..., :16] | cut[..., 16:] << 4).astype(np.uint8)
+    return PackedMatrix(Q4, rows, columns, _interleave(halves, factors, Q4_RECORD))
 
 
 def quantize(weights: NDArray[np.float32]) -> PackedMatrix:

@@ -1,4 +1,4 @@
-"""A whole Llama forward pass as one native call, run by all threads of a team together.
+"""A whole forward pass of a decoder as one native call, run by all threads of a team together.
 
 Replaces a dispatch per operator: at batch 1 a layer of a small model takes tens of microseconds, which is what one
 torch operator costs. The phases of a step, and the items that threads take of each (`kernels.cpu.team`):
@@ -11,10 +11,14 @@ torch operator costs. The phases of a step, and the items that threads take of e
       attend    queries × cache → mixed, quantized                a tile of tokens and a KV head
       output    x += mixed · Wo                                   some output rows
       norm      x → normed, quantized                             a few tokens
-      gate      silu(normed · Wg) · (normed · Wu) → gated         some units of 32 rows, quantized on the spot
+      gate      act(normed · Wg) · (normed · Wu) → gated          some units of 32 rows, quantized on the spot
       down      x += gated · Wd                                   some output rows
     norm        the rows asked for: x → normed, quantized         a few rows
     head        normed → logits                                   some output rows
+
+What only some families have (`engine.model.config`) hangs off these phases: biases are added where a product ends,
+heads are normed before they are rotated, and a model with norms on both sides of its blocks writes products to `added`,
+which the next norm phase first norms and adds to x.
 
 Rows of a batch never mix outside attention, and every sum runs in an order fixed by the row alone: logits are
 bit-equal for any batch, chunking of the prompt or number of threads.
@@ -28,7 +32,17 @@ import numpy as np
 from numba import njit, types
 
 from kernels.cpu import team
-from kernels.cpu.activations import gate_block, half_bits, quantize_block, quantize_normed, sum_of_squares
+from kernels.cpu.activations import (
+    add_normed,
+    add_row,
+    gate_block,
+    gelu_gate_block,
+    half_bits,
+    norm_row,
+    quantize_block,
+    quantize_normed,
+    sum_of_squares,
+)
 from kernels.cpu.attention import CHUNK, TOKENS, attend
 from kernels.cpu.dot import ACTIVATION, BLOCK, CACHED_COLUMNS, ROWS, project
 from kernels.cpu.embedding import decode_row
@@ -60,17 +74,31 @@ class Model(NamedTuple):
     block_size: int
     head_groups: int
     """Groups of 8 rows in the output matrix."""
+    gelu: int
+    """1: the MLP's gate is a GELU, 0: a SiLU."""
     epsilon: float
+    attention_scale: float
+    attention_cap: float
+    """c of c · tanh(score / c); 0 for none."""
+    embedding_scale: float
     matrices: Any
-    """int64 [layers, 7, 2]: kind, address of the records."""
+    """int64 [layers, 7, 3]: kind, address of the records, address of the bias (float32) or 0."""
     embedding: Any
-    """int64 [2]: as above."""
+    """int64 [3]: as above."""
     head: Any
-    """int64 [2]: as above."""
+    """int64 [3]: as above."""
+    windows: Any
+    """int64 [layers]: keys a query sees, 0 for all."""
+    layer_rotary: Any
+    """int64 [layers]: which of the rotations."""
     norms: Any
     """float32 [2 · layers + 1, hidden]: before attention and before the MLP of each layer, then the last."""
+    post_norms: Any
+    """float32 [2 · layers, hidden]: after attention and after the MLP; [0, hidden] where there are none."""
+    head_norms: Any
+    """float32 [layers, 2, head_dim]: of query and of key heads; [0, 2, head_dim] where there are none."""
     rotations: Any
-    """float32 [context length, 2, head_dim / 2]: cosines, sines."""
+    """float32 [rotations, context length, 2, head_dim / 2]: cosines, sines."""
     keys: Any
     """uint16 [layers, blocks, KV heads, head_dim · block_size]: half precision, transposed."""
     values: Any
@@ -92,6 +120,8 @@ class Step(NamedTuple):
     """int32 [T, 3]: sequence, first token, tokens of a tile."""
     x: Any
     """float32 [T, hidden]: the residual stream."""
+    added: Any
+    """float32 [T, hidden]: what waits to be normed and added to x, with norms on both sides; [0, hidden] without."""
     normed: Any
     """uint8 [T, hidden / 32 · 48]: activation blocks, as the next two."""
     mixed: Any
@@ -119,13 +149,13 @@ _halves = types.Array(types.uint16, 4, "C")
 
 _model = types.NamedTuple(
     (
-        *[types.int64] * 8,
-        types.float64,
+        *[types.int64] * 9,
+        *[types.float64] * 4,
         types.Array(types.int64, 3, "C"),
-        _int64s,
-        _int64s,
-        _floats,
+        *[_int64s] * 4,
+        *[_floats] * 2,
         types.Array(types.float32, 3, "C"),
+        types.Array(types.float32, 4, "C"),
         _halves,
         _halves,
     ),
@@ -138,7 +168,7 @@ _step = types.NamedTuple(
         _table,
         _int32s,
         _table,
-        _floats,
+        *[_floats] * 2,
         *[_bytes] * 3,
         *[_floats] * 3,
     ),
@@ -155,12 +185,18 @@ def _project(matrix, first, last, source, columns, width, out, offset, add):  # 
     project(
         matrix[0], matrix[1], first, last, width // BLOCK, activations, stride, columns, target, out.strides[0], add
     )
+    if matrix[2] != 0:
+        skipped = 4 * first * ROWS
+        for column in range(columns):
+            add_row(matrix[2] + skipped, (last - first) * ROWS, target + skipped + column * out.strides[0])
 
 
 @njit(nogil=True, inline="always")
 def _embed(model, step, first, last):  # type: ignore[no-untyped-def]
     for t in range(first, last):
         decode_row(model.embedding[0], model.embedding[1], step.tokens[t], model.hidden // BLOCK, step.x[t].ctypes.data)
+        if model.embedding_scale != 1.0:
+            step.x[t] *= np.float32(model.embedding_scale)
 
 
 @njit(nogil=True, inline="always")
@@ -178,11 +214,20 @@ def _tile(step):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, inline="always")
+def _rms_factor(x, length, epsilon):  # type: ignore[no-untyped-def]
+    """1 / rms of ``length`` numbers at address ``x``."""
+    mean = sum_of_squares(x, length) / np.float32(length)
+    return np.float32(1.0 / np.sqrt(mean + epsilon))
+
+
+@njit(nogil=True, inline="always")
 def _normalize(model, step, source, target, norm):  # type: ignore[no-untyped-def]
-    """Row ``target`` of normed = x[source] / rms(x[source]) · weight, quantized."""
+    """Row ``target`` of normed = x[source] / rms(x[source]) · weight, quantized; what waits is added to x first."""
     x = step.x[source].ctypes.data
-    mean = sum_of_squares(x, model.hidden) / np.float32(model.hidden)
-    factor = np.float32(1.0 / np.sqrt(mean + model.epsilon))
+    if norm > 0 and model.post_norms.shape[0] > 0:
+        y, weights = step.added[source].ctypes.data, model.post_norms[norm - 1].ctypes.data
+        add_normed(y, weights, _rms_factor(y, model.hidden, model.epsilon), model.hidden, x)
+    factor = _rms_factor(x, model.hidden, model.epsilon)
     weights = model.norms[norm].ctypes.data
     quantize_normed(x, weights, factor, model.hidden // BLOCK, step.normed[target].ctypes.data)
 
@@ -204,15 +249,19 @@ def _qkv(model, step, matrices, first, last):  # type: ignore[no-untyped-def]
 def _rotate(model, step, layer, first, last):  # type: ignore[no-untyped-def]
     """Turn queries and keys by their positions (Su et al., arXiv:2104.09864); write keys and values to their slots.
 
-    Queries are scaled by 1 / sqrt(head_dim) on the way.
+    Queries are scaled on the way.
     """
     head_dim, half = model.head_dim, model.head_dim // 2
     size = model.block_size
-    scale = np.float32(1.0 / np.sqrt(np.float64(head_dim)))
+    scale = np.float32(model.attention_scale)
+    rotations = model.rotations[model.layer_rotary[layer]]
     for t in range(first, last):
-        cosines, sines = model.rotations[step.positions[t], 0], model.rotations[step.positions[t], 1]
+        cosines, sines = rotations[step.positions[t], 0], rotations[step.positions[t], 1]
         for head in range(model.heads + model.kv_heads):
             row = step.qkv[t, head * head_dim : (head + 1) * head_dim]
+            if model.head_norms.shape[0] > 0:
+                at, weights = row.ctypes.data, model.head_norms[layer, int(head >= model.heads)].ctypes.data
+                norm_row(at, weights, _rms_factor(at, head_dim, model.epsilon), head_dim)
             factor = scale if head < model.heads else np.float32(1)
             for i in range(half):
                 left, right = row[i] * factor, row[half + i] * factor
@@ -256,6 +305,8 @@ def _attend(model, step, layer, tile, head, memory):  # type: ignore[no-untyped-
         model.values[layer],
         model.block_size,
         step.block_tables[sequence],
+        model.windows[layer],
+        np.float32(model.attention_cap),
     )
     blocks = head_dim // BLOCK
     for row in range(rows):
@@ -281,7 +332,10 @@ def _gate(model, step, matrices, memory, first, last):  # type: ignore[no-untype
                 )
             for t in range(tokens):
                 target = step.gated[start + t].ctypes.data + unit * ACTIVATION
-                gate_block(products[0, t].ctypes.data, products[1, t].ctypes.data, target)
+                if model.gelu == 1:
+                    gelu_gate_block(products[0, t].ctypes.data, products[1, t].ctypes.data, target)
+                else:
+                    gate_block(products[0, t].ctypes.data, products[1, t].ctypes.data, target)
 
 
 @njit(nogil=True, inline="always")
@@ -313,6 +367,8 @@ def _work(kind, item, items, size, layer, model, step, memory):  # type: ignore[
     matrices = model.matrices[layer]
     low, high = team.share(size, item, items)
     first, last = item * FEW, min(item * FEW + FEW, tokens)
+    waits = model.post_norms.shape[0] > 0
+    added = step.added if waits else step.x
     if kind == NORM or kind == MLP_NORM:
         for t in range(first, last):
             _normalize(model, step, t, t, 2 * layer + (kind == MLP_NORM))
@@ -326,11 +382,11 @@ def _work(kind, item, items, size, layer, model, step, memory):  # type: ignore[
         _attend(model, step, layer, tile, head, memory)
     elif kind == MIX:
         width = model.heads * model.head_dim
-        _project(matrices[OUTPUT], low, high, step.mixed, tokens, width, step.x, 0, True)
+        _project(matrices[OUTPUT], low, high, step.mixed, tokens, width, added, 0, not waits)
     elif kind == GATED:
         _gate(model, step, matrices, memory, low, high)
     elif kind == SUM:
-        _project(matrices[DOWN], low, high, step.gated, tokens, model.ffn, step.x, 0, True)
+        _project(matrices[DOWN], low, high, step.gated, tokens, model.ffn, added, 0, not waits)
     elif kind == EMBED:
         _embed(model, step, first, last)
     elif kind == LAST_NORM:

@@ -37,7 +37,7 @@ def oracle(config: ModelConfig, weights: Weights) -> LlamaForCausalLM:
             num_key_value_heads=config.kv_heads,
             max_position_embeddings=config.context_length,
             rms_norm_eps=config.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            rope_parameters={"rope_type": "default", "rope_theta": config.rotaries[0].theta},
             tie_word_embeddings=config.tied_embeddings,
         )
     )

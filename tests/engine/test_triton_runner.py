@@ -19,6 +19,7 @@ from fsm.rows import RowPool
 from kernels import sampling_reference
 from kernels.sampling import SamplingResult
 from tests.engine.decoding import Cursor, Feeder
+from tests.engine.families import make
 from tests.engine.test_decoder import VARIANTS, prompts, saved, small_llama
 from tests.kernels.sampling_cases import random_case
 
@@ -43,6 +44,20 @@ def test_logits_equal_the_torch_runner(variant: str, tmp_path: Path, device: tor
     tokens = prompts(1, [5, 1, 20])
     ours = Feeder(loaded(model, device)).run(tokens, [2, 1, 17])
     theirs = Feeder(TorchRunner.load(model, num_blocks=64)).run(tokens, [2, 1, 17])
+    for found, wanted in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
+
+
+SLOWER = [pytest.param(name, marks=pytest.mark.slow) for name in ("qwen 2", "qwen 3", "phi 4", "gemma 3")]
+
+
+@pytest.mark.parametrize("family", ["gemma 2", *SLOWER])
+def test_families_equal_the_torch_runner(family: str, tmp_path: Path, device: torch.device) -> None:
+    """Two layers, so that windows and rotations differ; contexts longer than the window."""
+    model = open_model(saved(make(family, num_hidden_layers=2), tmp_path))
+    tokens = prompts(1, [30, 41])
+    ours = Feeder(loaded(model, device)).run(tokens, [29, 40])
+    theirs = Feeder(TorchRunner.load(model, num_blocks=64)).run(tokens, [29, 40])
     for found, wanted in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4)
 

@@ -11,7 +11,17 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from kernels.cpu import vector as v
-from kernels.cpu.activations import SILENT, gate_block, half_bits, quantize_block, quantize_normed, sum_of_squares
+from kernels.cpu.activations import (
+    SILENT,
+    add_normed,
+    gate_block,
+    gelu_gate_block,
+    half_bits,
+    norm_row,
+    quantize_block,
+    quantize_normed,
+    sum_of_squares,
+)
 from kernels.cpu.dot import ACTIVATION, BLOCK
 
 
@@ -33,6 +43,21 @@ def run_quantize(source, out):  # type: ignore[no-untyped-def]
 @njit("void(int64, int64, int64)")
 def run_gate(gate, up, out):  # type: ignore[no-untyped-def]
     gate_block(gate, up, out)
+
+
+@njit("void(int64, int64, int64)")
+def run_gelu_gate(gate, up, out):  # type: ignore[no-untyped-def]
+    gelu_gate_block(gate, up, out)
+
+
+@njit("void(int64, int64, float32, int64)")
+def run_norm_row(x, weights, factor, length):  # type: ignore[no-untyped-def]
+    norm_row(x, weights, factor, length)
+
+
+@njit("void(int64, int64, float32, int64, int64)")
+def run_add_normed(source, weights, factor, length, out):  # type: ignore[no-untyped-def]
+    add_normed(source, weights, factor, length, out)
 
 
 @njit("float32(int64, int64)")
@@ -101,6 +126,28 @@ def test_gate(spread: float) -> None:
     with np.errstate(over="ignore"):
         wanted = gate.astype(np.float64) / (1 + np.exp(-gate.astype(np.float64))) * up
     np.testing.assert_allclose(meaning(out), wanted, rtol=0, atol=np.abs(wanted).max() / 253)
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
+def test_gelu_gates_by_its_tanh_form(spread: float) -> None:
+    random = np.random.default_rng(5)
+    gate, up = ((random.normal(size=BLOCK) * spread).astype(np.float32) for _ in range(2))
+    out = np.zeros(ACTIVATION, np.uint8)
+    run_gelu_gate(gate.ctypes.data, up.ctypes.data, out.ctypes.data)
+    x = gate.astype(np.float64)
+    wanted = x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) * up
+    np.testing.assert_allclose(meaning(out), wanted, rtol=0, atol=np.abs(wanted).max() / 253)
+
+
+def test_rows_are_normed_in_place_and_added() -> None:
+    random = np.random.default_rng(6)
+    x, weights, total = (random.normal(size=96).astype(np.float32) for _ in range(3))
+    wanted = total + np.float64(0.7) * x * weights
+    run_add_normed(x.ctypes.data, weights.ctypes.data, 0.7, 96, total.ctypes.data)
+    np.testing.assert_allclose(total, wanted, atol=1e-6)
+    wanted = np.float64(0.7) * x * weights
+    run_norm_row(x.ctypes.data, weights.ctypes.data, 0.7, 96)
+    np.testing.assert_allclose(x, wanted, atol=1e-6)
 
 
 def test_exp() -> None:

@@ -10,7 +10,10 @@ from kernels.cpu.attention import CHUNK, attend
 
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize(("block_size", "head_dim"), [(16, 32), (48, 64), (16, 128)])
-def test_attention_is_softmax_over_the_sequence(group: int, block_size: int, head_dim: int) -> None:
+@pytest.mark.parametrize(("window", "cap"), [(0, 0.0), (20, 0.0), (64, 2.0), (1, 0.0)])
+def test_attention_is_softmax_over_the_sequence(
+    group: int, block_size: int, head_dim: int, window: int, cap: float
+) -> None:
     random = np.random.default_rng(group)
     for first, tokens in [
         (0, 1),
@@ -52,10 +55,13 @@ def test_attention_is_softmax_over_the_sequence(group: int, block_size: int, hea
             values.view(np.uint16).reshape(blocks + 3, 2, -1),
             block_size,
             table,
+            window,
+            cap,
         )
         scores = queries.astype(np.float64) @ k.astype(np.float64).T
-        last = first + np.arange(rows) // group
-        scores[np.arange(context)[None] > last[:, None]] = -np.inf
+        scores = cap * np.tanh(scores / cap) if cap else scores
+        behind = (first + np.arange(rows) // group)[:, None] - np.arange(context)[None]
+        scores[(behind < 0) | (behind >= (window or context))] = -np.inf
         weights = np.exp(scores - scores.max(1, keepdims=True))
         wanted = weights @ v.astype(np.float64) / weights.sum(1, keepdims=True)
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5, err_msg=f"first {first}, tokens {tokens}")

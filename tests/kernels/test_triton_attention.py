@@ -41,7 +41,8 @@ def plan_of(new: list[int], contexts: list[int], blocks: int, group: int, device
 
 def check(
     new: list[int], contexts: list[int], device: torch.device, *, heads: int = 4, kv_heads: int = 2,
-    head_dim: int = 16, window: int = 0, n_splits: int | None = None, dtype: torch.dtype = torch.float32,
+    head_dim: int = 16, window: int = 0, cap: float = 0.0, n_splits: int | None = None,
+    dtype: torch.dtype = torch.float32,
     cached: torch.dtype | None = None,
 ) -> None:  # fmt: skip
     blocks = max(1, -(-max(contexts) // BLOCK) * 2)
@@ -49,8 +50,9 @@ def check(
     plan = plan_of(new, contexts, blocks, heads // kv_heads, device)
     generator = torch.Generator().manual_seed(1)
     queries = torch.randn(sum(new), heads, head_dim, generator=generator).mul(3).to(device, dtype)
-    found = attend(queries, cache, plan, block_size=BLOCK, window=window, n_splits=n_splits)
-    expected = attend_reference(queries, cache, plan, block_size=BLOCK, window=window)
+    scale = 0.5 if cap else None
+    found = attend(queries, cache, plan, block_size=BLOCK, window=window, scale=scale, cap=cap, n_splits=n_splits)
+    expected = attend_reference(queries, cache, plan, block_size=BLOCK, window=window, scale=scale, cap=cap)
     unit = 1e-5 if dtype == torch.float32 else 2**-6
     torch.testing.assert_close(found.float(), expected.float(), rtol=unit, atol=4 * unit)
 
@@ -70,6 +72,11 @@ def test_shapes_of_heads(heads: int, kv_heads: int, head_dim: int, device: torch
 @pytest.mark.parametrize("window", [0, 1, 37])
 def test_prefill_and_mixed_steps(new: list[int], contexts: list[int], window: int, device: torch.device) -> None:
     check(new, contexts, device, window=window)
+
+
+@pytest.mark.parametrize("n_splits", [1, 3])
+def test_capped_scores(n_splits: int, device: torch.device) -> None:
+    check([1, 20], [130, 33], device, window=37, cap=2.0, n_splits=n_splits)
 
 
 @pytest.mark.parametrize("cached", [None, torch.int8, torch.float8_e4m3fn])
