@@ -111,7 +111,9 @@ def _sampling(fields: SamplingFields, logprobs: int | None) -> Sampling:
 
 
 def known_ids(ids: dict[int, float] | list[int] | tuple[()], card: ModelCard, param: str) -> None:
-    """Raises `ApiError` for an id that the model does not have."""
+    """Raises `ApiError` for an id that the model does not have. Of remote models it is not known."""
+    if not card.vocab_size:
+        return
     for token in ids:
         if not 0 <= token < card.vocab_size:
             known = f"0 to {card.vocab_size - 1}"

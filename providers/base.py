@@ -259,13 +259,14 @@ class Finished:
 class Usage:
     """Token counts over all choices, the last event. ``cached``: those of the prompt taken from a prefix cache;
     ``written``: those written to one, where that has a price; ``reasoning``: those of the completion that are not in
-    the answer."""
+    the answer. ``estimated``: a remote API did not say, and these are a guess from the texts."""
 
     prompt: int
     cached: int
     completion: int
     written: int = 0
     reasoning: int = 0
+    estimated: bool = False
 
 
 GenerationEvent = Delta | CallBegun | CallDelta | Finished | Usage

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 from schemas.limits import ScopedLimit
+from schemas.providers import ProviderSettings
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 
@@ -135,6 +136,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     limits: tuple[ScopedLimit, ...] = ()
     database: Database = Database()
     telemetry: Telemetry = Telemetry()
+    providers: tuple[ProviderSettings, ...] = ()
 
     def __post_init__(self) -> None:
+        _refuse_twins((provider.name for provider in self.providers), "provider name")
         _refuse_twins((model.name for model in self.models), "model name")

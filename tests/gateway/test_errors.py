@@ -108,6 +108,8 @@ KINDS: list[tuple[ErrorKind, type[openai.APIStatusError], str | None, str]] = [
     ("overloaded", openai.RateLimitError, None, "overloaded"),
     ("unavailable", openai.InternalServerError, None, "unavailable"),
     ("internal", openai.InternalServerError, None, "internal_error"),
+    ("invalid_answer", openai.InternalServerError, None, "invalid_answer"),
+    ("declined", openai.BadRequestError, None, "content_filter"),
 ]
 
 

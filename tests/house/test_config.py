@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from gateway.config import ConfigError, hash_key, is_loopback, load
 from schemas.config import Settings
 from schemas.limits import ScopedLimit
+from schemas.providers import Breaker, Limits, ProviderSettings, RemoteModel, Retries, Timeouts
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sluice.toml"
+REMOTE = "[[providers]]\nname = 'p'\nkind = 'openai'\nmodels = [{ name = 'm' }]\n"
 KEY = {"name": "ci", "tenant": "house", "sha256": "0" * 64}
 
 
@@ -50,6 +52,10 @@ def test_the_example_file_names_every_key() -> None:
     assert set(shown["models"][0]) == set(Settings().models[0].__struct_fields__)
     assert set(shown["auth"]["keys"][0]) == set(KEY)
     assert set(shown["limits"][0]) == set(ScopedLimit.__struct_fields__)
+    assert set(shown["providers"][0]) == set(ProviderSettings.__struct_fields__)
+    for name, struct in (("timeouts", Timeouts), ("retries", Retries), ("breaker", Breaker), ("limits", Limits)):
+        assert shown["providers"][0][name] == msgspec.to_builtins(struct())
+    assert set(shown["providers"][0]["models"][0]) == set(RemoteModel.__struct_fields__)
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -101,6 +107,16 @@ def test_variables_that_orchestrators_inject_are_left_alone() -> None:
         ("[engine]\nblock_size = 512", "`engine.block_size`: Expected `int` <= 256"),
         ("[server", "not valid TOML"),
         ('models = [{name="a", path="b"}, {name="a", path="c"}]', "model name `a` is given twice"),
+        (f"{REMOTE}key = 'secret'", "`providers[0].key`: there is no such key"),
+        (REMOTE, "is managed and has neither `key_env` nor `key_file`"),
+        (f"{REMOTE}key_env = 'K'\nkey_file = 'k'", "its key comes from one of them"),
+        (f"{REMOTE}key_env = 'K'\nbase_url = 'http://api.example.org'", "plain http is for self-hosted"),
+        (f"{REMOTE}key_env = 'K'\nbase_url = 'https://u:p@example.org'", "more than a host, a port and a path"),
+        (f"{REMOTE}key_env = 'K'\nbase_url = 'file:///etc/passwd'", "no http:// or https:// address"),
+        (f"{REMOTE}key_env = 'K'\ncapabilities = {{ tols = true }}", "unknown field `tols`"),
+        (f"{REMOTE}key_env = 'K'\n{REMOTE}key_env = 'K'", "provider name `p` is given twice"),
+        (REMOTE.replace("openai", "openai-compatible") + "key_env = 'K'", "needs a `base_url`"),
+        (REMOTE.replace("openai", "anthropic") + "key_env = 'K'", "needs a `max_output`"),
     ],
 )
 def test_a_mistake_is_named_with_its_file_and_key(tmp_path: Path, text: str, message: str) -> None:

@@ -1,0 +1,35 @@
+"""The capability table (capabilities.toml): what known APIs take and enforce, and what an operator knows better."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from providers.base import ProviderError
+from schemas.providers import Capabilities, ProviderSettings, RemoteModel
+
+
+def _read() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    text = files("providers.remote").joinpath("capabilities.toml").read_text(encoding="utf-8")
+    rows = msgspec.toml.decode(text, type=dict[str, dict[str, Any]])
+    return rows, {name: row.pop("source") for name, row in rows.items()}
+
+
+_ROWS, SOURCES = _read()
+"""The rows, and where each was read."""
+
+
+def profiles() -> list[str]:
+    """The names of all rows."""
+    return list(_ROWS)
+
+
+def capabilities_of(provider: ProviderSettings, model: RemoteModel) -> Capabilities:
+    """The row of the provider, under its overrides, under the model's. Raises `ProviderError`: unknown profile."""
+    profile = provider.profile or provider.kind
+    if profile not in _ROWS:
+        known = ", ".join(_ROWS)
+        raise ProviderError("unavailable", f"Provider `{provider.name}`: there is no profile `{profile}`, but {known}.")
+    return msgspec.convert({**_ROWS[profile], **provider.capabilities, **model.capabilities}, Capabilities)

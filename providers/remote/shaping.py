@@ -1,0 +1,170 @@
+"""How a request's constraint and tools are put to an API, and how what comes back is judged.
+
+    JSON Schema     the API's response format, translated; where that cannot be: JSON mode or none, and told in words
+    JSON object     JSON mode, or told in words
+    choice          vLLM's `choice`, an enumeration in a schema, or told in words
+    regex, Lark,    vLLM's own fields, or told in words
+    structural tag
+
+Every answer is judged against the original in each case.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from providers.base import Enforcement, GenerateRequest, ProviderError, Tool
+from providers.remote.recognition import Recogniser, SentenceCheck
+from providers.remote.translation import VALUE, Schema, translate
+from providers.remote.validation import Check, ChoiceCheck, JsonCheck, validator_of
+from schemas.constraint import (
+    ChoiceSpec,
+    ConstraintSpec,
+    JsonObjectSpec,
+    JsonSchemaSpec,
+    LarkSpec,
+    RegexSpec,
+    StructuralTagSpec,
+)
+from schemas.providers import Capabilities
+
+ANY_OBJECT = '{"type":"object"}'
+
+
+@dataclass(frozen=True, slots=True)
+class ShapedTool:
+    """``parameters``: what the API is sent; ``strict``: it is asked to enforce that; ``whole``: that is all of the
+    original."""
+
+    tool: Tool
+    parameters: Schema
+    strict: bool
+    whole: bool
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """``schema``: for the API's response format, enforced if ``strict``. ``json_mode``: instead of one. ``native``:
+    vLLM's ``structured_outputs``. ``instruction``: what the model is told in words. ``check``: of a text, None without
+    a constraint. ``tools``: those that may be called. ``held``: how all of it is held."""
+
+    schema: Schema | None = None
+    strict: bool = False
+    json_mode: bool = False
+    native: dict[str, Any] | None = None
+    instruction: str = ""
+    check: Check | None = None
+    tools: tuple[ShapedTool, ...] = ()
+    held: Enforcement | None = None
+
+
+async def shape(request: GenerateRequest, can: Capabilities, recogniser: Recogniser) -> Shaping:
+    """Raises `ProviderError` for a constraint, or a tool's schema, that is none or cannot be judged."""
+    tools = _tools(request, can)
+    output = Shaping()
+    if request.constraint is not None:
+        if request.tools is None or not request.tools.required:
+            output = await _output(request.constraint, can, recogniser, beside_tools=bool(tools))
+    held = None
+    if output.check is not None or tools:
+        promised = output.held != "validated" and all(tool.whole for tool in tools)
+        held = "provider-strict" if promised and can.contract else "validated"
+    return Shaping(
+        output.schema, output.strict, output.json_mode, output.native, output.instruction, output.check, tools, held
+    )
+
+
+def _tools(request: GenerateRequest, can: Capabilities) -> tuple[ShapedTool, ...]:
+    if request.tools is None:
+        return ()
+    shaped: list[ShapedTool] = []
+    for number, tool in enumerate(request.tools.offered):
+        if tool.name not in request.tools.callable:
+            continue
+        try:
+            validator_of(tool.parameters, "assert")
+        except ProviderError as error:
+            raise ProviderError(error.kind, error.message, pointer=error.pointer, tool=number) from None
+        shaped.append(_tool(tool, can, strict=can.strict_tools and len(request.tools.callable) <= can.max_strict_tools))
+    return tuple(shaped)
+
+
+def _tool(tool: Tool, can: Capabilities, *, strict: bool) -> ShapedTool:
+    original = json.loads(tool.parameters)
+    sent = translate(original, can) if strict else None
+    if sent is None or sent.wrapped:
+        return ShapedTool(tool, original, False, False, JsonCheck(tool.parameters))
+    return ShapedTool(tool, sent.schema, True, sent.whole, JsonCheck(tool.parameters, sent=sent))
+
+
+async def _output(
+    constraint: ConstraintSpec, can: Capabilities, recogniser: Recogniser, *, beside_tools: bool
+) -> Shaping:
+    structured = "none" if beside_tools and not can.beside_tools else can.structured
+    match constraint:
+        case JsonSchemaSpec():
+            return _json(constraint, can, structured)
+        case JsonObjectSpec():
+            check = JsonCheck(ANY_OBJECT, compact=constraint.whitespace == "compact")
+            # OpenAI's JSON mode wants the word in the conversation, and others forget it without.
+            text = "Answer with one JSON object, and nothing else."
+            return Shaping(json_mode=structured != "none", instruction=text, check=check, held="validated")
+        case ChoiceSpec(choices):
+            return _choice(choices, can, structured)
+        case RegexSpec(pattern):
+            native = {"regex": pattern} if "regex" in can.native and constraint.dialect == "python" else None
+            text = f"Answer with a text that matches this regular expression as a whole, and nothing else:\n{pattern}"
+        case LarkSpec(grammar):
+            native = {"grammar": grammar} if "grammar" in can.native and constraint.start == "start" else None
+            text = f"Answer with a sentence of this Lark grammar, and nothing else:\n{grammar}"
+        case StructuralTagSpec(document):
+            native = {"structural_tag": document} if "structural_tag" in can.native else None
+            text = f"Answer with a text in the form of this structural tag, and nothing else:\n{document}"
+    await recogniser.check(constraint)
+    check = SentenceCheck(recogniser, constraint)
+    return Shaping(native=native, instruction="" if native else text, check=check, held=_held(native is not None, can))
+
+
+def _json(constraint: JsonSchemaSpec, can: Capabilities, structured: str) -> Shaping:
+    validator_of(constraint.schema, constraint.formats)
+    sent = translate(json.loads(constraint.schema), can) if structured == "schema" else None
+    compact = constraint.whitespace == "compact"
+    check = JsonCheck(constraint.schema, constraint.formats, sent, compact)
+    if sent is not None:
+        return Shaping(schema=sent.schema, strict=can.contract, check=check, held=_held(sent.whole, can))
+    text = (
+        "Answer with one JSON value that is valid under the following JSON Schema, and with nothing else:\n"
+        f"{constraint.schema}"
+    )
+    object_only = json.loads(constraint.schema)
+    mode = structured != "none" and isinstance(object_only, dict) and object_only.get("type") == "object"
+    return Shaping(json_mode=mode, instruction=text, check=check, held="validated")
+
+
+def _choice(choices: list[str], can: Capabilities, structured: str) -> Shaping:
+    if not choices:
+        raise ProviderError("invalid_constraint", "There is nothing to choose from.")
+    check = ChoiceCheck(frozenset(choices), quoted=False)
+    if "choice" in can.native:
+        return Shaping(native={"choice": choices}, check=check, held=_held(True, can))
+    quoted = ChoiceCheck(check.choices, quoted=True)
+    wrapper = {
+        "type": "object",
+        "properties": {VALUE: {"type": "string", "enum": list(dict.fromkeys(choices))}},
+        "required": [VALUE],
+        "additionalProperties": False,
+    }
+    sent = translate(wrapper, can) if structured == "schema" else None
+    if sent is not None:
+        return Shaping(schema=sent.schema, strict=can.contract, check=quoted, held=_held(sent.whole, can))
+    listed = "\n".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
+    text = f"Answer with exactly one of these texts, without its quotes, and with nothing else:\n{listed}"
+    return Shaping(instruction=text, check=quoted, held="validated")
+
+
+def _held(whole: bool, can: Capabilities) -> Enforcement:
+    """``whole``: the API is sent all of the constraint."""
+    return "provider-strict" if whole and can.contract else "validated"
