@@ -151,6 +151,25 @@ class Image:
         """One field of a cell (fsm/layout.py)."""
         return int(self.heap[int(self.heap[at.CE]) + 8 * cell + which])
 
+    def edges(self, state: int) -> NDArray[np.int32]:
+        """The edges of an expanded static state: rows (lo, hi, op, t, a, b, c, unused)."""
+        first, count, _ = self._view(_STATES)[state].tolist()
+        return self._view(_EDGES)[first : first + count]
+
+    def end(self, state: int) -> int:
+        """What an expanded static state says of the end of the text (`grammar.tables`)."""
+        return int(self._view(_STATES)[state, 2])
+
+    def byte_classes(self) -> list[int]:
+        """The first of each run of bytes that every edge so far takes all or none of."""
+        edges = self._view(_EDGES)
+        return np.unique(np.concatenate([[0], edges[:, 0], edges[:, 1] + 1])).tolist()
+
+    def keys(self, key_set: int) -> NDArray[np.uint32]:
+        """The words of a set of declared keys."""
+        start = int(self.heap[at.SS]) + key_set if key_set >= 0 else int(self.heap[at.DS]) - 2 - key_set
+        return self.heap[start : start + int(self.heap[start - 1])].view(np.uint32)
+
     def expanded(self, state: int) -> bool:
         return int(self._view(_STATES)[state, 1]) != UNEXPANDED
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsm import steps
+from fsm.closing import Closing
 from fsm.image import Image
 from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
@@ -47,6 +48,7 @@ class Program:
         self.image = Image(self.machine.start, table.max_token_bytes)
         self.image.apply(self.machine.tables.delta())
         self.number = self.runtime.add(self.image)
+        self._closing = Closing(self.runtime, self.number)
         number = np.array([self.number], np.int32)
         self._one = _Batch(number, number.copy(), number.copy(), number.copy(), np.zeros(1, np.uint8))
 
@@ -89,6 +91,16 @@ class Program:
         complete = np.empty(1, np.bool_)
         self.runtime.accepting(one.programs, one.states, complete)
         return bool(complete[0])
+
+    def way(self, state: int) -> tuple[int, ...] | None:
+        """Tokens that complete a text which has led to ``state`` (`Matcher.completion`)."""
+        search = self._closing.way(state)
+        try:
+            while True:
+                if next(search):
+                    self.answer_misses()
+        except StopIteration as found:
+            return found.value
 
     def answer_misses(self) -> None:
         """Do what a grammar worker would: expand what is missing, and some of what lies behind it."""
@@ -153,6 +165,17 @@ class Matcher:
             forced.append(int(choices[0]))
             ahead._state = ahead._after_byte(int(choices[0]))
         return bytes(forced)
+
+    def completion(self) -> tuple[int, ...] | None:
+        """Tokens that complete the text from here, about as few as can be (none where it is complete); None where none
+        were found with the fuel there is (`fsm.closing`)."""
+        return self._program.way(self._state)
+
+    def advance_within(self, token: int, budget: int) -> bool:
+        """As `advance`, where ``budget`` tokens with this one suffice to complete the text."""
+        state = self._program.after(self._state, token)
+        way = None if state < 0 else self._program.way(state)
+        return way is not None and len(way) < budget and self.advance(token)
 
     def fork(self) -> Matcher:
         """An independent cursor at the same place, O(1)."""

@@ -26,6 +26,8 @@ from fsm.tokens import TokenTable
 from fsm.trie import TokenTrie
 from grammar.tables import Delta
 
+MISSING, NOT_ALLOWED = -1, -2
+
 Miss = tuple[int, int]
 """(state, 0): expand the state; (ret, verdict above 0): resume after that verdict."""
 
@@ -154,6 +156,10 @@ class Runtime:
         """Bytes of one program's tables."""
         return self._slot(program).image.nbytes
 
+    def image(self, program: int) -> Image:
+        """The tables of a program other than 0, to be read until the next call."""
+        return self._slot(program).image
+
     # -- batch calls (engine.base.Masks) -------------------------------------------------------------------------------
 
     def advance(
@@ -217,7 +223,7 @@ class Runtime:
         return out.view(np.bool_)
 
     def after_byte(self, program: int, state: int, byte: int) -> int:
-        """The state after one byte that `allowed_bytes` allows; -1 on a miss."""
+        """The state after one byte; MISSING or NOT_ALLOWED, both below 0, where there is none."""
         text = np.array([byte], np.uint8)
         while True:
             code = steps.follow(self._slot(program).image.heap, state, text, self._info)
@@ -226,9 +232,12 @@ class Runtime:
             self._make_room(program)
         if code == steps.MISS:
             self._note_miss(program, self._info[2:])
-            return -1
-        assert code == steps.OK, f"byte {byte} is not allowed in state {state}"
-        return int(self._info[0])
+            return MISSING
+        return int(self._info[0]) if code == steps.OK else NOT_ALLOWED
+
+    def complete(self, program: int, state: int) -> bool | None:
+        """Whether the text so far is a complete sentence; None on a miss."""
+        return self._complete(program, state)[1]
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -131,6 +131,13 @@ class TokenTable:
         return self.data[self.offset[token] : self.offset[token + 1]].tobytes() or None
 
     @cached_property
+    def ids_of(self) -> dict[bytes, int]:
+        """The lowest id of each ordinary token, by its bytes."""
+        ends = self.offset.tolist()
+        data = self.data.tobytes()
+        return {data[ends[i] : ends[i + 1]]: i for i in reversed(range(self.vocab_size)) if ends[i] < ends[i + 1]}
+
+    @cached_property
     def trie(self) -> TokenTrie:
         """The trie of all ordinary tokens, built on first use."""
         return TokenTrie(self.data, self.offset)

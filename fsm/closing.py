@@ -1,0 +1,357 @@
+"""The way to the end: from any configuration, some text that completes the sentence, and the tokens that spell it.
+
+An answer is cut when its tokens run out, and a cut answer is no JSON. Where a way to the end is known before each
+token, a token that leaves no room for one can be turned down, and nothing is ever cut (`engine/closing.py`).
+
+The search is Dijkstra's, one frame at a time: a value that is opened on the way is searched once for each (state,
+registers) in which it can begin, whatever stands around it, and then counts as one edge of that length (Knuth, "A
+generalization of Dijkstra's algorithm", 1977). A value inside itself is never on a shortest way, so recursive schemas
+come to an end. Steps are those of the kernels; nothing of the machine's meaning is said again here.
+
+    {"a": [ |        frame of the array    ]              1 byte
+                     frame of the object   , "b": 0 }     where b is required, its value an edge of length 1
+
+A search is a generator: it yields True where an expansion must come first, and False now and then, so that a step loop
+can go on in between.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsm import layout as at
+from fsm.image import Image
+from fsm.runtime import MISSING, NOT_ALLOWED, Runtime
+from grammar.tables import CLOSE, END_ACCEPT, FEWKEY, NONE, XKEY
+
+FUEL = 20_000
+"""Steps that one search may take."""
+
+EXACT_FUEL = 500
+"""Steps of it that look for the shortest text of a value; the others take what comes nearest to the end."""
+
+SLICE = 16
+"""Steps between two pauses."""
+
+DEEPEST = 100
+"""Values inside values that a search opens."""
+
+MANY = 10_000
+"""Rests of texts, and texts of values, that are remembered."""
+
+T = TypeVar("T")
+Search = Generator[bool, None, T]
+Way = tuple[int, ...]
+_Key = tuple[int, ...]
+_Rest = tuple[bytes, int]
+"""A text and where in it the rest begins."""
+_Node = tuple[int, bool]
+"""(configuration, whether it has just opened a value)"""
+
+
+class Closing:
+    """Ways to the end of one program's configurations (state ids of the token FSM)."""
+
+    def __init__(self, runtime: Runtime, program: int) -> None:
+        self._runtime = runtime
+        self._program = program
+        self._values: dict[_Key, bytes | None] = {}
+        self._rests: dict[int, _Rest] = {}
+        self._rests_alike: dict[_Key, _Rest] = {}
+
+    def way(self, state: int) -> Search[Way | None]:
+        """Tokens that complete the sentence from ``state``, about as few as can be; None where none were found with the
+        fuel there is. After the first of them the others are a way."""
+        if state not in self._rests:
+            found = yield from self._text(state, _Hunt(self._runtime, self._program, self._values))
+            if found is None:
+                return None
+        text, start = self._rests[state]
+        table = self._runtime.table
+        return tuple(spell(text[start:], table.ids_of, table.max_token_bytes))
+
+    def _text(self, state: int, hunt: _Hunt) -> Search[bool | None]:
+        """Find the rest of a text, frame by frame, up to where it is known; None where it cannot be found."""
+        passed, text, here = [state], bytearray(), state
+        while True:
+            rest = b"" if (yield from hunt.complete(here)) else (yield from self._known(here, hunt))
+            if rest is not None:
+                break
+            piece = yield from hunt.next_piece(here, self._known)
+            if piece is None:
+                return None
+            for i in range(len(piece)):
+                here = yield from hunt.after(here, piece[i : i + 1])
+                passed.append(here)
+            text += piece
+        if len(self._rests) > MANY:
+            self._rests.clear()
+            self._rests_alike.clear()
+        whole = bytes(text) + rest
+        for place, before in enumerate(passed):
+            self._rests.setdefault(before, (whole, place))
+            self._rests_alike.setdefault(hunt.but_for_texts(before)[0], (whole, place))
+        return True
+
+    def _known(self, here: int, hunt: _Hunt) -> Search[bytes | None]:
+        """The rest of a text where it is known, or where one that differs in texts alone shows it."""
+        if here in self._rests:
+            text, start = self._rests[here]
+            return text[start:]
+        if (alike := hunt.but_for_texts(here)[0]) in self._rests_alike:
+            text, start = self._rests_alike[alike]
+            reached = yield from hunt.after(here, text[start:])
+            if reached >= 0 and (yield from hunt.complete(reached)):
+                self._rests[here] = text, start
+                return text[start:]
+        return None
+
+
+def spell(text: bytes, ids_of: dict[bytes, int], longest: int) -> list[int]:
+    """Tokens whose bytes are ``text``, the longest one first each time. All its bytes must be tokens."""
+    ids: list[int] = []
+    start = 0
+    while start < len(text):
+        stop = next(n for n in range(min(start + longest, len(text)), start, -1) if text[start:n] in ids_of)
+        ids.append(ids_of[text[start:stop]])
+        start = stop
+    return ids
+
+
+_Known = Callable[[int, "_Hunt"], Search[bytes | None]]
+
+
+class _Hunt:
+    """One search. ``values``: texts of whole values, shared by all searches of a program."""
+
+    def __init__(self, runtime: Runtime, program: int, values: dict[_Key, bytes | None]) -> None:
+        self._runtime = runtime
+        self._program = program
+        self._values = values
+        self._open: set[_Key] = set()
+        self._met_open = False
+        self._fuel = FUEL
+
+    @property
+    def _image(self) -> Image:
+        return self._runtime.image(self._program)
+
+    @property
+    def _parses(self) -> bool:
+        """Heads of a grammar share their stacks: they are searched as a whole, not frame by frame."""
+        return bool(self._image.heap[at.PARSER])
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def complete(self, here: int) -> Search[bool]:
+        while (complete := self._runtime.complete(self._program, here)) is None:
+            yield True
+        return complete
+
+    def after(self, here: int, text: bytes) -> Search[int]:
+        """The configuration after ``text``, or NOT_ALLOWED."""
+        for byte in text:
+            while (following := self._runtime.after_byte(self._program, here, byte)) == MISSING:
+                yield True
+            if following == NOT_ALLOWED:
+                return NOT_ALLOWED
+            here = following
+        return here
+
+    def _allowed(self, here: int) -> Search[NDArray[np.bool_]]:
+        while (allowed := self._runtime.allowed_bytes(self._program, here)) is None:
+            yield True
+        return allowed
+
+    # -- search --------------------------------------------------------------------------------------------------------
+
+    def next_piece(self, here: int, known: _Known) -> Search[bytes | None]:
+        """Text that leads to where the rest is known, or out of the innermost frame, or of the one around that
+        where the innermost value may end as it stands."""
+        height = self._height(here)
+        may_end = not self._parses and (yield from self._may_end(here))
+        return (yield from self._shortest(here, height - 1 if may_end else height, known))
+
+    def _value(self, begin: int) -> Search[bytes | None]:
+        """Text from ``begin`` to where the innermost value ends, or may end."""
+        key = self._frame_key(begin)
+        if key in self._values:
+            return self._values[key]
+        if key in self._open or len(self._open) == DEEPEST:
+            self._met_open = True
+            return None
+        outer, self._met_open = self._met_open, False
+        self._open.add(key)
+        found = yield from self._shortest(begin, self._height(begin))
+        self._open.discard(key)
+        if found is not None or not (self._met_open or self._fuel < 0):
+            if len(self._values) > MANY:
+                self._values.clear()
+            self._values[key] = found
+        self._met_open = outer or (self._met_open and found is None)
+        return found
+
+    def _shortest(self, begin: int, height: int, known: _Known | None = None) -> Search[bytes | None]:
+        """A short text from ``begin`` to below ``height``, or to where the frame of that height may end, or to where
+        the rest is ``known``."""
+        fuel = self._fuel
+        self._fuel = min(EXACT_FUEL, fuel)
+        found = yield from self._search(begin, height, 0, known)
+        spent = min(EXACT_FUEL, fuel) - self._fuel
+        out, self._fuel = self._fuel < 0, fuel - spent
+        if found is None and out and self._fuel > 0:
+            found = yield from self._search(begin, height, 64, known)
+        return found
+
+    def _search(self, begin: int, height: int, weight: int, known: _Known | None) -> Search[bytes | None]:
+        """``weight``: bytes that each thing still owed (an item, a required key) counts for; 0 finds the shortest."""
+        cost: dict[_Node, int] = {(begin, False): 0}
+        came: dict[_Node, tuple[_Node, bytes]] = {}
+        queue: list[tuple[int, int, int, _Node]] = [(0, 0, 0, (begin, False))]
+        met: dict[_Key, int] = {}
+        required = NONE
+        while queue:
+            _, so_far, _, node = heapq.heappop(queue)
+            if so_far > cost[node]:
+                continue
+            here, opens = node
+            if not opens and (yield from self._is_goal(here, height)):
+                return _path(came, node)
+            if known and not opens and here != begin and (yield from known(here, self)) is not None:
+                return _path(came, node)
+            alike, seen = self.but_for_texts(here)
+            met[alike] = met.get(alike, 0) + 1
+            if met[alike] > seen + 2:
+                continue
+            if self._fuel < 0:
+                return None
+            if weight and required == NONE and not self._parses and self._height(here) == height:
+                required = self._required(here)
+            moves = self._through(here) if opens else self._moves(here, height, seen)
+            for text, following in (yield from moves):
+                longer = so_far + len(text)
+                if longer < cost.get(following, longer + 1):
+                    cost[following] = longer
+                    came[following] = node, text
+                    owed = weight and weight * self._owed(following[0], height, required)
+                    heapq.heappush(queue, (longer + owed, longer, len(came), following))
+        return None
+
+    def _through(self, begin: int) -> Search[list[tuple[bytes, _Node]]]:
+        """A value that is opened, whole."""
+        value = yield from self._value(begin)
+        if value is None:
+            return []
+        after = yield from self.after(begin, value)
+        return [] if after < 0 else [(value, (after, False))]
+
+    def _moves(self, here: int, height: int, seen: int) -> Search[list[tuple[bytes, _Node]]]:
+        self._fuel -= 1
+        if self._fuel % SLICE == 0:
+            yield False
+        moves: list[tuple[bytes, _Node]] = []
+        ended = self._height(here) > height
+        for byte in (yield from self._bytes(here, seen)):
+            after = yield from self.after(here, bytes([byte]))
+            opens = self._height(after) > height
+            if after >= 0 and not (ended and opens):  # what may end need not go on
+                moves.append((bytes([byte]), (after, opens)))
+        return moves
+
+    def _bytes(self, here: int, seen: int) -> Search[list[int]]:
+        """One byte for each edge that can be taken; more where the byte becomes part of a text that must differ from
+        those that were ``seen``."""
+        allowed = yield from self._allowed(here)
+        if self._parses:
+            return [byte for byte in self._image.byte_classes() if 0 <= byte < 256 and allowed[byte]]
+        image, chosen = self._image, list[int]()
+        recording = image.field(here, 3) != at.NIL
+        for lo, hi, op, *_ in image.edges(image.field(here, 1)).tolist():
+            of_edge = (lo + np.flatnonzero(allowed[lo : hi + 1])).tolist() if lo >= 0 else []
+            chosen += of_edge[: seen + 2 if recording or op in (XKEY, FEWKEY) else 1]
+        return chosen
+
+    # -- configurations ------------------------------------------------------------------------------------------------
+
+    def _is_goal(self, here: int, height: int) -> Search[bool]:
+        if self._parses:
+            return (yield from self.complete(here))
+        found = self._height(here)
+        if found == height:
+            return (yield from self._may_end(here))
+        return found < height or (height <= 1 and (yield from self.complete(here)))
+
+    def _height(self, here: int) -> int:
+        if self._parses or here < 0:
+            return 0
+        image = self._image
+        return image.field(image.field(here, 2), at.HEIGHT)
+
+    def _may_end(self, here: int) -> Search[bool]:
+        """Whether the innermost value is complete as it stands: a number, or the whole text."""
+        yield from self._allowed(here)  # its state is expanded then
+        image = self._image
+        end = image.end(image.field(here, 1))
+        return end == END_ACCEPT or (end >= 0 and image.field(image.field(here, 2), at.LO) == 0)
+
+    def but_for_texts(self, here: int) -> tuple[_Key, int]:
+        """What two configurations share that differ in texts alone (keys, unique items), and how many of those were
+        seen: one more are enough to find another."""
+        if self._parses:
+            return (here,), 0
+        image = self._image
+        frame = image.field(here, 2)
+        fields = (image.field(frame, i) for i in (at.HEIGHT, at.RET, at.HI, at.LO, at.EXT, at.PARENT))
+        seen = self._seen(frame)
+        if image.field(here, 3) != at.NIL:
+            while (frame := image.field(frame, at.PARENT)) > at.NIL:
+                seen += self._seen(frame)
+        return (image.field(here, 1), *fields), seen
+
+    def _seen(self, frame: int) -> int:
+        image, seen = self._image, 0
+        rest = image.field(frame, at.SEEN_KEYS)
+        while rest != at.NIL:
+            seen, rest = seen + 1, image.field(rest, 2)
+        return seen
+
+    def _frame_key(self, here: int) -> _Key:
+        """What decides which texts a value may have."""
+        image = self._image
+        if image.field(here, 3) != at.NIL:
+            return (here,)
+        frame = image.field(here, 2)
+        return (image.field(here, 1), *(image.field(frame, i) for i in range(at.RET, at.PARENT)))
+
+    def _required(self, here: int) -> int:
+        """The set of keys without which the object cannot end, where its bracket could come now; else NONE."""
+        for _, _, op, _, _, keys, *_ in self._image.edges(self._image.field(here, 1)).tolist():
+            if op == CLOSE:
+                return keys
+        return NONE
+
+    def _owed(self, here: int, height: int, required: int) -> int:
+        """How many items and required keys the frame of that height still wants."""
+        image = self._image
+        frame = image.field(here, 2)
+        while image.field(frame, at.HEIGHT) > height:
+            frame = image.field(frame, at.PARENT)
+        if self._parses or image.field(frame, at.HEIGHT) < height:
+            return 0
+        owed, coming = image.field(frame, at.LO), image.field(frame, at.EXT)
+        if required == NONE or coming == NONE:
+            return owed
+        return owed + int(np.bitwise_count(image.keys(required) & image.keys(coming)).sum())
+
+
+def _path(came: dict[_Node, tuple[_Node, bytes]], node: _Node) -> bytes:
+    pieces: list[bytes] = []
+    while node in came:
+        node, text = came[node]
+        pieces.append(text)
+    return b"".join(reversed(pieces))
