@@ -7,6 +7,7 @@ block * block_size + offset. The scheduler hands out blocks; a runner reads and 
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -111,6 +112,11 @@ class Masks(Protocol):
         status: NDArray[np.uint8],
     ) -> None:
         """out[i] = row id of the tokens allowed in states[i]; status OK or MISS."""
+        ...
+
+    def way(self, program: int, state: int) -> Generator[bool, None, tuple[int, ...] | None]:
+        """Search for tokens that complete a sentence of a program other than 0 from ``state``: returns them, or None
+        where it gave up. Yields True where it must wait for an expansion, False now and then to let others work."""
         ...
 
     def accepting(self, programs: NDArray[np.int32], states: NDArray[np.int32], out: NDArray[np.bool_]) -> None:

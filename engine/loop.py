@@ -15,6 +15,8 @@ for the masks of the next step. For a single sequence that means:
   and is not part of the text. Elsewhere a stop id is a token like others, and masks allow no end of sequence.
 * Where a mask allows nothing but end-of-sequence ids, the choice ends at once, a forward pass earlier than otherwise:
   "stop", even when that was the last of its ``max_tokens``.
+* With ``close``, a token from which the text could not be completed in time gives way to one from which it can
+  (`engine/closing.py`); the choice ends with "stop".
 * A token that the mask allowed and the machine refuses is a fault of ours: its request fails as "internal".
 
 An exception while a batch is run fails the requests of that batch and is logged; the loop and all others live on.
@@ -34,6 +36,7 @@ import numpy as np
 from engine.base import MISS, OK, REFUSED, Logits, Masks, Runner, SamplingKernel
 from engine.batch import Step
 from engine.blocks import BlockPool
+from engine.closing import BUSY, TOO_FAR, Closer, too_long
 from engine.figures import Figures
 from engine.mask_columns import MaskColumns
 from engine.prefix_cache import PrefixCache
@@ -78,6 +81,7 @@ class StepLoop:
         self._sampler = Sampler(masks.pool, limits.max_sequences, sampling)
         self._eos_ids = frozenset(eos_ids)
         self._masks = MaskColumns(masks, self._eos_ids, limits.max_sequences)
+        self._closer = Closer(masks, self._masks)
         self._figures = Figures()
         self._limits = limits
         self._end_early = end_early
@@ -186,6 +190,7 @@ class StepLoop:
         return self._emit()
 
     def _schedule(self) -> Step | None:
+        self._closer.new_step()
         self._resolve()
         step = self._scheduler.schedule()
         if step is not None:
@@ -260,6 +265,8 @@ class StepLoop:
         for sequence, token, logprob, state, status in zip(sequences, tokens, logprobs, states, statuses, strict=True):
             if sequence.status is Status.FINISHED:  # with another choice of its request
                 continue
+            if status == OK and sequence.way is not None:
+                status, token, state = self._closer.keep(sequence, token, state)
             if status == OK:
                 sequence.state = state
                 sequence.pending = None
@@ -269,12 +276,26 @@ class StepLoop:
                 else:
                     self._tell_token(sequence, token, logprob, now)
                 grown.append(sequence)
-            elif status == MISS:
+            elif status in (MISS, BUSY):
                 sequence.pending = token, logprob
-                self._park(sequence)
+                self._park(sequence, again=status == BUSY)
+            elif status == TOO_FAR:
+                self._finish(sequence, "stop", True)
             else:
                 self._fail(sequence.group, "internal", f"the constraint refused token {token}, which its mask allowed")
         return [sequence for sequence in grown if sequence.status is not Status.FINISHED]
+
+    def _has_way(self, sequence: Sequence) -> bool:
+        """Whether a sequence that must not be cut knows how to end. It is asked again while that cannot be known; where
+        it cannot end in time its request fails."""
+        if not sequence.group.request.close or sequence.way is not None:
+            return True
+        verdict = self._closer.begin(sequence)
+        if verdict in (MISS, BUSY):
+            self._park(sequence, again=verdict == BUSY)
+        elif verdict == TOO_FAR:
+            self._fail(sequence.group, "invalid_request", too_long(sequence))
+        return verdict == OK
 
     def _find_rows(self, sequences: list[Sequence]) -> None:
         """Find the masks of the next tokens; end what needs no further token, park what has no mask yet."""
@@ -301,7 +322,7 @@ class StepLoop:
         full = [sequence for sequence in full if sequence.status is not Status.FINISHED]
         if full:
             for sequence, complete in zip(full, self._masks.accepting(full), strict=True):
-                self._finish(sequence, "length", complete)
+                self._finish(sequence, "stop" if complete and sequence.group.request.close else "length", complete)
 
     def _resolve(self) -> None:
         """Ask about parked sequences: new ones for the first time, others because their grammar has grown."""
@@ -309,7 +330,7 @@ class StepLoop:
             return
         asked, self._unresolved = list(self._unresolved), {}
         with self._contained(asked):
-            without = [sequence for sequence in asked if sequence.pending is None]
+            without = [sequence for sequence in asked if sequence.pending is None and self._has_way(sequence)]
             held = [(sequence, *sequence.pending) for sequence in asked if sequence.pending is not None]
             grown = self._take(([s for s, _, _ in held], [token for _, token, _ in held], [p for _, _, p in held]))
             self._find_rows(without + grown)
@@ -332,8 +353,12 @@ class StepLoop:
         leader.group.sequences += twins
         return twins
 
-    def _park(self, sequence: Sequence) -> None:
-        self._figures.counters["mask_misses"] += 1
+    def _park(self, sequence: Sequence, again: bool = False) -> None:
+        """Until its grammar has grown; ``again``: until the next step."""
+        if again:
+            self._unresolved[sequence] = None
+        else:
+            self._figures.counters["mask_misses"] += 1
         if sequence.status is not Status.PARKED:
             self._scheduler.park(sequence)
 
@@ -357,6 +382,7 @@ class StepLoop:
         group = sequence.group
         self._scheduler.remove(sequence)
         self._unresolved.pop(sequence, None)
+        self._closer.forget(sequence)
         group.sequences.remove(sequence)
         if not group.sequences:
             del self._groups[group.request.id]

@@ -15,6 +15,10 @@ def malformed(request: Submit, vocab_size: int, *, constrained: bool) -> str | N
         return f"n: {request.n} is below 1"
     if request.ignore_eos and constrained:
         return "ignore_eos: under a constraint, the constraint says where the text ends"
+    if request.close and not constrained:
+        return "close: only a constraint says when a text is complete"
+    if request.close and request.sampling.logprobs is not None:
+        return "close: log-probabilities are not given where tokens may be chosen to come to an end"
     if not 0 <= (request.sampling.logprobs or 0) <= vocab_size:
         return f"sampling.logprobs: {request.sampling.logprobs} is not between 0 and {vocab_size}"
     ids = {

@@ -87,6 +87,8 @@ class Sequence:
     """Leading blocks that came from the prefix cache or were offered to it."""
     slot: int = NO_SLOT
     """Place in the persistent arrays of scheduler and sampler, while PREFILL or DECODE."""
+    way: tuple[int, ...] | None = None
+    """Of a request that must not be cut: tokens that complete the text from ``state`` (`engine.closing`)."""
     first_token: float | None = None
     """When it was told, on the loop's clock."""
 
@@ -107,6 +109,6 @@ class Sequence:
     def fork(self, choice: int) -> Sequence:
         """A copy for another choice that shares the blocks; the caller counts the references."""
         twin = Sequence(self.group, choice, self.tokens.copy(), self.chain.copy())
-        twin.state, twin.row, twin.status = self.state, self.row, self.status
+        twin.state, twin.row, twin.status, twin.way = self.state, self.row, self.status, self.way
         twin.blocks, twin.computed, twin.published = self.blocks.copy(), self.computed, self.published
         return twin

@@ -19,15 +19,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsm import layout as at
-from fsm.image import Image
-from fsm.runtime import MISSING, NOT_ALLOWED, Runtime
+from fsm.image import MISSING, NOT_ALLOWED, Image
 from grammar.tables import CLOSE, END_ACCEPT, FEWKEY, NONE, XKEY
+
+if TYPE_CHECKING:
+    from fsm.runtime import Runtime
 
 FUEL = 20_000
 """Steps that one search may take."""

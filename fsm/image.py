@@ -12,6 +12,9 @@ from fsm import layout as at
 from fsm.rehash import first_cells, insert_return, rehash
 from grammar.tables import REDUCE, SHIFT, UNEXPANDED, Delta
 
+MISSING, NOT_ALLOWED = -1, -2
+"""In the place of a configuration: it is not known yet, or there is none."""
+
 
 class _Section(NamedTuple):
     """Header slots (start, used, capacity; None where it has none) and ints per entry."""

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsm import steps
-from fsm.closing import Closing
 from fsm.image import Image
 from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
@@ -48,7 +47,6 @@ class Program:
         self.image = Image(self.machine.start, table.max_token_bytes)
         self.image.apply(self.machine.tables.delta())
         self.number = self.runtime.add(self.image)
-        self._closing = Closing(self.runtime, self.number)
         number = np.array([self.number], np.int32)
         self._one = _Batch(number, number.copy(), number.copy(), number.copy(), np.zeros(1, np.uint8))
 
@@ -94,7 +92,7 @@ class Program:
 
     def way(self, state: int) -> tuple[int, ...] | None:
         """Tokens that complete a text which has led to ``state`` (`Matcher.completion`)."""
-        search = self._closing.way(state)
+        search = self.runtime.way(self.number, state)
         try:
             while True:
                 if next(search):

@@ -18,15 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsm import masks, steps
-from fsm.image import Image, PackedImage
+from fsm.closing import Closing, Search, Way
+from fsm.image import MISSING, NOT_ALLOWED, Image, PackedImage
 from fsm.layout import HI, PARSER
 from fsm.profiles import Profiles
 from fsm.rows import RowPool
 from fsm.tokens import TokenTable
 from fsm.trie import TokenTrie
 from grammar.tables import Delta
-
-MISSING, NOT_ALLOWED = -1, -2
 
 Miss = tuple[int, int]
 """(state, 0): expand the state; (ret, verdict above 0): resume after that verdict."""
@@ -46,6 +45,7 @@ class Figures:
 class _Slot:
     image: Image
     generation: int
+    closing: Closing
     misses: set[Miss] = field(default_factory=set)
 
 
@@ -85,15 +85,14 @@ class Runtime:
 
     def add(self, image: Image) -> int:
         """Register a program; returns its number."""
-        slot = _Slot(image, -1)
         if self._free:
             program = self._free.pop()
-            self._slots[program] = slot
         else:
             program = len(self._slots)
-            self._slots.append(slot)
+            self._slots.append(None)
             if program >= len(self._desc):
                 self._desc = np.concatenate([self._desc, np.zeros_like(self._desc)])
+        self._slots[program] = _Slot(image, -1, Closing(self, program))
         self._refresh(program)
         return program
 
@@ -205,6 +204,10 @@ class Runtime:
         it has no row yet either, so a caller that has a row has the right answer."""
         status = np.empty(len(programs), np.uint8)
         steps.accepting(self._desc, programs, states, out.view(np.uint8), status, self._room_for(len(programs)))
+
+    def way(self, program: int, state: int) -> Search[Way | None]:
+        """Search for tokens that complete a sentence of a program other than 0 (`fsm.closing`)."""
+        return self._slot(program).closing.way(state)
 
     # -- one configuration ---------------------------------------------------------------------------------------------
 

@@ -37,7 +37,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Submit(msgspec.Struct, tag="submit", omit_defaults=True):
     """A generation. ``prompt``: token ids. ``max_tokens``: per choice, already cut to the context. ``tenant`` salts the
-    prefix cache. ``track_complete``: `Tokens.complete` is wanted."""
+    prefix cache. ``track_complete``: `Tokens.complete` is wanted. ``close``: the text is complete within
+    ``max_tokens``, or the request fails before its first token."""
 
     id: str
     model: str
@@ -51,6 +52,7 @@ class Submit(msgspec.Struct, tag="submit", omit_defaults=True):
     tenant: str = ""
     priority: int = 0
     track_complete: bool = False
+    close: bool = False
 
 
 class Score(msgspec.Struct, tag="score", omit_defaults=True):

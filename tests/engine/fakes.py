@@ -8,6 +8,7 @@ logits from the plain list of tokens.
 from __future__ import annotations
 
 import random
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -153,6 +154,23 @@ class FakeMasks:
     def accepting(self, programs: Int32, states: Int32, out: NDArray[np.bool_]) -> None:
         for i, (program, state) in enumerate(zip(programs.tolist(), states.tolist(), strict=True)):
             out[i] = program == 0 or state in self.automata[program].accepting
+
+    def way(self, program: int, state: int) -> Generator[bool, None, tuple[int, ...] | None]:
+        """Breadth first, a pause at each state."""
+        automaton = self.automata[program]
+        ways: dict[int, tuple[int, ...]] = {state: ()}
+        queue = [state]
+        for here in queue:
+            while not automaton.is_expanded(here):
+                yield True
+            if here in automaton.accepting:
+                return ways[here]
+            for token, target in automaton.edges[here].items():
+                if target not in ways:
+                    ways[target] = (*ways[here], token)
+                    queue.append(target)
+            yield False
+        return None
 
     def row(self, allowed: list[int]) -> int:
         bits = np.zeros(self.pool.words * 32, np.uint8)
