@@ -32,11 +32,20 @@ from providers.remote.dialect import Ask
 MAX_QUOTED = 20_000
 """Characters of an invalid answer that are sent back."""
 
+MAX_TOLD = 20
+"""Errors of an answer that are sent back with it."""
+
+MAX_REPAIR = 12 * MAX_QUOTED
+"""Bytes by which a repair's request can be longer than the first, every character escaped (RFC 8259 §7)."""
+
 
 @dataclass(slots=True)
 class _Call:
+    """``custom``: ``arguments`` are the input of a custom tool, once they are judged."""
+
     name: str
     arguments: str = ""
+    custom: bool = False
 
 
 @dataclass(slots=True)
@@ -99,7 +108,7 @@ class Answers:
 
     async def _valid(self, ask: Ask) -> list[_Choice]:
         """The choices of one call, each of them valid or cut."""
-        return [await self._repaired(choice) for choice in await self._collect(ask)]
+        return [await self._repaired(choice, await self._judge(choice)) for choice in await self._collect(ask)]
 
     async def _collect(self, ask: Ask) -> list[_Choice]:
         choices = [_Choice() for _ in range(ask.n)]
@@ -111,15 +120,14 @@ class Answers:
                     choices[event.choice].hear(event)
         return choices
 
-    async def _repaired(self, choice: _Choice) -> _Choice:
-        plain = self.ask.request.sampling.logprobs is not None
-        errors = await self._judge(choice, plain=plain)
+    async def _repaired(self, choice: _Choice, errors: list[str]) -> _Choice:
+        """``errors``: what is wrong with ``choice``."""
         for _ in range(self.repairs):
             if not errors:
                 break
             messages = (*self.ask.messages, *_complaint(choice, errors))
             (choice,) = await self._collect(replace(self.ask, messages=messages, n=1))
-            errors = await self._judge(choice, plain=plain)
+            errors = await self._judge(choice)
         if errors:
             raise _invalid(errors)
         return choice
@@ -146,11 +154,12 @@ class Answers:
         for number, errors in wrong.items():
             if choices[number].text:
                 raise _invalid(errors)
-            for told in _told(number, await self._repaired(choices[number])):
+            for told in _told(number, await self._repaired(choices[number], errors)):
                 yield told
 
-    async def _judge(self, choice: _Choice, *, plain: bool) -> list[str]:
-        """What is wrong with a choice. Of a valid one, the text and the arguments become what may be delivered."""
+    async def _judge(self, choice: _Choice, *, plain: bool = False) -> list[str]:
+        """What is wrong with a choice. Of a valid one, the text and the arguments become what may be delivered.
+        ``plain``: the text has been."""
         assert choice.end is not None
         if choice.end.reason == "length":
             self._cut(choice)
@@ -165,7 +174,8 @@ class Answers:
             if choice.text.strip():
                 errors.append("The answer must be either calls, or a text in the form that was asked for.")
             return errors
-        judged = await check.judge(choice.text, plain=plain)
+        # Tokens with log-probabilities are those of the text as it came.
+        judged = await check.judge(choice.text, plain=plain or bool(choice.tokens))
         choice.text = choice.text if judged.errors else judged.text
         return [*errors, *judged.errors]
 
@@ -182,14 +192,16 @@ class Answers:
         errors: list[str] = []
         if tools is not None and len(choice.calls) > 1 and not tools.parallel:
             errors.append("There may be one call at most.")
-        checks = {shaped.tool.name: shaped.check for shaped in self.ask.shaping.tools}
+        known = {shaped.name: shaped for shaped in self.ask.shaping.tools}
+        valid: list[_Call] = []
         for call in choice.calls:
-            if call.name not in checks:
+            if call.name not in known:
                 errors.append(f"There is no function {call.name[:100]!r} to call.")
                 continue
-            judged = await checks[call.name].judge(call.arguments or "{}")
-            call.arguments = judged.text
+            judged = await known[call.name].check.judge(call.arguments or "{}")
+            valid.append(_Call(call.name, judged.text, known[call.name].custom))
             errors += [f"In the arguments of {call.name}: {error}" for error in judged.errors]
+        choice.calls = choice.calls if errors else valid
         return errors
 
 
@@ -215,7 +227,7 @@ def _rest(number: int, choice: _Choice) -> Iterator[GenerationEvent]:
     """What comes after the text."""
     assert choice.end is not None
     for i, call in enumerate(choice.calls):
-        yield CallBegun(number, i, call.name)
+        yield CallBegun(number, i, call.name, call.custom)
         yield CallDelta(number, i, call.arguments)
     yield replace(choice.end, choice=number)
 
@@ -224,7 +236,7 @@ def _complaint(choice: _Choice, errors: list[str]) -> tuple[Message, Message]:
     """The invalid answer, and what is wrong with it. Calls are quoted as text: APIs want results for real ones."""
     calls = [{"name": call.name, "arguments": call.arguments} for call in choice.calls]
     answer = choice.text + (json.dumps(calls, ensure_ascii=False) if calls else "")
-    listed = "\n".join(f"- {error}" for error in errors)
+    listed = "\n".join(f"- {error}" for error in errors[:MAX_TOLD])
     wrong = f"Your answer is not valid:\n{listed}\nGive the whole answer again, corrected, and nothing else."
     return Message("assistant", answer[:MAX_QUOTED] or "(nothing)"), Message("user", wrong)
 

@@ -86,9 +86,9 @@ def _id(id: str) -> str:
 
 
 def _tool(shaped: ShapedTool) -> dict[str, Any]:
-    tool: dict[str, Any] = {"name": shaped.tool.name, "input_schema": shaped.parameters}
-    if shaped.tool.description is not None:
-        tool["description"] = shaped.tool.description
+    tool: dict[str, Any] = {"name": shaped.name, "input_schema": shaped.parameters}
+    if shaped.description is not None:
+        tool["description"] = shaped.description
     if shaped.strict:
         tool["strict"] = True
     return tool
@@ -99,7 +99,7 @@ def _choice(ask: Ask) -> dict[str, Any]:
     assert tools is not None
     choice: dict[str, Any] = {"type": "any" if tools.required else "auto"}
     if tools.required and len(ask.shaping.tools) == 1 and not tools.parallel:
-        choice = {"type": "tool", "name": ask.shaping.tools[0].tool.name}
+        choice = {"type": "tool", "name": ask.shaping.tools[0].name}
     if not tools.parallel:
         choice["disable_parallel_tool_use"] = True
     return choice

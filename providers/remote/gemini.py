@@ -89,9 +89,9 @@ def _parts(message: Message) -> list[dict[str, Any]]:
 
 
 def _declaration(shaped: ShapedTool) -> dict[str, Any]:
-    declaration: dict[str, Any] = {"name": shaped.tool.name, "parametersJsonSchema": shaped.parameters}
-    if shaped.tool.description is not None:
-        declaration["description"] = shaped.tool.description
+    declaration: dict[str, Any] = {"name": shaped.name, "parametersJsonSchema": shaped.parameters}
+    if shaped.description is not None:
+        declaration["description"] = shaped.description
     return declaration
 
 

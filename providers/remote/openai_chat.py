@@ -111,9 +111,9 @@ def _called(call: Call) -> dict[str, Any]:
 
 
 def _tool(shaped: ShapedTool) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": shaped.tool.name, "parameters": shaped.parameters}
-    if shaped.tool.description is not None:
-        function["description"] = shaped.tool.description
+    function: dict[str, Any] = {"name": shaped.name, "parameters": shaped.parameters}
+    if shaped.description is not None:
+        function["description"] = shaped.description
     if shaped.strict:
         function["strict"] = True
     return {"type": "function", "function": function}
@@ -125,7 +125,7 @@ def _choice(ask: Ask) -> Any:
     if not tools.required:
         return "auto"
     if len(ask.shaping.tools) == 1 and not tools.parallel:
-        return {"type": "function", "function": {"name": ask.shaping.tools[0].tool.name}}
+        return {"type": "function", "function": {"name": ask.shaping.tools[0].name}}
     return "required"
 
 

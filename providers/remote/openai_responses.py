@@ -74,8 +74,8 @@ def _item(message: Message) -> Iterator[dict[str, Any]]:
 
 def _tool(shaped: ShapedTool) -> dict[str, Any]:
     # Here "strict" is true unless it is said not to be.
-    tool = {"type": "function", "name": shaped.tool.name, "parameters": shaped.parameters, "strict": shaped.strict}
-    return tool if shaped.tool.description is None else {**tool, "description": shaped.tool.description}
+    tool = {"type": "function", "name": shaped.name, "parameters": shaped.parameters, "strict": shaped.strict}
+    return tool if shaped.description is None else {**tool, "description": shaped.description}
 
 
 def _choice(ask: Ask) -> Any:
@@ -84,7 +84,7 @@ def _choice(ask: Ask) -> Any:
     if not tools.required:
         return "auto"
     if len(ask.shaping.tools) == 1 and not tools.parallel:
-        return {"type": "function", "name": ask.shaping.tools[0].tool.name}
+        return {"type": "function", "name": ask.shaping.tools[0].name}
     return "required"
 
 

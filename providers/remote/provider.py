@@ -1,8 +1,8 @@
 """A remote API as a provider.
 
 For who chooses among providers: `hosting`, `capabilities`, `unfit` (why a request cannot be put to it, before anything
-is sent) and `enforcement` (how its answer would be held). Of a `ProviderError`, ``elsewhere`` says whether another one
-may do better; the request's `Meter` is told of every call.
+is sent), `enforcement` (how its answer would be held) and `most` (what a call can use). Of a `ProviderError`,
+``elsewhere`` says whether another one may do better; the request's `Meter` is told of every call.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from typing import Literal
 from uuid import uuid4
 
+import msgspec
 from msgspec.structs import fields
 
 from providers.base import (
     Admission,
-    Enforcement,
     GenerateRequest,
     GenerationEvent,
     Prompt,
     ProviderError,
     Tool,
+    Usage,
 )
-from providers.remote.answering import Answers
+from providers.remote.answering import MAX_REPAIR, Answers
 from providers.remote.anthropic import Anthropic
 from providers.remote.calling import Caller
 from providers.remote.capabilities import capabilities_of
@@ -34,6 +35,7 @@ from providers.remote.recognition import Recogniser
 from providers.remote.shaping import shape
 from schemas.constraint import ConstraintSpec
 from schemas.engine import Inspected, ModelCard, Report, Sampling
+from schemas.policy import Enforcement
 from schemas.providers import Capabilities, Kind, ProviderSettings, RemoteModel
 
 _DIALECTS: dict[Kind, type[Dialect]] = {
@@ -100,6 +102,25 @@ class RemoteProvider:
 
     async def generate(self, request: GenerateRequest) -> RemoteGeneration:
         """Returns once there is something to give out: a held answer is valid then. Raises `ProviderError`."""
+        ask = await self._ask(request)
+        events = Answers(self._caller, ask, self._settings.retries.repairs).events()
+        try:
+            first = await anext(events)
+        except BaseException:
+            await events.aclose()
+            raise
+        return RemoteGeneration(Admission(0, ask.shaping.held), first, events)
+
+    async def most(self, request: GenerateRequest) -> Usage:
+        """What any one call of a request uses at most, for who must put money by before it. No token is shorter than a
+        byte, so the prompt has at most as many as the body has bytes. Raises `ProviderError`, as `generate`."""
+        ask = await self._ask(request)
+        body = len(msgspec.json.encode(self._dialect.body(ask)))
+        repair = MAX_REPAIR if self._settings.retries.repairs else 0
+        limit = ask.max_tokens or self._model(request.model).context_length
+        return Usage(body + repair, 0, limit * min(ask.n, ask.can.choices))
+
+    async def _ask(self, request: GenerateRequest) -> Ask:
         for reason in self.unfit(request):
             raise reason
         assert isinstance(request.prompt, tuple)
@@ -108,7 +129,7 @@ class RemoteProvider:
         if shaping.check is not None and shaping.check.rewrites and request.sampling.logprobs is not None:
             message = f"Provider `{self.name}` has no log-probabilities under this constraint."
             raise ProviderError("invalid_request", message, param="logprobs", elsewhere=True)
-        ask = Ask(
+        return Ask(
             model=model.upstream or model.name,
             request=request,
             messages=request.prompt,
@@ -118,13 +139,6 @@ class RemoteProvider:
             max_tokens=_max_tokens(request, model),
             stream=model.stream,
         )
-        events = Answers(self._caller, ask, self._settings.retries.repairs).events()
-        try:
-            first = await anext(events)
-        except BaseException:
-            await events.aclose()
-            raise
-        return RemoteGeneration(Admission(0, shaping.held), first, events)
 
     def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:
         raise self._elsewhere(model, "Its tokens are")

@@ -15,10 +15,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from providers.base import Enforcement, GenerateRequest, ProviderError, Tool
+from providers.base import GenerateRequest, ProviderError, Tool
+from providers.custom_tools import described
 from providers.remote.recognition import Recogniser, SentenceCheck
 from providers.remote.translation import VALUE, Schema, translate
-from providers.remote.validation import Check, ChoiceCheck, JsonCheck, validator_of
+from providers.remote.validation import Check, ChoiceCheck, InputCheck, JsonCheck, validator_of
 from schemas.constraint import (
     ChoiceSpec,
     ConstraintSpec,
@@ -28,6 +29,7 @@ from schemas.constraint import (
     RegexSpec,
     StructuralTagSpec,
 )
+from schemas.policy import Enforcement
 from schemas.providers import Capabilities
 
 ANY_OBJECT = '{"type":"object"}'
@@ -38,7 +40,9 @@ class ShapedTool:
     """``parameters``: what the API is sent; ``strict``: it is asked to enforce that; ``whole``: that is all of the
     original."""
 
-    tool: Tool
+    name: str
+    description: str | None
+    custom: bool
     parameters: Schema
     strict: bool
     whole: bool
@@ -63,7 +67,7 @@ class Shaping:
 
 async def shape(request: GenerateRequest, can: Capabilities, recogniser: Recogniser) -> Shaping:
     """Raises `ProviderError` for a constraint, or a tool's schema, that is none or cannot be judged."""
-    tools = _tools(request, can)
+    tools = await _tools(request, can, recogniser)
     output = Shaping()
     if request.constraint is not None:
         if request.tools is None or not request.tools.required:
@@ -77,27 +81,36 @@ async def shape(request: GenerateRequest, can: Capabilities, recogniser: Recogni
     )
 
 
-def _tools(request: GenerateRequest, can: Capabilities) -> tuple[ShapedTool, ...]:
+async def _tools(request: GenerateRequest, can: Capabilities, recogniser: Recogniser) -> tuple[ShapedTool, ...]:
     if request.tools is None:
         return ()
     shaped: list[ShapedTool] = []
+    strict = can.strict_tools and len(request.tools.callable) <= can.max_strict_tools
     for number, tool in enumerate(request.tools.offered):
         if tool.name not in request.tools.callable:
             continue
         try:
-            validator_of(tool.parameters, "assert")
+            shaped.append(await _tool(tool, can, recogniser, strict=strict))
         except ProviderError as error:
             raise ProviderError(error.kind, error.message, pointer=error.pointer, tool=number) from None
-        shaped.append(_tool(tool, can, strict=can.strict_tools and len(request.tools.callable) <= can.max_strict_tools))
     return tuple(shaped)
 
 
-def _tool(tool: Tool, can: Capabilities, *, strict: bool) -> ShapedTool:
+async def _tool(tool: Tool, can: Capabilities, recogniser: Recogniser, *, strict: bool) -> ShapedTool:
+    """Raises `ProviderError`. A custom tool is a function of one string, as in `providers.custom_tools`."""
+    validator_of(tool.parameters, "assert")
     original = json.loads(tool.parameters)
     sent = translate(original, can) if strict else None
-    if sent is None or sent.wrapped:
-        return ShapedTool(tool, original, False, False, JsonCheck(tool.parameters))
-    return ShapedTool(tool, sent.schema, True, sent.whole, JsonCheck(tool.parameters, sent=sent))
+    if sent is not None and sent.wrapped:
+        sent = None
+    check: Check = JsonCheck(tool.parameters, sent=sent)
+    if tool.grammar is not None:
+        await recogniser.check(tool.grammar)
+    if tool.custom:
+        check = InputCheck(check, SentenceCheck(recogniser, tool.grammar) if tool.grammar is not None else None)
+    whole = sent is not None and sent.whole and tool.grammar is None
+    schema = original if sent is None else sent.schema
+    return ShapedTool(tool.name, described(tool), tool.custom, schema, sent is not None, whole, check)
 
 
 async def _output(

@@ -88,7 +88,10 @@ class _Translator:
             self._sources.update(root.get(place, {}))
         top = {key: value for key, value in root.items() if key not in ("$defs", "definitions", "$id", "id")}
         if set(top) - _HARMLESS - {"description"} == {"$ref"} and top["$ref"] != "#":
-            top = {**self._source(top["$ref"]), **{key: value for key, value in top.items() if key != "$ref"}}
+            target = self._source(top["$ref"])
+            if not isinstance(target, dict):
+                raise _Untranslatable
+            top = {**cast(Schema, target), **{key: value for key, value in top.items() if key != "$ref"}}
         wrapped = self._can.root_object and (top.get("type") != "object" or "anyOf" in top or "oneOf" in top)
         self._wrapped = wrapped
         schema = self._node(top, 1)
@@ -206,6 +209,8 @@ class _Translator:
             raise _Untranslatable
 
     def _values_of(self, node: Schema, out: Schema) -> None:
+        if "const" in node and "enum" in node:
+            raise _Untranslatable
         if "const" in node and "const" in self._keywords:
             out["const"] = node["const"]
         elif "const" in node or "enum" in node:

@@ -181,6 +181,25 @@ class ChoiceCheck:
         return value if isinstance(value, str) else text
 
 
+@dataclass(frozen=True, slots=True)
+class InputCheck:
+    """Of a custom tool's arguments: what is delivered is the text inside of them. ``grammar``: judges that text."""
+
+    arguments: Check
+    grammar: Check | None
+
+    @property
+    def rewrites(self) -> bool:
+        return True
+
+    async def judge(self, text: str, *, plain: bool = False) -> Judged:
+        judged = await self.arguments.judge(text)
+        if judged.errors:
+            return judged
+        said: str = json.loads(judged.text)["input"]
+        return Judged(said) if self.grammar is None else await self.grammar.judge(said, plain=True)
+
+
 def _bare(text: str) -> str:
     """Without white space and a code fence around it."""
     text = text.strip()
