@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import structlog
@@ -21,9 +21,11 @@ from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Send
 
 from gateway.access import Record, record_of
+from gateway.auth import Caller
 from gateway.constraint import Constraint
 from gateway.errors import CLIENT_CLOSED, ApiError, from_provider, unexpected
-from gateway.fan import generate
+from gateway.fan import Answering, generate
+from gateway.ledger.refusals import allowance_headers
 from gateway.metrics import Metrics
 from gateway.offer import Place
 from providers.base import (
@@ -34,7 +36,6 @@ from providers.base import (
     Finished,
     GenerateRequest,
     Generation,
-    Provider,
     ProviderError,
     ScoredToken,
     Usage,
@@ -146,8 +147,14 @@ class Asked:
     def choices(self) -> int:
         return sum(request.n for request in self.requests)
 
+    def by(self, caller: Caller | None) -> Asked:
+        """The same, on the account of the caller's key."""
+        if caller is None:
+            return self
+        return replace(self, requests=[replace(request, key=caller.name) for request in self.requests])
 
-async def answer(request: Request[Any, Any, Any], provider: Provider, metrics: Metrics, asked: Asked) -> ASGIResponse:
+
+async def answer(request: Request[Any, Any, Any], provider: Answering, metrics: Metrics, asked: Asked) -> ASGIResponse:
     """Raises `ApiError` for whatever is found out before the first byte goes out."""
     record = record_of(request.scope)
     delivery = Delivery(provider, metrics, asked, record, str(request.scope.get("path_template", "")))
@@ -162,7 +169,7 @@ async def answer(request: Request[Any, Any, Any], provider: Provider, metrics: M
 class Delivery:
     """What the two ways out share."""
 
-    provider: Provider
+    provider: Answering
     metrics: Metrics
     asked: Asked
     record: Record
@@ -174,6 +181,7 @@ class Delivery:
         except ProviderError as error:
             raise self._understood(error) from error
         self.record.headers.update(_enforcement(generation, self.asked.constraint))
+        self.record.headers.update(allowance_headers(generation.admission.allowances))
         self.record.fields.update(contract=generation.admission.contract or None, stream=self.asked.stream)
         return generation
 

@@ -31,6 +31,9 @@ from gateway.decisions import decide
 from gateway.errors import ApiError, error_response
 from gateway.inspecting import inspect
 from gateway.keys.stored import StoredKeys
+from gateway.ledger.accounting import Accounting
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.limiting import LimitBook
 from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
@@ -62,6 +65,8 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     ring = KeyRing(settings.auth.keys)
     database = database_at(settings.database.url)
     stored = StoredKeys(database)
+    ledger = Ledger(database, LimitBook(settings.limits, stored.limits))
+    accounting = Accounting(provider, ledger)
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -74,9 +79,10 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
             record = record_of(request.scope)
             id = f"{prefix}{uuid4().hex}"
             asked = await read(request, provider, tenant=_tenant(request), id=id, created=int(time.time()))
+            asked = asked.by(record.caller)
             record.fields["model"] = asked.requests[0].model
             record.span = traces.start(operation, asked.requests[0], request.headers)
-            return await answer(request, provider, metrics, asked)
+            return await answer(request, accounting, metrics, asked)
 
         return handler
 
@@ -158,6 +164,8 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
             await database.open()
             closing.push_async_callback(stored.aclose)
             await stored.open()
+            closing.push_async_callback(ledger.aclose)
+            await ledger.open()
             closing.push_async_callback(provider.aclose)
             await provider.start()
             yield

@@ -62,6 +62,8 @@ class ApiError(Exception):
 
     def body(self) -> bytes:
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        if self.code == "insufficient_quota":
+            kind = self.code
         return _encode(ErrorResponse(ErrorBody(self.message, kind, self.param, self.code)))
 
 

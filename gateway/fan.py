@@ -9,11 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Protocol
 
-from providers.base import GenerateRequest, Generation, GenerationEvent, Provider, Usage
+from providers.base import GenerateRequest, Generation, GenerationEvent, Usage
 
 
-async def generate(provider: Provider, requests: list[GenerateRequest]) -> Generation:
+class Answering(Protocol):
+    """The part of a `Provider` that answers, and whoever stands before one."""
+
+    async def generate(self, request: GenerateRequest) -> Generation: ...
+
+
+async def generate(provider: Answering, requests: list[GenerateRequest]) -> Generation:
     """Admit all requests or none. Raises `ProviderError`."""
     if len(requests) == 1:
         return await provider.generate(requests[0])
@@ -34,7 +41,9 @@ class Fan:
         self._parts = parts
         self._n = n
         self._tasks: list[asyncio.Task[None]] = []
-        self.admission = replace(parts[0].admission, prompt_tokens=sum(part.admission.prompt_tokens for part in parts))
+        prompt_tokens = sum(part.admission.prompt_tokens for part in parts)
+        allowances = parts[-1].admission.allowances
+        self.admission = replace(parts[0].admission, prompt_tokens=prompt_tokens, allowances=allowances)
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         events: asyncio.Queue[GenerationEvent | BaseException | None] = asyncio.Queue()

@@ -285,17 +285,28 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a caller has left of ``what`` until ``reset_s`` seconds from now."""
+
+    what: Literal["requests", "tokens"]
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Admission:
     """What is known once a request is admitted. ``enforcement``: how its constraint is held (masked while sampling,
     promised by a remote API, or checked after the fact), None without one. ``contract``: "exact", "sound_subset"
     (narrowed for ``reasons``), or "" where nothing was compiled. ``prompt_tokens``: length of the prompt, 0 where
-    only the answer tells."""
+    only the answer tells. ``allowances``: what the caller's limits have left."""
 
     prompt_tokens: int
     enforcement: Enforcement | None = None
     contract: str = ""
     reasons: tuple[str, ...] = ()
     served: Served | None = None
+    allowances: tuple[Allowance, ...] = ()
 
 
 class Generation(Protocol):
