@@ -6,8 +6,8 @@ SQLAlchemy, and says at once whether the transaction will write. Then those who 
 system, not the platter (``synchronous=NORMAL``): a killed process loses nothing, a power cut may lose the last moments.
 
 `write` goes through one thread with a connection of its own: one hop there and back for a transaction, where aiosqlite
-has one for each statement. What has come in while the last transaction ran is committed together. BEGIN and SAVEPOINT are
-said to the driver itself there, which is much cheaper.
+has one for each statement. What has come in while the last transaction ran is committed together. BEGIN and SAVEPOINT
+are said to the driver itself there, which is much cheaper.
 """
 
 from __future__ import annotations

@@ -132,9 +132,8 @@ def test_a_rate_limit_in_each_apis_own_words(served: Served) -> None:
         served.client("sk-third", max_retries=0).chat.completions.create(**LEAST["chat"])
     assert (refused.value.code, refused.value.type) == ("rate_limit_exceeded", "rate_limit_error")
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 24 * 3600
-    headers = {"x-api-key": "sk-third"}
     with pytest.raises(anthropic.RateLimitError) as limited:
-        client = anthropic.Anthropic(base_url=served.url, api_key="x", default_headers=headers, max_retries=0)
+        client = anthropic.Anthropic(base_url=served.url, api_key="sk-third", max_retries=0)
         client.messages.create(**LEAST["messages"])
     assert isinstance(limited.value.body, dict)
     assert limited.value.body["error"]["type"] == "rate_limit_error"
