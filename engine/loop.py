@@ -137,7 +137,11 @@ class StepLoop:
         with self._contained([leader]):
             leader.state = self._masks.start(program)
             self._unresolved[leader] = None
-            self._outbox.append(Started(request.id, contract, list(reasons)))
+            started = Started(request.id, contract, list(reasons))
+            if request.close:
+                group.opening = started
+            else:
+                self._outbox.append(started)
 
     def cancel(self, id: str, choice: int | None = None) -> None:
         """End a request, or one choice of it, and free its blocks now. An id that is unknown has just ended."""
@@ -286,15 +290,19 @@ class StepLoop:
         return [sequence for sequence in grown if sequence.status is not Status.FINISHED]
 
     def _has_way(self, sequence: Sequence) -> bool:
-        """Whether a sequence that must not be cut knows how to end. It is asked again while that cannot be known; where
-        it cannot end in time its request fails."""
-        if not sequence.group.request.close or sequence.way is not None:
+        """Whether a sequence that must not be cut knows how to end: only then does its request start. It is asked again
+        while that cannot be known; where it cannot end in time its request fails."""
+        group = sequence.group
+        if group.opening is None:
             return True
         verdict = self._closer.begin(sequence)
-        if verdict in (MISS, BUSY):
+        if verdict == OK:
+            self._outbox.append(group.opening)
+            group.opening = None
+        elif verdict in (MISS, BUSY):
             self._park(sequence, again=verdict == BUSY)
         elif verdict == TOO_FAR:
-            self._fail(sequence.group, "invalid_request", too_long(sequence))
+            self._fail(group, "invalid_request", too_long(sequence))
         return verdict == OK
 
     def _find_rows(self, sequences: list[Sequence]) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from schemas.engine import Submit, TokenLogprobs
+from schemas.engine import Started, Submit, TokenLogprobs
 
 NO_SLOT = -1
 
@@ -46,6 +46,8 @@ class Group:
     """Ids that may end a choice: end of sequence and the request's own."""
     submitted: float
     sequences: list[Sequence] = field(default_factory=list)
+    opening: Started | None = None
+    """What to tell once it is known that the text can be closed in time (`Submit.close`)."""
     admitted: float | None = None
     cached: int = 0
     """Prompt tokens found in the prefix cache at the first admission."""

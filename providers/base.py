@@ -164,9 +164,10 @@ class GenerateRequest:
 
     ``id`` is unique among all requests of this process. ``prompt``: turns for the chat template, raw text, or token
     ids (each below the model's vocabulary size; never empty). ``max_tokens`` is for each of the ``n`` choices; None =
-    as far as the context goes. ``tools`` need a prompt of turns. ``stop`` strings end the text before them. Without a
-    constraint they act anywhere; with one, only where the text before them is a complete sentence, so that no request
-    can make a finished answer invalid. ``clip``: a ``max_tokens`` beyond the context is cut to it, instead of refused.
+    as far as the context goes. ``close``: the constraint's text is complete within it, or the request is refused.
+    ``tools`` need a prompt of turns. ``stop`` strings end the text before them. Without a constraint they act anywhere;
+    with one, only where the text before them is a complete sentence, so that no request can make a finished answer
+    invalid. ``clip``: a ``max_tokens`` beyond the context is cut to it, instead of refused.
     ``tenant`` keeps one tenant's cached prefixes from others; ``key`` is the name of the key that asked. ``policy``
     says who may answer: it concerns whoever has others to ask. ``pass_on``: a constrained answer of a remote API is
     given out as it comes and ends with an error if it turns out invalid, instead of being held back until it is
@@ -179,6 +180,7 @@ class GenerateRequest:
     prompt: Prompt
     sampling: Sampling = field(default_factory=Sampling)
     constraint: ConstraintSpec | None = None
+    close: bool = False
     tools: Tools | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()

@@ -112,6 +112,7 @@ class LocalProvider:
             tenant=request.tenant,
             priority=request.priority,
             track_complete=bool(request.stop) and constraint is not None,
+            close=request.close,
         )
         try:
             events = self._client.submit(submit)
@@ -128,6 +129,8 @@ class LocalProvider:
             await generation.admitted()
         except ProviderError as error:
             await generation.aclose()
+            if request.close and error.kind == "invalid_request":
+                error.param = "max_tokens"
             raise (plan.blame(error) if plan else error) from error
         except BaseException:
             await generation.aclose()

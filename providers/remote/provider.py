@@ -231,6 +231,6 @@ def _asked(request: GenerateRequest) -> Iterator[str]:
     for field in fields(Sampling):
         if getattr(request.sampling, field.name) != getattr(neutral, field.name):
             yield field.name
-    for parameter in ("stop", "stop_token_ids", "ignore_eos"):
+    for parameter in ("stop", "stop_token_ids", "ignore_eos", "close"):
         if getattr(request, parameter):
             yield parameter
