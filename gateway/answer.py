@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -134,7 +134,8 @@ class Shape(Protocol):
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One HTTP request for text, understood. ``requests``: one for each prompt, which came in ``prompt_field``.
-    ``tools``: where the schemas of the offered tools came in."""
+    ``tools``: where the schemas of the offered tools came in. ``extend``: what is laid over the shape once it is known
+    how the request was admitted."""
 
     requests: list[GenerateRequest]
     prompt_field: str
@@ -142,6 +143,7 @@ class Asked:
     shape: Shape
     stream: bool
     tools: tuple[Place, ...] = ()
+    extend: Callable[[Shape, Admission], Shape] = lambda shape, _: shape
 
     @property
     def choices(self) -> int:
@@ -157,7 +159,7 @@ class Asked:
 async def answer(request: Request[Any, Any, Any], provider: Answering, metrics: Metrics, asked: Asked) -> ASGIResponse:
     """Raises `ApiError` for whatever is found out before the first byte goes out."""
     record = record_of(request.scope)
-    delivery = Delivery(provider, metrics, asked, record, str(request.scope.get("path_template", "")))
+    delivery = Delivery(provider, metrics, asked, record, str(request.scope.get("path_template", "")), asked.shape)
     if asked.stream:
         generation = await unless_gone(request.receive, delivery.admit(), metrics)
         return EventStream(delivery.events(generation), generation, record, metrics)
@@ -174,6 +176,7 @@ class Delivery:
     asked: Asked
     record: Record
     route: str
+    shape: Shape
 
     async def admit(self) -> Generation:
         try:
@@ -183,6 +186,7 @@ class Delivery:
         self.record.headers.update(_enforcement(generation, self.asked.constraint))
         self.record.headers.update(allowance_headers(generation.admission.allowances))
         self.record.fields.update(contract=generation.admission.contract or None, stream=self.asked.stream)
+        self.shape = self.asked.extend(self.asked.shape, generation.admission)
         return generation
 
     async def whole(self) -> bytes:
@@ -204,10 +208,10 @@ class Delivery:
         finally:
             await generation.aclose()
         self._account(used, [choice.reason for choice in choices])
-        return self.asked.shape.whole(choices, used)
+        return self.shape.whole(choices, used)
 
     async def events(self, generation: Generation) -> AsyncGenerator[bytes, None]:
-        shape = self.asked.shape
+        shape = self.shape
         reasons: list[str] = []
         if opening := shape.opening(self.asked.choices, generation.admission):
             yield opening

@@ -75,6 +75,8 @@ def request_of(
     known_ids(fields.logit_bias or (), card, "logit_bias")
     known_ids(fields.stop_token_ids or (), card, "stop_token_ids")
     stop = fields.stop or ()
+    if fields.sluice and fields.sluice.fields and logprobs is None:
+        logprobs = 0
     return GenerateRequest(
         id=id,
         model=card.name,

@@ -15,6 +15,7 @@ from gateway.body import read_fields
 from gateway.chat_tools import tool_places
 from gateway.constraint import constraint_of
 from gateway.errors import ApiError
+from gateway.extension import extending
 from gateway.models import find_model
 from gateway.tokens import chat_logprobs
 from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Provider, Tools, Usage
@@ -45,7 +46,9 @@ async def read_chat(
     constraint = constraint_of(fields)
     generate = chat_request(fields, card, constraint, id=id, tenant=tenant)
     shape = ChatShape(fields, generate.tools, id, created)
-    return Asked([generate], "messages", constraint, shape, bool(fields.stream), tool_places(fields.tools or []))
+    extend = extending(fields.sluice, constraint, scored=bool(fields.logprobs))
+    places = tool_places(fields.tools or [])
+    return Asked([generate], "messages", constraint, shape, bool(fields.stream), places, extend)
 
 
 class ChatShape:

@@ -15,6 +15,7 @@ from gateway.body import read_fields
 from gateway.chat import usage_fields
 from gateway.constraint import constraint_of
 from gateway.errors import ApiError
+from gateway.extension import extending
 from gateway.models import find_model
 from gateway.tokens import CompletionTokens
 from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Provider, Usage
@@ -33,7 +34,9 @@ async def read_completion(
     card = find_model(provider, fields.model)
     constraint = constraint_of(fields)
     generates = completion_requests(fields, card, constraint, id=id, tenant=tenant)
-    return Asked(generates, "prompt", constraint, CompletionShape(fields, id, created), bool(fields.stream))
+    shape = CompletionShape(fields, id, created)
+    extend = extending(fields.sluice, constraint, scored=fields.logprobs is not None)
+    return Asked(generates, "prompt", constraint, shape, bool(fields.stream), extend=extend)
 
 
 class CompletionShape:

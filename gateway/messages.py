@@ -18,6 +18,7 @@ from gateway.body import read_fields
 from gateway.constraint import Constraint
 from gateway.conversation import PART_SEPARATOR
 from gateway.errors import from_provider, invalid
+from gateway.extension import extending
 from gateway.message_shape import MessageShape
 from gateway.models import find_model
 from gateway.offer import Choosing, Place, arguments_schema, tools_of
@@ -58,13 +59,15 @@ async def read_message(
         top_p=fields.top_p,
         top_k=fields.top_k,
         stop=fields.stop_sequences,
+        sluice=fields.sluice,
     )
     turns = tuple(_turns(fields))
     asked = request_of(sampling, card, constraint, turns, fields.max_tokens, None, id=id, tenant=tenant)
     asked = replace(asked, tools=_tools(fields), clip=True)
     shape = MessageShape(fields.model, id, fields.max_tokens)
     places = tuple(Place("schema", TOOL_FIELD.format(i)) for i in range(len(fields.tools or ())))
-    return Asked([asked], "messages", constraint, shape, bool(fields.stream), places)
+    extend = extending(fields.sluice, constraint, scored=False)
+    return Asked([asked], "messages", constraint, shape, bool(fields.stream), places, extend)
 
 
 async def count_tokens(request: Request[Any, Any, Any], provider: Provider) -> bytes:

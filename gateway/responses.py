@@ -17,6 +17,7 @@ from gateway.body import read_fields
 from gateway.constraint import Constraint
 from gateway.conversation import PART_SEPARATOR, decoded_arguments
 from gateway.errors import ApiError, invalid
+from gateway.extension import extending
 from gateway.items import read_item
 from gateway.models import find_model
 from gateway.offer import Choosing, Place, arguments_schema, custom_tool, tools_of
@@ -67,7 +68,8 @@ async def read_response(
     asked = request_of(fields, card, constraint, turns, fields.max_output_tokens, logprobs, id=id, tenant=tenant)
     asked = replace(asked, tools=_tools(fields))
     shape = ResponseShape(fields, id, created)
-    return Asked([asked], "input", constraint, shape, bool(fields.stream), _places(fields))
+    extend = extending(fields.sluice, constraint, scored=logprobs is not None)
+    return Asked([asked], "input", constraint, shape, bool(fields.stream), _places(fields), extend)
 
 
 def _constraint(fields: ResponseRequest) -> Constraint | None:

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET, Struct, UnsetType
+from typing import Literal
+
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from schemas.policy import Policy
 
 
 class RequestExtension(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``policy``: who may answer this request."""
+    """``policy``: who may answer this request. ``fields``: tell each field of the JSON that is asked for, with its
+    log-probability, in a stream as it is complete."""
 
     policy: Policy | None = None
+    fields: bool = False
+
+
+class AnsweredField(Struct, frozen=True):
+    """``pointer``: RFC 6901, into the answer of choice ``choice``. ``value``: absent of objects and arrays, whose parts
+    are told before them. ``logprob``: the sum over the tokens that spell the value, the model's own, before any
+    constraint; absent where a provider does not say."""
+
+    pointer: str
+    choice: int
+    value: Raw | UnsetType = UNSET
+    logprob: float | UnsetType = UNSET
 
 
 class AnswerExtension(Struct, frozen=True, kw_only=True):
-    """Who answered. ``attempts``: how many candidates were asked. ``cost_usd``: dollars for all of them, null where it
+    """How the constraint was held: ``enforced`` by whom, under which ``contract``, and ``reasons`` why it is narrower
+    than what was asked, or only checked. ``fields``: those that are complete now.
+
+    Who answered. ``attempts``: how many candidates were asked. ``cost_usd``: dollars for all of them, null where it
     is not known. ``route_reason``: why this one."""
 
+    enforced: Literal["engine", "provider-strict", "validated", "none"] | UnsetType = UNSET
+    contract: str | UnsetType = UNSET
+    reasons: list[str] | UnsetType = UNSET
+    fields: list[AnsweredField] | UnsetType = UNSET
     provider: str | UnsetType = UNSET
     model: str | UnsetType = UNSET
     attempts: int | UnsetType = UNSET

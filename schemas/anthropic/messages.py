@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from schemas.extension import RequestExtension
+
 MAX_TOOLS = 128
 
 
@@ -137,3 +139,4 @@ class MessageRequest(CountRequest, kw_only=True, forbid_unknown_fields=True):
     inference_geo: object = None
     context_management: object = None
     mcp_servers: object = None
+    sluice: RequestExtension | None = None

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, field
 
+from schemas.extension import RequestExtension
 from schemas.openai.constraints import ResponseFormat, StructuredOutputs
 
 MAX_CHOICES = 128
@@ -45,6 +46,7 @@ class SamplingFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=64)] | None = None
     ignore_eos: bool | None = None
     user: str | None = None
+    sluice: RequestExtension | None = None
 
 
 class GenerationFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
