@@ -58,10 +58,10 @@ def _from_blocks(tensor: GgufTensor) -> PackedMatrix | None:
 
 def from_grid(grid: Grid) -> PackedMatrix | None:
     """A grid whose groups are whole blocks; None for others, and where half precision does not reach its scales."""
-    if grid.group_of is not None or grid.group_size % BLOCK:
+    of_block = grid.groups().reshape(-1, BLOCK)
+    if (of_block != of_block[:, :1]).any():
         return None
-    times = grid.group_size // BLOCK
-    scales, zeros = np.repeat(grid.scales, times, axis=1), np.repeat(grid.zeros, times, axis=1)
+    scales, zeros = grid.scales[:, of_block[:, 0]], grid.zeros[:, of_block[:, 0]]
     if grid.bits <= 4:
         offset = 1 << (grid.bits - 1)
         return _fitting((grid.numbers + offset).view(np.uint8), scales, -scales * (zeros + offset))

@@ -49,11 +49,10 @@ MARK = {"gptq": "qweight", "gptq_v2": "qweight", "awq": "qweight"}
 
 
 class Quantization(msgspec.Struct, frozen=True):
-    """How the linear layers of a checkpoint are stored. ``group_size``: -1 for one group a row."""
+    """How the linear layers of a checkpoint are stored. The size of groups follows from the tensors."""
 
     method: Method
     bits: int
-    group_size: int = -1
 
     @property
     def mark(self) -> str:
@@ -66,11 +65,9 @@ class Quantization(msgspec.Struct, frozen=True):
 class _Flat(msgspec.Struct, kw_only=True):
     """`quantization_config` of GPTQ and AWQ. What only says how the checkpoint was made is not read."""
 
-    bits: int = msgspec.field(default=4)
-    group_size: int = msgspec.field(default=128)
+    bits: int = 4
     checkpoint_format: str = "gptq"
     version: str = "gemm"
-    lm_head: bool = False
 
 
 class _Numbers(msgspec.Struct, kw_only=True):
@@ -78,8 +75,6 @@ class _Numbers(msgspec.Struct, kw_only=True):
 
     num_bits: int = 8
     type: str = "int"
-    strategy: str | None = None
-    group_size: int | None = None
     dynamic: bool | str = False
 
 
@@ -125,10 +120,10 @@ def _flat(method: Literal["gptq", "awq"], found: _Flat, path: str) -> Quantizati
             raise UnsupportedModelError(
                 f"{path}: quantization_config: version {found.version!r} is not supported; 'gemm' is"
             )
-        return Quantization("awq", 4, found.group_size)
+        return Quantization("awq", 4)
     match found.checkpoint_format:
         case "gptq" | "gptq_v2" as layout:
-            return Quantization(layout, found.bits, found.group_size)
+            return Quantization(layout, found.bits)
         case other:
             raise UnsupportedModelError(f"{path}: quantization_config: checkpoint_format {other!r} is not supported")
 
@@ -152,7 +147,7 @@ def _compressed(found: _Compressed, path: str) -> Quantization:
             f"{path}: quantization_config: {weights.num_bits} bits of type {weights.type!r} in format {layout!r} are "
             "not supported; 2 to 8 bits of type 'int' in 'pack-quantized' and 'int-quantized' are"
         )
-    return Quantization(layout, weights.num_bits, weights.group_size or -1)
+    return Quantization(layout, weights.num_bits)
 
 
 # ---------------------------------------------------------------------------------------------------------- tensors
@@ -209,11 +204,7 @@ def _gptq(scheme: Quantization, tensors: dict[str, NDArray[Any]]) -> Grid:
     bits, offset = scheme.bits, 1 << (scheme.bits - 1)
     numbers = unpack_words(tensors["qweight"].T, bits) - offset
     zeros = unpack_words(tensors["qzeros"], bits).T + (1 if scheme.method == "gptq" else 0) - offset
-    order = tensors.get("g_idx")
-    size = numbers.shape[1] if scheme.group_size < 0 else scheme.group_size
-    if order is not None and np.array_equal(order, np.arange(len(order)) // size):
-        order = None
-    return _grid(bits, numbers, tensors["scales"].T, zeros, order)
+    return _grid(bits, numbers, tensors["scales"].T, zeros, tensors.get("g_idx"))
 
 
 def _awq(scheme: Quantization, tensors: dict[str, NDArray[Any]]) -> Grid:
@@ -249,6 +240,10 @@ def _int_quantized(scheme: Quantization, tensors: dict[str, NDArray[Any]]) -> Gr
 def _grid(
     bits: int, numbers: NDArray[Any], scales: NDArray[Any], zeros: NDArray[Any], order: NDArray[Any] | None
 ) -> Grid:
+    columns, groups = numbers.shape[1], scales.shape[1]
+    if order is not None and columns % groups == 0:
+        in_order = np.arange(columns) // (columns // groups)
+        order = None if np.array_equal(order, in_order) else order
     return Grid(
         bits,
         np.ascontiguousarray(numbers, np.int8),

@@ -104,6 +104,10 @@ class Tokenizer:
             return spelled.decode(errors="replace")
         return self._backend.id_to_token(token_id) or ""
 
+    def to_json(self) -> str:
+        """What a `tokenizer.json` of this tokenizer holds."""
+        return self._backend.to_str()
+
     def token_id(self, text: str) -> int | None:
         """The id of a token by its name in the vocabulary, such as "<|im_end|>"."""
         return self._backend.token_to_id(text)

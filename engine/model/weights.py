@@ -123,7 +123,7 @@ class SafetensorsWeights(Mapping[str, NDArray[np.float32]]):
 
     def _fold(self, scheme: Quantization, shapes: dict[str, tuple[int, ...]]) -> set[str]:
         """The quantized layers. In ``shapes`` the tensors of each become the one weight that they stand for."""
-        modules = {_module(name) for name in shapes if name.endswith("." + scheme.mark)}
+        modules = [_module(name) for name in shapes if name.endswith("." + scheme.mark)]
         for module in modules:
             held = stored_shape(scheme, module, shapes)
             if f"{module}.weight_shape" in shapes:
@@ -131,7 +131,7 @@ class SafetensorsWeights(Mapping[str, NDArray[np.float32]]):
             for part in PARTS[scheme.method]:
                 shapes.pop(f"{module}.{part}", None)
             shapes[f"{module}.weight"] = held
-        return modules
+        return set(modules)
 
     def _drop_empty_biases(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """AutoGPTQ writes a bias of zeros for every layer that has none."""

@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,12 @@ def write_gguf(name: str, model: Any, path: Path) -> Path:
     if architecture == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    words = [*string.ascii_letters, *string.digits, "th"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([*words, *(f"<|{i}|>" for i in range(len(words), VOCAB))])
+    writer.add_token_types([1] * len(words) + [3] * (VOCAB - len(words)))
+    writer.add_token_merges(["t h"])
     for tensor, values in tensors(model, architecture, head_dim).items():
         writer.add_tensor(tensor, values)
     writer.write_header_to_file()
