@@ -60,14 +60,19 @@ class Ask:
             for name, value in found.items()
             if value != getattr(neutral, name) or (self.can.explicit and name in ("temperature", "top_p"))
         }
-        if sampling.top_k == 1 and "top_k" not in self.can.parameters:
-            sent["temperature"] = 0.0  # the same: the most likely token
+        if sampling.top_k == 1 and greedy_by_temperature(self.can):
+            sent["temperature"] = 0.0
         return sent
 
 
 _SAMPLED = frozenset(
     "temperature top_p top_k min_p seed presence_penalty frequency_penalty repetition_penalty logit_bias".split()
 )
+
+
+def greedy_by_temperature(can: Capabilities) -> bool:
+    """Whether ``top_k: 1`` has to be said as a temperature of 0, which is the same: the most likely token."""
+    return "top_k" not in can.parameters and "temperature" in can.parameters
 
 
 class Reader(Protocol):

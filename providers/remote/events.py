@@ -39,6 +39,8 @@ class _Lines:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that end in this chunk."""
+        if not chunk:
+            return []
         if self._after_cr and chunk[:1] == b"\n":
             chunk = chunk[1:]
         self._after_cr = chunk[-1:] == b"\r"

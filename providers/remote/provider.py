@@ -27,7 +27,7 @@ from providers.remote.answering import MAX_REPAIR, Answers
 from providers.remote.anthropic import Anthropic
 from providers.remote.calling import Caller
 from providers.remote.capabilities import capabilities_of
-from providers.remote.dialect import Ask, Dialect
+from providers.remote.dialect import Ask, Dialect, greedy_by_temperature
 from providers.remote.gemini import Gemini
 from providers.remote.openai_chat import OpenAIChat
 from providers.remote.openai_responses import OpenAIResponses
@@ -207,7 +207,8 @@ def _unfit(name: str, request: GenerateRequest, model: RemoteModel, can: Capabil
     if not isinstance(request.prompt, tuple):
         yield reason("answers chats, not bare prompts", "prompt")
     for parameter in _asked(request):
-        if parameter not in can.parameters and not (parameter == "top_k" and request.sampling.top_k == 1):
+        greedy = parameter == "top_k" and request.sampling.top_k == 1 and greedy_by_temperature(can)
+        if parameter not in can.parameters and not greedy:
             yield reason(f"has no '{parameter}'", parameter)
     if len(request.stop) > can.max_stops and "stop" in can.parameters:
         yield reason(f"takes {can.max_stops} stop strings at most", "stop")
