@@ -34,6 +34,7 @@ from gateway.keys.stored import StoredKeys
 from gateway.ledger.accounting import Accounting
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limiting import LimitBook
+from gateway.ledger.weighing import AccountedWeigher
 from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
@@ -42,7 +43,7 @@ from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
 from gateway.tracing import Tracing, open_tracing
 from gateway.unserved import unserved
-from providers.base import Provider, ProviderError
+from providers.base import Provider, ProviderError, Weigher
 from schemas.config import Settings
 
 log = structlog.get_logger()
@@ -73,6 +74,11 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         key = bearer_token(connection.headers.get("authorization", "")) or connection.headers.get("x-api-key")
         record_of(connection.scope).caller = _caller(ring, stored, settings.auth.required, key)
 
+    def weigher() -> Weigher:
+        if not isinstance(provider, Weigher):
+            raise ApiError(404, "No model that is served here can decide.", code="unsupported_endpoint")
+        return AccountedWeigher(provider, ledger)
+
     def generating(path: str, prefix: str, operation: str, read: Reader) -> HTTPRouteHandler:
         @post(path, status_code=200)
         async def handler(request: Request[Any, Any, Any]) -> ASGIResponse:
@@ -99,11 +105,11 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
 
     @post("/decisions", status_code=200, media_type=JSON)
     async def decisions(request: Request[Any, Any, Any]) -> bytes:
-        return await decide(request, provider, metrics, id=f"dec_{uuid4().hex}", tenant=_tenant(request))
+        return await decide(request, provider, weigher(), metrics, id=f"dec_{uuid4().hex}")
 
     @post("/systemone", status_code=200, media_type=JSON)
     async def systemone(request: Request[Any, Any, Any]) -> bytes:
-        return await answer_systemone(request, provider, metrics, id=f"dec_{uuid4().hex}", tenant=_tenant(request))
+        return await answer_systemone(request, provider, weigher(), metrics, id=f"dec_{uuid4().hex}")
 
     @post("/tokenize", status_code=200, media_type=JSON, guards=[authenticate])
     async def tokens(request: Request[Any, Any, Any]) -> bytes:

@@ -10,10 +10,12 @@ from typing import Any
 
 from litestar import Request
 
+from gateway.access import record_of
 from gateway.answer import unless_gone
-from gateway.errors import ApiError, from_provider
+from gateway.auth import Caller
+from gateway.errors import from_provider
 from gateway.metrics import Metrics
-from providers.base import Message, Provider, ProviderError, Question, Weighed, Weigher, WeighRequest
+from providers.base import Message, ProviderError, Question, Weighed, Weigher, WeighRequest
 
 SYSTEM = "You read an input and answer a question about it with one of the given answers, and nothing else."
 
@@ -62,22 +64,23 @@ def expected(probabilities: Sequence[float]) -> float:
 
 async def decide(
     request: Request[Any, Any, Any],
-    provider: Provider,
+    weigher: Weigher,
     metrics: Metrics,
     model: str,
     input: str,
     questions: Sequence[Question],
     *,
     id: str,
-    tenant: str,
     input_field: str,
 ) -> Weighed:
     """Raises `ApiError`."""
-    if not isinstance(provider, Weigher):
-        raise ApiError(404, "No model that is served here can decide.", param="model", code="unsupported_endpoint")
+    record = record_of(request.scope)
+    caller = record.caller or Caller()
     turns = (Message("system", SYSTEM), Message("user", f"{input}\n\n"))
-    asked = WeighRequest(id, model, turns, tuple(questions), tenant)
+    asked = WeighRequest(id, model, turns, tuple(questions), caller.tenant, caller.name)
     try:
-        return await unless_gone(request.receive, provider.weigh(asked), metrics)
+        weighed = await unless_gone(request.receive, weigher.weigh(asked), metrics)
     except ProviderError as error:
         raise from_provider(error, None, input_field) from error
+    record.fields.update(model=model, prompt_tokens=weighed.usage.prompt, cached_tokens=weighed.usage.cached)
+    return weighed

@@ -9,7 +9,6 @@ import msgspec
 from litestar import Request
 
 from gateway import deciding
-from gateway.access import record_of
 from gateway.body import read_fields
 from gateway.conversation import PART_SEPARATOR
 from gateway.errors import invalid
@@ -17,7 +16,7 @@ from gateway.items import read_item
 from gateway.metrics import Metrics
 from gateway.models import find_model
 from gateway.response_shape import usage_fields
-from providers.base import Provider, Question
+from providers.base import Provider, Question, Weigher
 from schemas.openai.decisions import (
     DECISION_ITEMS,
     Choice,
@@ -49,16 +48,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def decide(
-    request: Request[Any, Any, Any], provider: Provider, metrics: Metrics, *, id: str, tenant: str
+    request: Request[Any, Any, Any], provider: Provider, weigher: Weigher, metrics: Metrics, *, id: str
 ) -> bytes:
     """Raises `ApiError`."""
     fields = await read_fields(request, _decoder, "decisions")
     card = find_model(provider, fields.model)
     questions = [_question(question, f"questions[{i}]") for i, question in enumerate(fields.questions)]
     weighed = await deciding.decide(
-        request, provider, metrics, card.name, _input(fields), questions, id=id, tenant=tenant, input_field="input"
+        request, weigher, metrics, card.name, _input(fields), questions, id=id, input_field="input"
     )
-    record_of(request.scope).fields.update(model=card.name, prompt_tokens=weighed.usage.prompt)
     answers = list(map(_answer, fields.questions, weighed.probabilities))
     return _encode(Decision(fields.model, answers, usage_fields(weighed.usage)))
 

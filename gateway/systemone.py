@@ -8,12 +8,11 @@ import msgspec
 from litestar import Request
 
 from gateway import deciding
-from gateway.access import record_of
 from gateway.body import read_struct
 from gateway.errors import invalid
 from gateway.metrics import Metrics
 from gateway.models import find_model
-from providers.base import Provider, Question
+from providers.base import Provider, Question, Weigher
 from schemas.systemone import (
     Choice,
     ChoiceAnswer,
@@ -32,16 +31,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def answer(
-    request: Request[Any, Any, Any], provider: Provider, metrics: Metrics, *, id: str, tenant: str
+    request: Request[Any, Any, Any], provider: Provider, weigher: Weigher, metrics: Metrics, *, id: str
 ) -> bytes:
     """Raises `ApiError`."""
     fields = await read_struct(request, _decoder)
     card = find_model(provider, fields.model)
     questions = [_question(question, f"questions.{name}") for name, question in fields.questions.items()]
     weighed = await deciding.decide(
-        request, provider, metrics, card.name, _state(fields), questions, id=id, tenant=tenant, input_field="state"
+        request, weigher, metrics, card.name, _state(fields), questions, id=id, input_field="state"
     )
-    record_of(request.scope).fields.update(model=card.name, prompt_tokens=weighed.usage.prompt)
     answers = {
         name: _answer(question, weights)
         for (name, question), weights in zip(fields.questions.items(), weighed.probabilities, strict=True)

@@ -336,13 +336,14 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class WeighRequest:
     """How likely is each option to be the answer? Each question stands for itself, at the end of the last of the turns
-    of ``prompt``, which all of them share. ``id``, ``tenant``, ``priority``: as of `GenerateRequest`."""
+    of ``prompt``, which all of them share. ``id``, ``tenant``, ``key``, ``priority``: as of `GenerateRequest`."""
 
     id: str
     model: str
     prompt: tuple[Message, ...]
     questions: tuple[Question, ...]
     tenant: str = ""
+    key: str = ""
     priority: int = 0
 
 

@@ -138,3 +138,13 @@ def test_a_rate_limit_in_each_apis_own_words(served: Served) -> None:
     assert isinstance(limited.value.body, dict)
     assert limited.value.body["error"]["type"] == "rate_limit_error"
     assert len(served.provider.requests) == 1
+
+
+def test_a_decision_is_a_settled_leg(served: Served) -> None:
+    served.client().decisions.create(**LEAST["decisions"])
+    served.provider.refusal = ProviderError("overloaded", "Full.")
+    with pytest.raises(openai.RateLimitError):
+        served.client(max_retries=0).decisions.create(**LEAST["decisions"])
+    settled, released = served.legs()
+    assert (settled.state, settled.key, settled.prompt_tokens, settled.charged_tokens) == ("settled", "ci", 11, 11)
+    assert settled.reserved_tokens > 1000 and (released.state, released.charged_tokens) == ("released", 0)
