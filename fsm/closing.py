@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,6 @@ T = TypeVar("T")
 Search = Generator[bool, None, T]
 Way = tuple[int, ...]
 _Key = tuple[int, ...]
-_Rest = tuple[bytes, int]
-"""A text and where in it the rest begins."""
 _Node = tuple[int, bool]
 """(configuration, whether it has just opened a value)"""
 
@@ -70,59 +68,76 @@ class Closing:
         """Tokens that complete the sentence from ``state``, about as few as can be; None where none were found with the
         fuel there is. After the first of them the others are a way."""
         if state not in self._rests:
-            found = yield from self._text(state, _Hunt(self._runtime, self._program, self._values))
-            if found is None:
+            found = yield from self._find(state, _Hunt(self._runtime, self._program, self._values))
+            if not found:
                 return None
-        text, start = self._rests[state]
-        table = self._runtime.table
-        return tuple(spell(text[start:], table.ids_of, table.max_token_bytes))
+        rest = self._rests[state]
+        ids_of, way, start = self._runtime.table.ids_of, list[int](), rest.start
+        while start < len(rest.text):
+            way.append(ids_of[rest.text[start : rest.stops[start]]])
+            start = rest.stops[start]
+        return tuple(way)
 
-    def _text(self, state: int, hunt: _Hunt) -> Search[bool | None]:
-        """Find the rest of a text, frame by frame, up to where it is known; None where it cannot be found."""
-        passed, text, here = [state], bytearray(), state
+    def _find(self, state: int, hunt: _Hunt) -> Search[bool]:
+        """Find the rest of the text, frame by frame, up to where it is known. False where it cannot be found."""
+        passed, text = [state], bytearray()
         while True:
+            here = passed[-1]
             rest = b"" if (yield from hunt.complete(here)) else (yield from self._known(here, hunt))
-            if rest is not None:
-                break
-            piece = yield from hunt.next_piece(here, self._known)
+            piece = rest if rest is not None else (yield from hunt.next_piece(here, self._known))
             if piece is None:
-                return None
+                return False
             for i in range(len(piece)):
-                here = yield from hunt.after(here, piece[i : i + 1])
-                passed.append(here)
+                passed.append((yield from hunt.after(passed[-1], piece[i : i + 1])))
             text += piece
+            if rest is not None:
+                self._remember(bytes(text), passed, hunt)
+                return True
+
+    def _remember(self, text: bytes, passed: list[int], hunt: _Hunt) -> None:
+        """``text`` completes the sentence; it leads through the configurations ``passed``."""
         if len(self._rests) > MANY:
             self._rests.clear()
             self._rests_alike.clear()
-        whole = bytes(text) + rest
-        for place, before in enumerate(passed):
-            self._rests.setdefault(before, (whole, place))
-            self._rests_alike.setdefault(hunt.but_for_texts(before)[0], (whole, place))
-        return True
+        table = self._runtime.table
+        stops = _longest_tokens(text, table.ids_of, table.max_token_bytes)
+        tokens = [0] * (len(text) + 1)
+        for start in reversed(range(len(text))):
+            tokens[start] = 1 + tokens[stops[start]]
+        for start, here in enumerate(passed):
+            rest = _Rest(text, start, stops, tokens[start])
+            self._rests[here] = min(rest, self._rests.get(here, rest), key=_tokens)
+            self._rests_alike[hunt.but_for_texts(here)[0]] = rest
 
     def _known(self, here: int, hunt: _Hunt) -> Search[bytes | None]:
         """The rest of a text where it is known, or where one that differs in texts alone shows it."""
-        if here in self._rests:
-            text, start = self._rests[here]
-            return text[start:]
-        if (alike := hunt.but_for_texts(here)[0]) in self._rests_alike:
-            text, start = self._rests_alike[alike]
-            reached = yield from hunt.after(here, text[start:])
-            if reached >= 0 and (yield from hunt.complete(reached)):
-                self._rests[here] = text, start
-                return text[start:]
+        if (rest := self._rests.get(here)) is not None:
+            return rest.text[rest.start :]
+        if (rest := self._rests_alike.get(hunt.but_for_texts(here)[0])) is not None:
+            text = rest.text[rest.start :]
+            reached = yield from hunt.after(here, text)
+            if reached != NOT_ALLOWED and (yield from hunt.complete(reached)):
+                return text
         return None
 
 
-def spell(text: bytes, ids_of: dict[bytes, int], longest: int) -> list[int]:
-    """Tokens whose bytes are ``text``, the longest one first each time. All its bytes must be tokens."""
-    ids: list[int] = []
-    start = 0
-    while start < len(text):
-        stop = next(n for n in range(min(start + longest, len(text)), start, -1) if text[start:n] in ids_of)
-        ids.append(ids_of[text[start:stop]])
-        start = stop
-    return ids
+class _Rest(NamedTuple):
+    """``text[start:]``, in ``tokens`` tokens; ``stops`` says where the one that begins at a place ends."""
+
+    text: bytes
+    start: int
+    stops: list[int]
+    tokens: int
+
+
+def _tokens(rest: _Rest) -> int:
+    return rest.tokens
+
+
+def _longest_tokens(text: bytes, ids_of: dict[bytes, int], longest: int) -> list[int]:
+    """Where the longest token that begins at each place ends. All bytes must be tokens."""
+    size = len(text)
+    return [next(stop for stop in range(min(i + longest, size), i, -1) if text[i:stop] in ids_of) for i in range(size)]
 
 
 _Known = Callable[[int, "_Hunt"], Search[bytes | None]]
