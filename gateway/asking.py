@@ -88,6 +88,7 @@ def request_of(
         max_tokens=max_tokens,
         ignore_eos=bool(fields.ignore_eos),
         tenant=tenant,
+        pass_on=fields.sluice is not None and fields.sluice.pass_on,
         degrades=constraint is not None and constraint.degrades,
     )
 

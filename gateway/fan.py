@@ -64,8 +64,8 @@ class Fan:
             match await events.get():
                 case None:
                     running -= 1
-                case Usage(prompt, cached, completion):
-                    total = Usage(total.prompt + prompt, total.cached + cached, total.completion + completion)
+                case Usage() as used:
+                    total += used
                 case BaseException() as error:
                     raise error
                 case event:

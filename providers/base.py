@@ -270,6 +270,16 @@ class Usage:
     reasoning: int = 0
     estimated: bool = False
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.cached + other.cached,
+            self.completion + other.completion,
+            self.written + other.written,
+            self.reasoning + other.reasoning,
+            self.estimated or other.estimated,
+        )
+
 
 GenerationEvent = Delta | CallBegun | CallDelta | Finished | Usage
 

@@ -49,6 +49,11 @@ def refused(name: str, endpoints: tuple[Endpoint, ...], note: str, *but: object)
     return Parameter(name, "refused", endpoints, note, but)
 
 
+SLUICE = (
+    "`fields`: each field of the JSON with its log-probability, as it is complete. "
+    "`pass_on`: a remote answer under a constraint is streamed before it is validated."
+)
+
 OPENAI_PARAMETERS = (
     honoured("model", (*ALL, *DECISIONS), "One of `GET /v1/models`."),
     honoured("messages", CHAT, "Roles system, developer (rendered as system), user, assistant, tool; text parts only."),
@@ -95,7 +100,7 @@ OPENAI_PARAMETERS = (
     honoured("max_output_tokens", RESPONSES, "By default as far as the context goes."),
     honoured("top_logprobs", RESPONSES, "0 to 20; needs `message.output_text.logprobs` in `include`."),
     honoured("include", RESPONSES, "`message.output_text.logprobs`; `reasoning.encrypted_content` passes."),
-    honoured("sluice", ALL, "`fields`: each field of the JSON with its log-probability, as it is complete."),
+    honoured("sluice", ALL, SLUICE),
     honoured("previous_response_id", RESPONSES, "Nothing is stored: every id answers 404."),
     neutral("user", ALL, "Names an end user for the operator's abuse monitoring."),
     neutral("safety_identifier", CACHING, "Names an end user for the operator's abuse monitoring."),
@@ -153,7 +158,7 @@ ANTHROPIC_PARAMETERS = (
     honoured("tool_choice", ANTHROPIC, "auto, any, tool, none, with `disable_parallel_tool_use`."),
     honoured("output_config", ANTHROPIC, "`format`: json_schema, always enforced; `effort` may be `high`."),
     honoured("output_format", ANTHROPIC, "Old name of `output_config.format`; see `x-sluice-deprecated`."),
-    honoured("sluice", MESSAGES, "`fields`: each field of the JSON with its log-probability, as it is complete."),
+    honoured("sluice", MESSAGES, SLUICE),
     neutral("cache_control", ANTHROPIC, "A hint; every prefix is cached, for its tenant alone."),
     neutral("metadata", MESSAGES, "Names an end user for the operator's abuse monitoring."),
     neutral("service_tier", MESSAGES, "One tier is served.", "auto", "standard_only"),

@@ -90,7 +90,7 @@ class Answers:
         async with aclosing(self._live() if self.live else self._held()) as events:
             async for event in events:
                 yield event
-        yield total(self._used)
+        yield sum(self._used, Usage(0, 0, 0))
 
     async def _held(self) -> AsyncGenerator[GenerationEvent, None]:
         most = self.ask.can.choices
@@ -203,18 +203,6 @@ class Answers:
             errors += [f"In the arguments of {call.name}: {error}" for error in judged.errors]
         choice.calls = choice.calls if errors else valid
         return errors
-
-
-def total(used: list[Usage]) -> Usage:
-    """The usage of several calls."""
-    return Usage(
-        prompt=sum(usage.prompt for usage in used),
-        cached=sum(usage.cached for usage in used),
-        completion=sum(usage.completion for usage in used),
-        written=sum(usage.written for usage in used),
-        reasoning=sum(usage.reasoning for usage in used),
-        estimated=any(usage.estimated for usage in used),
-    )
 
 
 def _told(number: int, choice: _Choice) -> Iterator[GenerationEvent]:

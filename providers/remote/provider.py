@@ -109,7 +109,10 @@ class RemoteProvider:
         except BaseException:
             await events.aclose()
             raise
-        return RemoteGeneration(Admission(0, ask.shaping.held), first, events)
+        held, reasons = ask.shaping.held, tuple[str, ...]()
+        if held == "validated":
+            reasons = (f"`{self.name}` does not promise all of what was asked for: it is checked after the fact",)
+        return RemoteGeneration(Admission(0, held, reasons=reasons), first, events)
 
     async def most(self, request: GenerateRequest) -> Usage:
         """What any one call of a request uses at most, for who must put money by before it. No token is shorter than a

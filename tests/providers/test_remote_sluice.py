@@ -1,0 +1,152 @@
+"""A second Sluice as the provider of the first, over HTTP on loopback: nothing is lost between the two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from gateway import logs
+from providers.base import (
+    Admission,
+    CallBegun,
+    CallDelta,
+    Delta,
+    Finished,
+    GenerateRequest,
+    GenerationEvent,
+    Message,
+    ProviderError,
+    Tool,
+    Tools,
+    Usage,
+)
+from providers.remote.provider import RemoteProvider
+from providers.remote.recognition import Recogniser
+from schemas.config import Settings
+from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonSchemaSpec, LarkSpec, RegexSpec
+from schemas.engine import Sampling
+from schemas.providers import ProviderSettings, RemoteModel, Retries
+from tests.gateway.fakes import MODEL, TEXT, FakeProvider, Script, serving
+from tests.providers.remote_cases import Books, Heard, hear
+
+SCHEMA = '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}'
+TALK = (Message("system", "Be brief."), Message("user", "Hello?"))
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[tuple[FakeProvider, str]]:
+    logs.configure("error")
+    fake = FakeProvider()
+    with serving(fake, Settings()) as url:
+        yield fake, url
+
+
+def ask(url: str, request: GenerateRequest) -> Heard:
+    """Raises `ProviderError`."""
+    settings = ProviderSettings(
+        name="second",
+        kind="openai-compatible",
+        profile="sluice",
+        base_url=f"{url}/v1",
+        models=(RemoteModel(name="ours", upstream=MODEL),),
+        hosting="self_hosted",
+        retries=Retries(attempts=1, repairs=0),
+    )
+
+    async def run() -> Heard:
+        recogniser = Recogniser()
+        provider = RemoteProvider(settings, recogniser)
+        try:
+            return await hear(provider, request)
+        finally:
+            await provider.aclose()
+            recogniser.close()
+
+    return asyncio.run(run())
+
+
+def saying(text: str, *calls: tuple[str, str]) -> Script:
+    async def script(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
+        yield Delta(0, text)
+        for number, (name, arguments) in enumerate(calls):
+            yield CallBegun(0, number, name)
+            yield CallDelta(0, number, arguments)
+        yield Finished(0, "stop")
+        yield Usage(7, 4, 3)
+
+    return script
+
+
+def test_every_parameter_arrives(upstream: tuple[FakeProvider, str]) -> None:
+    fake, url = upstream
+    fake.reset()
+    books = Books()
+    sampling = Sampling(0.5, 0.9, 7, 0.05, 11, 0.1, 0.2, 1.1, {3: 1.5}, 2)
+    request = GenerateRequest(
+        "r",
+        "ours",
+        TALK,
+        sampling,
+        stop=("END",),
+        stop_token_ids=(5,),
+        max_tokens=40,
+        n=2,
+        ignore_eos=True,
+        meter=books,
+    )
+    heard = ask(url, request)
+    assert [choice.text for choice in heard.choices] == [TEXT, TEXT]
+    got = fake.last
+    assert (got.prompt, got.sampling, got.stop, got.stop_token_ids) == (TALK, sampling, ("END",), (5,))
+    assert (got.max_tokens, got.n, got.ignore_eos) == (40, 2, True)
+    assert books.legs[0].usage == Usage(7, 4, 2 * len(TEXT))
+
+
+CONSTRAINTS: list[tuple[ConstraintSpec, str]] = [
+    (JsonSchemaSpec(SCHEMA), '{"a": 1}'),
+    (RegexSpec("[a-z]+"), "abc"),
+    (ChoiceSpec(["yes", "no"]), "no"),
+    (LarkSpec('start: "a"+'), "aaa"),
+]
+
+
+@pytest.mark.parametrize(("constraint", "valid"), CONSTRAINTS)
+def test_every_constraint_arrives_and_is_judged_all_the_same(
+    upstream: tuple[FakeProvider, str], constraint: ConstraintSpec, valid: str
+) -> None:
+    fake, url = upstream
+    fake.reset()
+    fake.admission = Admission(7, "engine", "exact")
+    fake.script = saying(valid)
+    heard = ask(url, GenerateRequest("r", "ours", TALK, constraint=constraint))
+    assert fake.last.constraint == constraint
+    assert (heard.choices[0].text, heard.enforcement) == (valid, "provider-strict")
+    fake.script = saying("Nonsense!")
+    with pytest.raises(ProviderError) as refused:
+        ask(url, GenerateRequest("r", "ours", TALK, constraint=constraint))
+    assert refused.value.kind == "invalid_answer"
+
+
+def test_calls_arrive(upstream: tuple[FakeProvider, str]) -> None:
+    fake, url = upstream
+    fake.reset()
+    fake.script = saying("", ("f", '{"a": 1}'), ("f", '{"a": 2}'))
+    tools = Tools((Tool("f", SCHEMA, "Does it."),), ("f",))
+    heard = ask(url, GenerateRequest("r", "ours", TALK, tools=tools))
+    assert heard.choices[0].calls == [["f", '{"a": 1}'], ["f", '{"a": 2}']]
+    assert fake.last.tools is not None and fake.last.tools.offered[0].parameters == SCHEMA
+
+
+def test_its_refusals_are_told(upstream: tuple[FakeProvider, str]) -> None:
+    fake, url = upstream
+    fake.reset()
+    fake.refusal = ProviderError("context_length", "The prompt is longer than that.")
+    with pytest.raises(ProviderError, match="longer than that") as refused:
+        ask(url, GenerateRequest("r", "ours", TALK))
+    assert refused.value.kind == "context_length"
+    fake.refusal = ProviderError("overloaded", "The queue is full.", retry_after=3)
+    with pytest.raises(ProviderError) as refused:
+        ask(url, GenerateRequest("r", "ours", TALK))
+    assert (refused.value.kind, refused.value.retry_after) == ("overloaded", 3)
