@@ -34,6 +34,7 @@ from gateway.keys.stored import StoredKeys
 from gateway.ledger.accounting import Accounting
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limiting import LimitBook
+from gateway.ledger.usage import show_usage
 from gateway.ledger.weighing import AccountedWeigher
 from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
@@ -123,6 +124,10 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
     async def compile(request: Request[Any, Any, Any]) -> bytes:
         return await inspect(request, provider)
 
+    @get("/usage", media_type=JSON)
+    async def own_usage(request: Request[Any, Any, Any]) -> bytes:
+        return await show_usage(request, database, _tenant(request))
+
     @get("/models", media_type=JSON)
     async def models() -> bytes:
         return list_models(provider, started)
@@ -160,7 +165,7 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         metrics.engine.fold(report)
         return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    others = [compile, decisions, systemone, message_tokens, models, model, *unserved()]
+    others = [compile, decisions, systemone, message_tokens, own_usage, models, model, *unserved()]
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:

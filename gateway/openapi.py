@@ -26,6 +26,7 @@ from schemas.openai.response_events import Response
 from schemas.openai.responses import ResponseRequest
 from schemas.systemone import SystemOneAnswer, SystemOneRequest
 from schemas.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
+from schemas.usage import UsageReport
 from sluice import __version__
 
 REFERENCE = "#/components/schemas/{name}"
@@ -41,6 +42,7 @@ class Operation:
     asked: type[msgspec.Struct] | None = None
     streams: bool = False
     failed: type[msgspec.Struct] = ErrorResponse
+    query: tuple[str, ...] = ()
 
 
 OPERATIONS = (
@@ -52,6 +54,7 @@ OPERATIONS = (
     Operation("/v1/decisions", "How likely answers are", Decision, DecisionRequest),
     Operation("/v1/systemone", "The same, as System One has it", SystemOneAnswer, SystemOneRequest),
     Operation("/v1/compile", "What a constraint promises", Inspection, CompileRequest),
+    Operation("/v1/usage", "What the tenant's requests came to", UsageReport, query=("since", "until", "group_by")),
     Operation("/v1/models", "What is served", ModelList),
     Operation("/v1/models/{model}", "One of the models", Model),
     Operation("/tokenize", "The ids of a prompt", Tokenized, TokenizeRequest),
@@ -106,6 +109,8 @@ def _operation(op: Operation, schemas: dict[type[msgspec.Struct], Any]) -> dict[
         }
     if "{model}" in op.path:
         described["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]
+    for name in op.query:
+        described.setdefault("parameters", []).append({"name": name, "in": "query", "schema": {"type": "string"}})
     return described
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``sluice serve | pull | compile | quantize | config | database | keys``.
+"""The command line: ``sluice serve | pull | compile | quantize | config | database | keys | usage``.
 
 Commands are told apart before anything heavy is imported: each module here imports what it runs inside ``run``, so that
 ``sluice --help`` answers at once.
@@ -18,11 +18,23 @@ from gateway.cli import keys as keys_command
 from gateway.cli import pull as pull_command
 from gateway.cli import quantize as quantize_command
 from gateway.cli import serve as serve_command
+from gateway.cli import usage as usage_command
 from gateway.config import ConfigError
 from gateway.database.errors import DatabaseError
 from gateway.keys.problem import KeyProblem
 from grammar.errors import ConstraintError
 from sluice import __version__
+
+COMMANDS = (
+    serve_command,
+    pull_command,
+    compile_command,
+    quantize_command,
+    config_command,
+    database_command,
+    keys_command,
+    usage_command,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,15 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"sluice {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", required=True)
-    for command in (
-        serve_command,
-        pull_command,
-        compile_command,
-        quantize_command,
-        config_command,
-        database_command,
-        keys_command,
-    ):
+    for command in COMMANDS:
         command.add_to(commands)
     return root
 
