@@ -20,8 +20,8 @@ from engine.base import StepBatch
 from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
 from engine.model.files import ModelFiles
-from engine.model.weights import GgufWeights, SafetensorsWeights
-from engine.packed_weights import packed_matrix
+from engine.model.weights import GgufWeights
+from engine.packed_weights import GridWeights, packed_matrix
 from kernels.cpu.attention import KEYS
 from kernels.cpu.blocks import PackedMatrix
 from kernels.cpu.decoder import Model, Step, phases, scratch_words, take_part
@@ -53,7 +53,7 @@ class CpuRunner:
     def __init__(
         self,
         config: ModelConfig,
-        weights: GgufWeights | SafetensorsWeights,
+        weights: GgufWeights | GridWeights,
         *,
         num_blocks: int,
         block_size: int = 16,
@@ -215,12 +215,12 @@ def check(config: ModelConfig) -> None:
             )
 
 
-def _optional(weights: GgufWeights | SafetensorsWeights, name: str) -> NDArray[np.float32] | None:
+def _optional(weights: GgufWeights | GridWeights, name: str) -> NDArray[np.float32] | None:
     return np.ascontiguousarray(weights[name]) if name in weights else None
 
 
 def _rows(
-    weights: GgufWeights | SafetensorsWeights, prefixes: list[str], names: tuple[str, ...], width: int
+    weights: GgufWeights | GridWeights, prefixes: list[str], names: tuple[str, ...], width: int
 ) -> NDArray[np.float32]:
     """The vectors ``names`` of every layer, [layers · names, width]."""
     found = [weights[f"{at}{name}.weight"] for at in prefixes for name in names]

@@ -13,12 +13,14 @@ grid must be whole blocks of 32; inputs in act-order are not, and are decoded.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.model.gguf import GgufTensor, fifth_bits, k_factors, k_nibbles, nibbles
 from engine.model.grid import Grid
-from engine.model.weights import GgufWeights, SafetensorsWeights
+from engine.model.weights import GgufWeights
 from kernels.cpu.blocks import PackedMatrix, pack, pack_numbers, quantize
 from kernels.cpu.dot import BLOCK
 
@@ -27,7 +29,19 @@ SMALLEST, LARGEST = 2.0**-14, 65504.0
 """Of half precision's normal numbers."""
 
 
-def packed_matrix(weights: GgufWeights | SafetensorsWeights, name: str) -> PackedMatrix:
+class GridWeights(Protocol):
+    """Weights by Hugging Face name, some of them on a grid; `SafetensorsWeights` is one."""
+
+    def __getitem__(self, name: str, /) -> NDArray[np.float32]: ...
+
+    def __contains__(self, name: object, /) -> bool: ...
+
+    def grid(self, name: str) -> Grid | None:
+        """None for a weight in floats."""
+        ...
+
+
+def packed_matrix(weights: GgufWeights | GridWeights, name: str) -> PackedMatrix:
     """Weight ``name``, [outputs, inputs]; inputs are a multiple of 32."""
     if isinstance(weights, GgufWeights):
         tensor = weights.packed(name)

@@ -7,10 +7,13 @@
     awq                 qweight int32 [inputs, outputs / 8], fields of a word in the order 0 2 4 6 1 3 5 7;
                         qzeros int32 [groups, outputs / 8]; scales [groups, outputs]
                         Lin et al., arXiv:2306.00978; the layout is AutoAWQ's "gemm"
-    compressed-tensors  "pack-quantized": weight_packed int32 [outputs, inputs / fields], each field plus 2^(bits-1),
-                        as many as fit whole into a word; weight_scale [outputs, groups]; weight_zero_point packed along
-                        the outputs; weight_g_idx; weight_shape
+    compressed-tensors  "pack-quantized": weight_packed int32 [outputs, inputs · bits / 32], each field plus
+                        2^(bits-1); weight_scale [outputs, groups]; weight_zero_point packed along the outputs;
+                        weight_g_idx; weight_shape
                         "int-quantized": weight int8 [outputs, inputs], weight_scale, weight_zero_point int8
+
+Fields of 3 bits and the like lie densely, across the borders of words; older writers of compressed-tensors left the
+rest of a word empty instead, which shows in the number of words.
 
 Activations are the runner's business: those of a W8A8 checkpoint are rounded by blocks of 32 where the CPU kernels
 run, and not at all in precision "reference". Other methods (bitsandbytes, fp8, ...) are refused by name.
@@ -112,7 +115,7 @@ def quantization_of(found: dict[str, Any], path: str) -> Quantization:
 
 
 def _flat(method: Literal["gptq", "awq"], found: _Flat, path: str) -> Quantization:
-    widths = (2, 4, 8) if method == "gptq" else (4,)
+    widths = (2, 3, 4, 8) if method == "gptq" else (4,)
     if found.bits not in widths:
         raise UnsupportedModelError(f"{path}: quantization_config: {method} of {found.bits} bits is not supported")
     if method == "awq":
@@ -165,9 +168,9 @@ def stored_shape(scheme: Quantization, module: str, shapes: Mapping[str, tuple[i
         case "int-quantized":
             return shapes[f"{module}.weight"]
         case "pack-quantized":
-            # The words of a row may be padded; only the file's own int64 pair says by how much.
+            # The words of a row may be padded; only the file's own weight_shape says by how much.
             outputs, words = shapes[f"{module}.weight_packed"]
-            return outputs, words * (32 // scheme.bits)
+            return outputs, words * 32 // scheme.bits
 
 
 def read_grid(scheme: Quantization, module: str, read: Read, has: Callable[[str], bool]) -> Grid:
@@ -185,6 +188,8 @@ def read_grid(scheme: Quantization, module: str, read: Read, has: Callable[[str]
                 grid = _int_quantized(scheme, tensors)
     except KeyError as error:
         raise ModelFileError(f"layer {module!r} has no tensor {error.args[0]!r}") from error
+    except ValueError as error:
+        raise ModelFileError(f"layer {module!r}: {error}") from error
     rows, columns = grid.shape
     groups = grid.scales.shape[1]
     fits = grid.scales.shape == grid.zeros.shape == (rows, groups)
@@ -202,15 +207,17 @@ def read_grid(scheme: Quantization, module: str, read: Read, has: Callable[[str]
 
 def _gptq(scheme: Quantization, tensors: dict[str, NDArray[Any]]) -> Grid:
     bits, offset = scheme.bits, 1 << (scheme.bits - 1)
-    numbers = unpack_words(tensors["qweight"].T, bits) - offset
-    zeros = unpack_words(tensors["qzeros"], bits).T + (1 if scheme.method == "gptq" else 0) - offset
-    return _grid(bits, numbers, tensors["scales"].T, zeros, tensors.get("g_idx"))
+    scales = tensors["scales"].T
+    inputs = len(tensors["qweight"]) * 32 // bits
+    numbers = unpack_words(tensors["qweight"].T, bits, inputs) - offset
+    zeros = unpack_words(tensors["qzeros"], bits, len(scales)).T + (1 if scheme.method == "gptq" else 0) - offset
+    return _grid(bits, numbers, scales, zeros, tensors.get("g_idx"))
 
 
 def _awq(scheme: Quantization, tensors: dict[str, NDArray[Any]]) -> Grid:
     def fields(words: NDArray[Any]) -> NDArray[np.int32]:
         """[n, outputs], each where it belongs."""
-        found = unpack_words(words, 4).reshape(len(words), -1, 8)
+        found = unpack_words(words, 4, words.shape[1] * 8).reshape(len(words), -1, 8)
         placed = np.empty_like(found)
         placed[..., AWQ_ORDER] = found
         return placed.reshape(len(words), -1)
@@ -222,10 +229,10 @@ def _pack_quantized(scheme: Quantization, tensors: dict[str, NDArray[Any]]) -> G
     offset = 1 << (scheme.bits - 1)
     scales = tensors["weight_scale"]
     rows, columns = tensors["weight_shape"].tolist()
-    numbers = unpack_words(tensors["weight_packed"], scheme.bits)[:rows, :columns] - offset
+    numbers = unpack_words(tensors["weight_packed"], scheme.bits, columns) - offset
     zeros = np.zeros(scales.shape, np.int32)
     if "weight_zero_point" in tensors:
-        zeros = unpack_words(tensors["weight_zero_point"].T, scheme.bits).T[:rows] - offset
+        zeros = unpack_words(tensors["weight_zero_point"].T, scheme.bits, rows).T - offset
     return _grid(scheme.bits, numbers, scales, zeros, tensors.get("weight_g_idx"))
 
 
@@ -253,18 +260,23 @@ def _grid(
     )
 
 
-def unpack_words(words: NDArray[Any], bits: int) -> NDArray[np.int32]:
-    """int32 [n, words] → [n, words · fields]: as many fields of ``bits`` as fit whole into a word, the lowest first."""
-    places = np.arange(32 // bits, dtype=np.uint32) * np.uint32(bits)
-    fields = (np.ascontiguousarray(words).view(np.uint32)[..., None] >> places) & np.uint32((1 << bits) - 1)
-    return fields.reshape(len(words), -1).astype(np.int32)
+def unpack_words(words: NDArray[Any], bits: int, count: int) -> NDArray[np.int32]:
+    """int32 [n, words] → [n, count] fields of ``bits``, the lowest bits first. ValueError: another number of words."""
+    words = np.ascontiguousarray(words)
+    dense, spaced = -(-count * bits // 32), -(-count // (32 // bits))
+    if words.shape[1] not in (dense, spaced):
+        raise ValueError(f"{count} fields of {bits} bits are {dense} words, not {words.shape[1]}")
+    if 32 % bits == 0 or words.shape[1] != dense:
+        places = np.arange(32 // bits, dtype=np.uint32) * np.uint32(bits)
+        fields = (words.view(np.uint32)[..., None] >> places) & np.uint32((1 << bits) - 1)
+        return fields.reshape(len(words), -1)[:, :count].astype(np.int32)
+    stream = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little", count=count * bits)
+    return stream.reshape(len(words), count, bits) @ (1 << np.arange(bits, dtype=np.int32))
 
 
 def pack_words(numbers: NDArray[Any], bits: int) -> NDArray[np.int32]:
-    """The inverse: [n, columns] of 0 .. 2^bits - 1 → int32 [n, ceil(columns / fields)], padded with zeros."""
-    fields = 32 // bits
+    """The inverse: [n, columns] of 0 .. 2^bits - 1 → int32 [n, ceil(columns · bits / 32)], densely."""
     rows, columns = numbers.shape
-    padded = np.zeros((rows, -(-columns // fields), fields), np.uint32)
-    padded.reshape(rows, -1)[:, :columns] = numbers
-    places = np.arange(fields, dtype=np.uint32) * np.uint32(bits)
-    return np.bitwise_or.reduce(padded << places, axis=-1).view(np.int32)
+    stream = np.zeros((rows, -(-columns * bits // 32) * 32), np.uint8)
+    stream[:, : columns * bits] = (numbers[..., None] >> np.arange(bits) & 1).reshape(rows, -1)
+    return np.packbits(stream, axis=1, bitorder="little").view(np.int32)

@@ -31,13 +31,17 @@ from tests.engine.families import VOCAB, make
 AWQ_FIELDS = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
-def words(rows: list[list[int]], bits: int) -> Tensor:
-    """Each row's numbers, as many as fit whole, into int32 words, the lowest first; by plain integers."""
-    per = 32 // bits
+def words(rows: list[list[int]], bits: int, *, spaced: bool = False) -> Tensor:
+    """Each row's numbers into int32 words, the lowest first, by plain integers; ``spaced``: only whole into a word."""
     packed = []
     for row in rows:
-        row = row + [0] * (-len(row) % per)
-        values = [sum(row[at + i] << (bits * i) for i in range(per)) for at in range(0, len(row), per)]
+        if spaced:
+            per = 32 // bits
+            cut = [row[at : at + per] for at in range(0, len(row), per)]
+            values = [sum(number << (bits * i) for i, number in enumerate(part)) for part in cut]
+        else:
+            whole = sum(number << (bits * i) for i, number in enumerate(row))
+            values = [whole >> at & (2**32 - 1) for at in range(0, len(row) * bits, 32)]
         packed.append([value - 2**32 if value >= 2**31 else value for value in values])
     return torch.tensor(packed, dtype=torch.int32)
 
@@ -101,6 +105,7 @@ FORMATS: dict[str, tuple[str, int, int, bool, bool]] = {
     "gptq": ("gptq", 4, 32, False, False),
     "gptq in act-order": ("gptq", 4, 32, True, True),
     "gptq of 8 bits": ("gptq", 8, -1, True, False),
+    "gptq of 3 bits": ("gptq", 3, 32, False, False),
     "gptq of 2 bits": ("gptq_v2", 2, 32, False, False),
     "awq": ("awq", 4, 32, False, False),
     "w4a16": ("pack-quantized", 4, 32, True, False),
@@ -220,7 +225,7 @@ def test_records_hold_the_grid(case: str, tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "quant_method 'bitsandbytes'"),
     "fp8": ({"quant_method": "fp8"}, "quant_method 'fp8'"),
-    "3-bit gptq": ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "gptq of 3 bits"),
+    "5-bit gptq": ({"quant_method": "gptq", "bits": 5, "group_size": 128}, "gptq of 5 bits"),
     "marlin": (config_of("gptq", 4, 128) | {"checkpoint_format": "marlin"}, "checkpoint_format 'marlin'"),
     "gemv": (config_of("awq", 4, 128) | {"version": "gemv"}, "version 'gemv'"),
     "float groups": (config_of("float-quantized", 8, 128), "format 'float-quantized'"),
@@ -260,6 +265,10 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
 def test_packing_is_undone_by_unpacking(data: st.DataObject, bits: int, shape: tuple[int, int]) -> None:
     numbers = data.draw(arrays.arrays(np.int32, shape, elements=st.integers(0, (1 << bits) - 1)))
     packed = pack_words(numbers, bits)
-    assert packed.dtype == np.int32 and packed.shape == (shape[0], -(-shape[1] // (32 // bits)))
-    np.testing.assert_array_equal(unpack_words(packed, bits)[:, : shape[1]], numbers)
     np.testing.assert_array_equal(packed, words(numbers.tolist(), bits).numpy())
+    np.testing.assert_array_equal(unpack_words(packed, bits, shape[1]), numbers)
+    spaced = words(numbers.tolist(), bits, spaced=True).numpy()
+    if spaced.shape != packed.shape:
+        np.testing.assert_array_equal(unpack_words(spaced, bits, shape[1]), numbers)
+    with pytest.raises(ValueError, match="fields of"):
+        unpack_words(np.zeros((1, spaced.shape[1] + 1), np.int32), bits, shape[1])
