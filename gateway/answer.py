@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 import structlog
@@ -21,13 +21,13 @@ from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import Receive, Send
 
 from gateway.access import Record, record_of
-from gateway.auth import Caller
 from gateway.constraint import Constraint
 from gateway.errors import CLIENT_CLOSED, ApiError, from_provider, unexpected
 from gateway.fan import Answering, generate
 from gateway.ledger.refusals import allowance_headers
 from gateway.metrics import Metrics
 from gateway.offer import Place
+from gateway.serving import cost_header, served_fields, served_headers
 from providers.base import (
     Admission,
     CallBegun,
@@ -149,12 +149,6 @@ class Asked:
     def choices(self) -> int:
         return sum(request.n for request in self.requests)
 
-    def by(self, caller: Caller | None) -> Asked:
-        """The same, on the account of the caller's key."""
-        if caller is None:
-            return self
-        return replace(self, requests=[replace(request, key=caller.name) for request in self.requests])
-
 
 async def answer(request: Request[Any, Any, Any], provider: Answering, metrics: Metrics, asked: Asked) -> ASGIResponse:
     """Raises `ApiError` for whatever is found out before the first byte goes out."""
@@ -186,6 +180,9 @@ class Delivery:
         self.record.headers.update(_enforcement(generation, self.asked.constraint))
         self.record.headers.update(allowance_headers(generation.admission.allowances))
         self.record.fields.update(contract=generation.admission.contract or None, stream=self.asked.stream)
+        if (served := generation.admission.served) is not None:
+            self.record.headers.update(served_headers(served))
+            self.record.fields.update(served_fields(served))
         self.shape = self.asked.extend(self.asked.shape, generation.admission)
         return generation
 
@@ -207,6 +204,9 @@ class Delivery:
             raise self._understood(error) from error
         finally:
             await generation.aclose()
+        if (served := generation.admission.served) is not None:
+            self.record.headers.update(cost_header(served))
+            self.record.fields.update(served_fields(served))
         self._account(used, [choice.reason for choice in choices])
         return self.shape.whole(choices, used)
 
@@ -229,6 +229,8 @@ class Delivery:
                         if finish := shape.finish(event):
                             yield finish
                     case Usage():
+                        if (served := generation.admission.served) is not None:
+                            self.record.fields.update(served_fields(served))
                         self._account(event, reasons)
                         yield shape.closing(event)
         except ProviderError as error:

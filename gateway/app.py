@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -31,7 +32,6 @@ from gateway.decisions import decide
 from gateway.errors import ApiError, error_response
 from gateway.inspecting import inspect
 from gateway.keys.stored import StoredKeys
-from gateway.ledger.accounting import Accounting
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limiting import LimitBook
 from gateway.ledger.usage import show_usage
@@ -39,7 +39,9 @@ from gateway.ledger.weighing import AccountedWeigher
 from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
+from gateway.policy.asking import sent_by
 from gateway.responses import read_response
+from gateway.routing.opening import open_router
 from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
 from gateway.tracing import Tracing, open_tracing
@@ -60,15 +62,16 @@ class Reader(Protocol):
     ) -> Asked: ...
 
 
-def create_app(provider: Provider, settings: Settings, tracing: Tracing | None = None) -> ASGIApp:
-    """The application over ``provider``, which it starts and stops. ``tracing``: instead of what the settings say."""
+def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = None) -> ASGIApp:
+    """The application over ``engine``, this server's own provider, and over those of the settings; it starts and stops
+    them. ``tracing``: instead of what the settings say."""
     traces = tracing or open_tracing(settings.telemetry)
     metrics = Metrics()
     ring = KeyRing(settings.auth.keys)
     database = database_at(settings.database.url)
     stored = StoredKeys(database)
     ledger = Ledger(database, LimitBook(settings.limits, stored.limits))
-    accounting = Accounting(provider, ledger)
+    provider = open_router(engine, settings, ledger)
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -76,9 +79,9 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
         record_of(connection.scope).caller = _caller(ring, stored, settings.auth.required, key)
 
     def weigher() -> Weigher:
-        if not isinstance(provider, Weigher):
+        if not isinstance(engine, Weigher):
             raise ApiError(404, "No model that is served here can decide.", code="unsupported_endpoint")
-        return AccountedWeigher(provider, ledger)
+        return AccountedWeigher(engine, ledger)
 
     def generating(path: str, prefix: str, operation: str, read: Reader) -> HTTPRouteHandler:
         @post(path, status_code=200)
@@ -86,10 +89,11 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
             record = record_of(request.scope)
             id = f"{prefix}{uuid4().hex}"
             asked = await read(request, provider, tenant=_tenant(request), id=id, created=int(time.time()))
-            asked = asked.by(record.caller)
+            mine = [sent_by(one, record.caller, request.headers) for one in asked.requests]
+            asked = replace(asked, requests=mine)
             record.fields["model"] = asked.requests[0].model
             record.span = traces.start(operation, asked.requests[0], request.headers)
-            return await answer(request, accounting, metrics, asked)
+            return await answer(request, provider, metrics, asked)
 
         return handler
 
@@ -106,11 +110,11 @@ def create_app(provider: Provider, settings: Settings, tracing: Tracing | None =
 
     @post("/decisions", status_code=200, media_type=JSON)
     async def decisions(request: Request[Any, Any, Any]) -> bytes:
-        return await decide(request, provider, weigher(), metrics, id=f"dec_{uuid4().hex}")
+        return await decide(request, engine, weigher(), metrics, id=f"dec_{uuid4().hex}")
 
     @post("/systemone", status_code=200, media_type=JSON)
     async def systemone(request: Request[Any, Any, Any]) -> bytes:
-        return await answer_systemone(request, provider, weigher(), metrics, id=f"dec_{uuid4().hex}")
+        return await answer_systemone(request, engine, weigher(), metrics, id=f"dec_{uuid4().hex}")
 
     @post("/tokenize", status_code=200, media_type=JSON, guards=[authenticate])
     async def tokens(request: Request[Any, Any, Any]) -> bytes:

@@ -12,6 +12,7 @@ from gateway.chat_tools import chat_tools
 from gateway.constraint import Constraint
 from gateway.conversation import turns_of
 from gateway.errors import invalid
+from gateway.policy.asking import stated
 from providers.base import GenerateRequest, Message
 from schemas.engine import ModelCard, Sampling
 from schemas.openai.chat import ChatRequest
@@ -90,6 +91,7 @@ def request_of(
         tenant=tenant,
         pass_on=fields.sluice is not None and fields.sluice.pass_on,
         degrades=constraint is not None and constraint.degrades,
+        policy=stated(fields.sluice, fields.provider),
     )
 
 

@@ -17,6 +17,7 @@ from gateway.answer import Choice, Said, Shape
 from gateway.constraint import Constraint
 from gateway.errors import ApiError, invalid
 from gateway.fields import Field, FieldReader
+from gateway.serving import cost_text, served_by
 from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Usage
 from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
 from schemas.extension import AnsweredField, AnswerExtension, RequestExtension
@@ -53,6 +54,9 @@ class Extended:
             contract=admission.contract or UNSET,
             reasons=list(admission.reasons) or UNSET,
         )
+        self._served = admission.served
+        if self._served is not None:
+            self._about = served_by(self._about, self._served)
         self._fields = fields
         self._scored = scored
         self._told = False
@@ -83,6 +87,8 @@ class Extended:
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         found = [field for i, choice in enumerate(choices) for field in self._fields_of(i, choice)]
         about = msgspec.structs.replace(self._about, fields=found) if self._fields else self._about
+        if self._served is not None:
+            about = msgspec.structs.replace(about, cost_usd=cost_text(self._served))
         if not self._scored:
             for said in (part for choice in choices for part in choice.parts if isinstance(part, Said)):
                 said.tokens = []

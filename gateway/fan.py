@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Protocol
 
-from providers.base import GenerateRequest, Generation, GenerationEvent, Usage
+from providers.base import GenerateRequest, Generation, GenerationEvent, Served, Usage
 
 
 class Answering(Protocol):
@@ -41,9 +41,12 @@ class Fan:
         self._parts = parts
         self._n = n
         self._tasks: list[asyncio.Task[None]] = []
-        prompt_tokens = sum(part.admission.prompt_tokens for part in parts)
-        allowances = parts[-1].admission.allowances
-        self.admission = replace(parts[0].admission, prompt_tokens=prompt_tokens, allowances=allowances)
+        self.admission = replace(
+            parts[0].admission,
+            prompt_tokens=sum(part.admission.prompt_tokens for part in parts),
+            allowances=parts[-1].admission.allowances,
+            served=_together([part.admission.served for part in parts]),
+        )
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         events: asyncio.Queue[GenerationEvent | BaseException | None] = asyncio.Queue()
@@ -70,6 +73,8 @@ class Fan:
                     raise error
                 case event:
                     yield event
+        if self.admission.served is not None:
+            self.admission.served.nano_usd = _sum([part.admission.served for part in self._parts])
         yield total
 
     async def aclose(self) -> None:
@@ -77,3 +82,16 @@ class Fan:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(part.aclose() for part in self._parts))
+
+
+def _together(parts: list[Served | None]) -> Served | None:
+    """Who answered several prompts: the first one's, with how many were asked for all of them."""
+    served = [part for part in parts if part is not None]
+    if not served:
+        return None
+    return replace(served[0], attempts=sum(part.attempts for part in served))
+
+
+def _sum(parts: list[Served | None]) -> int | None:
+    costs = [part.nano_usd for part in parts if part is not None]
+    return None if None in costs else sum(cost or 0 for cost in costs)

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 from schemas.limits import ScopedLimit
+from schemas.policy import Policy
 from schemas.providers import ProviderSettings
+from schemas.routing import Fact, Price, Route, ScopedPolicy
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 
@@ -134,10 +136,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: Engine = Engine()
     grammar: Grammar = Grammar()
     limits: tuple[ScopedLimit, ...] = ()
+    policy: Policy = Policy()
+    policies: tuple[ScopedPolicy, ...] = ()
+    routes: tuple[Route, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    prices: tuple[Price, ...] = ()
     database: Database = Database()
     telemetry: Telemetry = Telemetry()
     providers: tuple[ProviderSettings, ...] = ()
 
     def __post_init__(self) -> None:
         _refuse_twins((provider.name for provider in self.providers), "provider name")
+        _refuse_twins((route.name for route in self.routes), "route name")
         _refuse_twins((model.name for model in self.models), "model name")

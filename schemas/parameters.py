@@ -50,6 +50,7 @@ def refused(name: str, endpoints: tuple[Endpoint, ...], note: str, *but: object)
 
 
 SLUICE = (
+    "`policy`: who may answer, docs/routing.md. "
     "`fields`: each field of the JSON with its log-probability, as it is complete. "
     "`pass_on`: a remote answer under a constraint is streamed before it is validated."
 )
@@ -101,6 +102,7 @@ OPENAI_PARAMETERS = (
     honoured("top_logprobs", RESPONSES, "0 to 20; needs `message.output_text.logprobs` in `include`."),
     honoured("include", RESPONSES, "`message.output_text.logprobs`; `reasoning.encrypted_content` passes."),
     honoured("sluice", ALL, SLUICE),
+    honoured("provider", ALL, "OpenRouter's preferences, those that mean the same here: docs/routing.md."),
     honoured("previous_response_id", RESPONSES, "Nothing is stored: every id answers 404."),
     neutral("user", ALL, "Names an end user for the operator's abuse monitoring."),
     neutral("safety_identifier", CACHING, "Names an end user for the operator's abuse monitoring."),

@@ -1,11 +1,11 @@
-"""Decisions as legs of the ledger: `gateway.ledger.accounting` for what is weighed instead of generated."""
+"""Decisions as legs of the ledger: what `gateway.routing` does for answers, for what is weighed instead."""
 
 from __future__ import annotations
 
-from gateway.ledger.accounting import LOCAL
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reservation import Reservation
 from providers.base import ProviderError, Usage, Weighed, Weigher, WeighRequest
+from schemas.policy import LOCAL
 
 TEMPLATE_TOKENS = 1_000
 """More than what a chat template writes around a prompt."""

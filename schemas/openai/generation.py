@@ -11,6 +11,7 @@ from msgspec import Meta, Raw, field
 
 from schemas.extension import RequestExtension
 from schemas.openai.constraints import ResponseFormat, StructuredOutputs
+from schemas.policy import ProviderPreferences
 
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20
@@ -46,6 +47,7 @@ class SamplingFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=64)] | None = None
     ignore_eos: bool | None = None
     user: str | None = None
+    provider: ProviderPreferences | None = None
     sluice: RequestExtension | None = None
 
 

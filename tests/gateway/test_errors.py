@@ -110,6 +110,8 @@ KINDS: list[tuple[ErrorKind, type[openai.APIStatusError], str | None, str]] = [
     ("internal", openai.InternalServerError, None, "internal_error"),
     ("invalid_answer", openai.InternalServerError, None, "invalid_answer"),
     ("declined", openai.BadRequestError, None, "content_filter"),
+    ("policy", openai.BadRequestError, None, "policy_excludes_all"),
+    ("deadline", openai.InternalServerError, None, "deadline_exceeded"),
 ]
 
 

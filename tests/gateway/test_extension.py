@@ -133,7 +133,8 @@ def held(extension: dict[str, Any]) -> None:
     assert [field.pop("logprob") for field in fields] == SUMS and fields == FIELDS
 
 
-ABOUT = {"enforced": "engine", "contract": "sound_subset", "reasons": ["because"]}
+SERVED = {"provider": "local", "model": MODEL, "attempts": 1, "route_reason": "the only candidate"}
+ABOUT = {"enforced": "engine", "contract": "sound_subset", "reasons": ["because"], **SERVED}
 
 
 def test_plain_chat(client: openai.OpenAI, scored: FakeProvider) -> None:
@@ -142,7 +143,7 @@ def test_plain_chat(client: openai.OpenAI, scored: FakeProvider) -> None:
     extension = answer.to_dict()["sluice"]
     assert isinstance(extension, dict)
     held(extension)
-    assert extension == ABOUT
+    assert extension == {**ABOUT, "cost_usd": "0"}
     assert scored.last.sampling.logprobs == 0
 
 
@@ -182,11 +183,14 @@ def test_responses_and_messages(client: openai.OpenAI, url: str, scored: FakePro
 
 def test_without_fields_it_says_what_holds(client: openai.OpenAI, provider: FakeProvider) -> None:
     answer = client.completions.create(model=MODEL, prompt="x", extra_body={"sluice": {}})
-    assert answer.to_dict()["sluice"] == {"enforced": "none"} and provider.last.sampling.logprobs is None
+    assert (
+        answer.to_dict()["sluice"] == {"enforced": "none", **SERVED, "cost_usd": "0"}
+        and provider.last.sampling.logprobs is None
+    )
     assert "sluice" not in client.completions.create(model=MODEL, prompt="x").to_dict()
     provider.admission = Admission(7, "validated", "", ("why",))
     answer = client.chat.completions.create(**ASK, response_format=FORMAT)
-    assert answer.to_dict()["sluice"] == {"enforced": "validated", "reasons": ["why"]}
+    assert answer.to_dict()["sluice"] == {"enforced": "validated", "reasons": ["why"], **SERVED, "cost_usd": "0"}
 
 
 @pytest.mark.parametrize(

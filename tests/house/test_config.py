@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from gateway.config import ConfigError, hash_key, is_loopback, load
 from schemas.config import Settings
 from schemas.limits import ScopedLimit
+from schemas.policy import Policy
 from schemas.providers import Breaker, Limits, ProviderSettings, RemoteModel, Retries, Timeouts
+from schemas.routing import Fact, Price, Route, ScopedPolicy, Target
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sluice.toml"
 REMOTE = "[[providers]]\nname = 'p'\nkind = 'openai'\nmodels = [{ name = 'm' }]\n"
@@ -46,12 +48,16 @@ def test_the_example_file_names_every_key() -> None:
         "auth": set(Settings().auth.__struct_fields__),
         "engine": set(Settings().engine.__struct_fields__),
         "grammar": set(Settings().grammar.__struct_fields__),
+        "policy": set(Policy.__struct_fields__),
         "database": set(Settings().database.__struct_fields__),
         "telemetry": set(Settings().telemetry.__struct_fields__),
     }
     assert set(shown["models"][0]) == set(Settings().models[0].__struct_fields__)
     assert set(shown["auth"]["keys"][0]) == set(KEY)
     assert set(shown["limits"][0]) == set(ScopedLimit.__struct_fields__)
+    for section, struct in (("policies", ScopedPolicy), ("routes", Route), ("facts", Fact), ("prices", Price)):
+        assert set(shown[section][0]) == set(struct.__struct_fields__)
+    assert set(shown["routes"][0]["targets"][0]) == set(Target.__struct_fields__)
     assert set(shown["providers"][0]) == set(ProviderSettings.__struct_fields__)
     for name, struct in (("timeouts", Timeouts), ("retries", Retries), ("breaker", Breaker), ("limits", Limits)):
         assert shown["providers"][0][name] == msgspec.to_builtins(struct())

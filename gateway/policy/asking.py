@@ -1,0 +1,42 @@
+"""The policy that a request itself states, wherever it does: ``sluice.policy`` and ``provider`` of the body, and the
+header ``x-sluice-policy``. All of them hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+
+from gateway.auth import Caller
+from gateway.errors import from_decoding
+from gateway.policy.merging import merged
+from gateway.policy.openrouter import policy_of
+from providers.base import ANYBODY, GenerateRequest
+from schemas.extension import RequestExtension
+from schemas.policy import Policy, ProviderPreferences
+
+HEADER = "x-sluice-policy"
+
+_decode = msgspec.json.Decoder(Policy).decode
+
+
+def stated(extension: RequestExtension | None, preferences: ProviderPreferences | None) -> Policy:
+    """What the body says. Raises `ApiError`."""
+    said = [policy_of(preferences)] if preferences is not None else []
+    if extension is not None and extension.policy is not None:
+        said.append(extension.policy)
+    return merged(said) if said else ANYBODY
+
+
+def sent_by(request: GenerateRequest, caller: Caller | None, headers: Mapping[str, str]) -> GenerateRequest:
+    """``request`` with whose it is, and with the policy of its header. Raises `ApiError`."""
+    key = caller.name if caller else ""
+    header = headers.get(HEADER)
+    if header is None:
+        return replace(request, key=key)
+    try:
+        policy = _decode(header)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise from_decoding(error, HEADER) from None
+    return replace(request, key=key, policy=merged([request.policy, policy]))

@@ -1,0 +1,198 @@
+"""Personal data in a request, and what a policy makes of it: refuse it, keep it here, or hide it from others.
+
+    block        400 that names the place, never the value
+    route_local  only the engine of this server is asked
+    redact       others see placeholders; their answer has them put back before it is validated and delivered
+
+Hiding is possible in what people and models say: texts, and strings among the arguments of earlier calls. Where it is
+not (token ids, names, schemas, stop strings, and where log-probabilities of the hidden text are asked for), the request
+stays here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from random import SystemRandom
+from typing import Any, cast
+
+import msgspec
+
+from gateway.policy.pii.finding import find
+from gateway.policy.pii.placeholders import CannotHide, Mint
+from gateway.policy.pii.restoring import Restorer
+from gateway.policy.selection import Candidate
+from providers.base import CallDelta, Delta, Finished, GenerateRequest, GenerationEvent, Message, ProviderError
+from schemas.policy import Pii
+
+Restore = Callable[[AsyncIterator[GenerationEvent]], AsyncIterator[GenerationEvent]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A text of a request. ``name``: where it is, as the client knows it. ``open``: it can be rewritten."""
+
+    name: str
+    text: str
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """``hidden``: the request as others see it; None where they may not see it at all. ``originals``: placeholder →
+    what it stands for. ``reason``: why others may not see it."""
+
+    request: GenerateRequest
+    hidden: GenerateRequest | None
+    originals: dict[str, str] = field(default_factory=dict[str, str])
+    reason: str = ""
+
+    def keeps_from(self, candidate: Candidate) -> bool:
+        """``candidate`` may not be asked."""
+        return self.hidden is None and candidate.endpoint.hosting != "local"
+
+    def outgoing(self, candidate: Candidate) -> tuple[GenerateRequest, Restore | None]:
+        """What to send to ``candidate``, and what to do with its answer."""
+        if candidate.endpoint.hosting == "local":
+            return self.request, None
+        assert self.hidden is not None, "a candidate that may not be asked is asked"
+        return self.hidden, self._restored if self.originals else None
+
+    async def _restored(self, events: AsyncIterator[GenerationEvent]) -> AsyncIterator[GenerationEvent]:
+        texts: dict[tuple[int, int], Restorer] = {}
+        async for event in events:
+            match event:
+                case Delta(choice, text):
+                    restorer = texts.setdefault((choice, -1), Restorer(self.originals))
+                    yield replace(event, text=restorer.take(text))
+                case CallDelta(choice, number, arguments):
+                    restorer = texts.setdefault((choice, number), Restorer(self.originals))
+                    yield CallDelta(choice, number, restorer.take(arguments))
+                case Finished(choice):
+                    for place in sorted(place for place in texts if place[0] == choice):
+                        if rest := texts.pop(place).rest():
+                            number = place[1]
+                            yield Delta(choice, rest) if number < 0 else CallDelta(choice, number, rest)
+                    yield event
+                case _:
+                    yield event
+
+
+async def guard(request: GenerateRequest, pii: Pii, candidates: Iterable[Candidate]) -> Redaction:
+    """What ``pii`` asks for. Raises `ProviderError` "policy" where it refuses the request."""
+    elsewhere = any(candidate.endpoint.hosting != "local" for candidate in candidates)
+    if pii == "allow" or (pii != "block" and not elsewhere):
+        return Redaction(request, request)
+    # Megabytes of text take a while to look through, in which others want to be served.
+    return await asyncio.to_thread(examine, request, pii)
+
+
+def examine(request: GenerateRequest, pii: Pii) -> Redaction:
+    """`guard`, with ``pii`` other than "allow"."""
+    if isinstance(request.prompt, list):
+        return _unread(request, pii, "token ids cannot be looked through for personal data")
+    places = list(_places(request))
+    found = [(place, find(place.text)) for place in places]
+    held = [(place, every) for place, every in found if every]
+    if not held:
+        return Redaction(request, request)
+    place, every = held[0]
+    where = f"{every[0].kind.name} in '{place.name}'"
+    if pii == "block":
+        raise ProviderError("policy", f"The policy takes no personal data: there is a {where}.", param=place.name)
+    if pii == "route_local":
+        return Redaction(request, None, reason=f"there is a {where}")
+    closed = next((place for place, _ in held if not place.open), None)
+    if closed is not None:
+        return Redaction(request, None, reason=f"there is personal data in '{closed.name}', where it cannot be hidden")
+    if request.sampling.logprobs is not None:
+        return Redaction(request, None, reason="hidden personal data has no log-probabilities")
+    if request.constraint is not None or request.tools is not None:
+        return Redaction(request, None, reason="an answer under a constraint cannot be put back together")
+    return _hidden(request, [place.text for place in places])
+
+
+def _unread(request: GenerateRequest, pii: Pii, why: str) -> Redaction:
+    if pii == "block":
+        raise ProviderError("policy", f"The policy takes no personal data, and {why}.", param="prompt")
+    return Redaction(request, None, reason=why)
+
+
+def _hidden(request: GenerateRequest, texts: list[str]) -> Redaction:
+    mint = Mint(texts, SystemRandom())
+    try:
+        if isinstance(request.prompt, str):
+            hidden = replace(request, prompt=_rewritten(request.prompt, mint))
+        else:
+            turns = cast(tuple[Message, ...], request.prompt)
+            hidden = replace(request, prompt=tuple(_rewritten_turn(turn, mint) for turn in turns))
+    except CannotHide as kind:
+        return Redaction(request, None, reason=f"there is no placeholder for a {kind}")
+    return Redaction(request, hidden, mint.originals)
+
+
+def _rewritten(text: str, mint: Mint) -> str:
+    said, at = "", 0
+    for found in find(text):
+        said += text[at : found.begin] + mint.placeholder(text[found.begin : found.end], found.kind)
+        at = found.end
+    return said + text[at:]
+
+
+def _rewritten_turn(turn: Message, mint: Mint) -> Message:
+    calls = tuple(replace(call, arguments=_rewritten_value(call.arguments, mint)) for call in turn.calls)
+    return replace(turn, content=_rewritten(turn.content, mint), calls=calls)
+
+
+def _rewritten_value(value: Any, mint: Mint) -> Any:
+    match value:
+        case str():
+            return _rewritten(value, mint)
+        case list():
+            return [_rewritten_value(item, mint) for item in cast(list[Any], value)]
+        case dict():
+            return {key: _rewritten_value(item, mint) for key, item in cast(dict[str, Any], value).items()}
+        case _:
+            return value
+
+
+def _places(request: GenerateRequest) -> Iterator[Place]:
+    """Every text of the request that a provider would see."""
+    if isinstance(request.prompt, str):
+        yield Place("prompt", request.prompt, True)
+    else:
+        for i, turn in enumerate(cast(tuple[Message, ...], request.prompt)):
+            yield from _places_of_turn(turn, f"messages[{i}]")
+    if request.tools is not None:
+        for i, tool in enumerate(request.tools.offered):
+            yield Place(f"tools[{i}]", f"{tool.name} {tool.description or ''} {tool.parameters}", False)
+    if request.constraint is not None:
+        yield Place("the constraint", msgspec.json.encode(request.constraint).decode(), False)
+    for text in request.stop:
+        yield Place("stop", text, False)
+
+
+def _places_of_turn(turn: Message, name: str) -> Iterator[Place]:
+    yield Place(f"{name}.content", turn.content, True)
+    yield Place(f"{name}.name", turn.name or "", False)
+    for i, call in enumerate(turn.calls):
+        place = f"{name}.tool_calls[{i}]"
+        yield Place(place, f"{call.id} {call.name}", False)
+        yield from _places_of_value(call.arguments, f"{place}.function.arguments")
+    yield Place(f"{name}.tool_call_id", turn.call_id, False)
+
+
+def _places_of_value(value: Any, name: str) -> Iterator[Place]:
+    match value:
+        case str():
+            yield Place(name, value, True)
+        case list():
+            for item in cast(list[Any], value):
+                yield from _places_of_value(item, name)
+        case dict():
+            for key, item in cast(dict[str, Any], value).items():
+                yield Place(name, key, False)
+                yield from _places_of_value(item, name)
+        case _:
+            yield Place(name, str(value), False)
