@@ -84,6 +84,7 @@ def request_of(
         prompt=prompt,
         sampling=_sampling(fields, logprobs),
         constraint=constraint.spec if constraint else None,
+        close=bool(fields.sluice and fields.sluice.close),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         stop_token_ids=tuple(fields.stop_token_ids or ()),
         max_tokens=max_tokens,

@@ -89,6 +89,8 @@ class LocalProvider:
         format = model.prompter.format if model.prompter else HERMES
         plan = plan_calls(request.tools, format, request.constraint) if request.tools else None
         constraint = plan.constraint if plan else request.constraint
+        if request.close:
+            _check_closing(request, constraint)
         offered = request.tools.offered if request.tools else ()
         prompt = _prompt_tokens(model, request.prompt, offered, plan)
         room = model.card.context_length - len(prompt)
@@ -294,6 +296,15 @@ def _open(card: ModelCard) -> _Model:
 def _no_template(model: _Model) -> ProviderError:
     message = f"The model `{model.card.name}` has no chat template: use /v1/completions."
     return ProviderError("invalid_request", message, param="messages")
+
+
+def _check_closing(request: GenerateRequest, constraint: ConstraintSpec | None) -> None:
+    if constraint is None:
+        message = "'sluice.close' needs a constraint: only that says when an answer is complete."
+        raise ProviderError("invalid_request", message, param="sluice.close")
+    if request.sampling.logprobs is not None:
+        message = "'sluice.close' has no log-probabilities: it may choose tokens that bring the answer to its end."
+        raise ProviderError("invalid_request", message, param="sluice.close")
 
 
 def _limit(request: GenerateRequest, room: int) -> int:

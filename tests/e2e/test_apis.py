@@ -7,6 +7,8 @@ from typing import Any
 
 import anthropic
 import httpx
+import openai
+import pytest
 
 from tests.e2e.conftest import MODEL, Server
 from tests.e2e.schemas import OWN
@@ -90,3 +92,32 @@ def test_contracts_are_told_before_anything_is_generated(server: Server) -> None
     assert (refused["contract"], refused["refusal"]["pointer"]) == ("refused", "/properties/a/pattern")
     twice = asked({"json": {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}}})
     assert twice == refused
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_answers_that_are_to_be_closed_are_whole_within_their_tokens(server: Server, temperature: float) -> None:
+    """A small model never ends such texts by itself; one byte a token less than the shortest is refused."""
+    client = server.client()
+    schema = {
+        "type": "object",
+        "properties": {
+            "title": {"type": "string"},
+            "tags": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+        },
+        "required": ["title", "tags"],
+    }
+    ask: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "A long book, as JSON."}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}},
+        "extra_body": {"sluice": {"close": True}},
+        "temperature": temperature,
+    }
+    for max_tokens in (12, 20, 60):
+        answer = client.chat.completions.create(**ask, max_tokens=max_tokens, n=3, seed=max_tokens)
+        assert answer.usage is not None and answer.usage.completion_tokens <= 3 * max_tokens
+        for choice in answer.choices:
+            assert choice.finish_reason == "stop"
+            validator(schema).validate(json.loads(choice.message.content or ""))
+    with pytest.raises(openai.BadRequestError, match="a complete answer is asked for in 2 tokens; the shortest"):
+        client.chat.completions.create(**ask, max_tokens=2)
