@@ -87,7 +87,7 @@ class Caller:
         if not self.breaker.admit():
             message = f"Provider `{self._settings.name}` has failed again and again, and is left alone for a while."
             wait = max(1.0, self.breaker.wait)
-            raise Failure("unavailable", message, executed=False, again=False, blames=False, retry_after=wait)
+            raise Failure("unavailable", message, executed=False, again=False, health="unknown", retry_after=wait)
         try:
             async with self._transport.place():
                 key = self._key()
@@ -97,7 +97,8 @@ class Caller:
                     async for event in answer:
                         yield event
         except Failure as failure:
-            (self.breaker.failed if failure.blames else self.breaker.succeeded)()
+            told = {"well": self.breaker.succeeded, "ill": self.breaker.failed, "unknown": self.breaker.withdrawn}
+            told[failure.health]()
             raise
         except BaseException:
             self.breaker.withdrawn()

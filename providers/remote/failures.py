@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from providers.base import ErrorKind, ProviderError
+
+Health = Literal["well", "ill", "unknown"]
 
 
 class Failure(ProviderError):
     """``executed``: the request may have been, wholly or in part. ``again``: the same call may succeed a moment later.
-    ``blames``: it speaks against the provider's health."""
+    ``health``: what it says of the provider's."""
 
     def __init__(
         self,
@@ -18,14 +20,14 @@ class Failure(ProviderError):
         *,
         executed: bool,
         again: bool,
-        blames: bool,
+        health: Health,
         elsewhere: bool = True,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(kind, message, elsewhere=elsewhere, retry_after=retry_after)
         self.executed = executed
         self.again = again
-        self.blames = blames
+        self.health = health
 
 
 def failed_midway(error: Any) -> Failure:
@@ -34,4 +36,4 @@ def failed_midway(error: Any) -> Failure:
     busy = any(sign in code.lower() for sign in ("overloaded", "rate_limit", "resource_exhausted"))
     kind: ErrorKind = "overloaded" if busy else "unavailable"
     message = "The provider failed in the middle of its answer."
-    return Failure(kind, message, executed=True, again=True, blames=True)
+    return Failure(kind, message, executed=True, again=True, health="ill")

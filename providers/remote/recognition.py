@@ -34,8 +34,8 @@ START_S = 60.0
 KEPT = 32
 """Compiled constraints that the process keeps."""
 
-MAX_TEXT = 1_000_000
-"""Bytes of a text that is judged."""
+MAX_TEXT = 200_000
+"""Bytes of a text that is judged, at some 10 µs each."""
 
 
 class _Question(msgspec.Struct, array_like=True):

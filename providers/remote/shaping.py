@@ -17,6 +17,7 @@ from typing import Any
 
 from providers.base import GenerateRequest, ProviderError, Tool
 from providers.custom_tools import described
+from providers.remote.judging import judged
 from providers.remote.recognition import Recogniser, SentenceCheck
 from providers.remote.translation import VALUE, Schema, translate
 from providers.remote.validation import Check, ChoiceCheck, InputCheck, JsonCheck, validator_of
@@ -98,9 +99,9 @@ async def _tools(request: GenerateRequest, can: Capabilities, recogniser: Recogn
 
 async def _tool(tool: Tool, can: Capabilities, recogniser: Recogniser, *, strict: bool) -> ShapedTool:
     """Raises `ProviderError`. A custom tool is a function of one string, as in `providers.custom_tools`."""
-    validator_of(tool.parameters, "assert")
+    await judged(validator_of, tool.parameters, "assert")
     original = json.loads(tool.parameters)
-    sent = translate(original, can) if strict else None
+    sent = await judged(translate, original, can) if strict else None
     if sent is not None and sent.wrapped:
         sent = None
     check: Check = JsonCheck(tool.parameters, sent=sent)
@@ -119,7 +120,7 @@ async def _output(
     structured = "none" if beside_tools and not can.beside_tools else can.structured
     match constraint:
         case JsonSchemaSpec():
-            return _json(constraint, can, structured)
+            return await _json(constraint, can, structured)
         case JsonObjectSpec():
             check = JsonCheck(ANY_OBJECT, compact=constraint.whitespace == "compact")
             # OpenAI's JSON mode wants the word in the conversation, and others forget it without.
@@ -141,9 +142,10 @@ async def _output(
     return Shaping(native=native, instruction="" if native else text, check=check, held=_held(native is not None, can))
 
 
-def _json(constraint: JsonSchemaSpec, can: Capabilities, structured: str) -> Shaping:
-    validator_of(constraint.schema, constraint.formats)
-    sent = translate(json.loads(constraint.schema), can) if structured == "schema" else None
+async def _json(constraint: JsonSchemaSpec, can: Capabilities, structured: str) -> Shaping:
+    await judged(validator_of, constraint.schema, constraint.formats)
+    original = json.loads(constraint.schema)
+    sent = await judged(translate, original, can) if structured == "schema" else None
     compact = constraint.whitespace == "compact"
     check = JsonCheck(constraint.schema, constraint.formats, sent, compact)
     if sent is not None:
@@ -152,8 +154,7 @@ def _json(constraint: JsonSchemaSpec, can: Capabilities, structured: str) -> Sha
         "Answer with one JSON value that is valid under the following JSON Schema, and with nothing else:\n"
         f"{constraint.schema}"
     )
-    object_only = json.loads(constraint.schema)
-    mode = structured != "none" and isinstance(object_only, dict) and object_only.get("type") == "object"
+    mode = structured != "none" and isinstance(original, dict) and original.get("type") == "object"
     return Shaping(json_mode=mode, instruction=text, check=check, held="validated")
 
 

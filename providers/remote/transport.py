@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from providers.base import ErrorKind
-from providers.remote.failures import Failure
+from providers.remote.failures import Failure, Health
 from schemas.providers import Limits, ProviderSettings, Timeouts
 
 MAX_COMPLAINT = 65_536
@@ -119,19 +119,19 @@ class Transport:
     def broken(self, why: str) -> Failure:
         """Of an answer that is none."""
         message = f"Provider `{self._name}` sent no proper answer: {why}."
-        return Failure("invalid_answer", message, executed=True, again=True, blames=True)
+        return Failure("invalid_answer", message, executed=True, again=True, health="ill")
 
     async def _acquire(self) -> None:
         if self._places.locked() and self._waiting >= self._limits.waiting:
             message = f"Too many calls wait for provider `{self._name}`."
-            raise Failure("overloaded", message, executed=False, again=False, blames=False)
+            raise Failure("overloaded", message, executed=False, again=False, health="unknown")
         self._waiting += 1
         try:
             async with asyncio.timeout(self._timeouts.first_byte_s):
                 await self._places.acquire()
         except TimeoutError:
             message = f"Provider `{self._name}` had no place for another call in time."
-            raise Failure("overloaded", message, executed=False, again=False, blames=False) from None
+            raise Failure("overloaded", message, executed=False, again=False, health="unknown") from None
         finally:
             self._waiting -= 1
 
@@ -141,16 +141,16 @@ class Transport:
                 return await self._client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.ProxyError):
             message = f"Provider `{self._name}` cannot be reached."
-            raise Failure("unavailable", message, executed=False, again=True, blames=True) from None
+            raise Failure("unavailable", message, executed=False, again=True, health="ill") from None
         except (TimeoutError, httpx.TimeoutException):
             message = f"Provider `{self._name}` did not begin to answer in time."
-            raise Failure("unavailable", message, executed=True, again=False, blames=True) from None
+            raise Failure("unavailable", message, executed=True, again=False, health="ill") from None
         except httpx.TransportError:
             raise self._cut() from None
 
     def _cut(self) -> Failure:
         message = f"The connection to provider `{self._name}` broke off."
-        return Failure("unavailable", message, executed=True, again=True, blames=True)
+        return Failure("unavailable", message, executed=True, again=True, health="ill")
 
     async def _chunks(self, response: httpx.Response, deadline: float) -> AsyncGenerator[bytes, None]:
         pieces = response.aiter_raw()
@@ -162,7 +162,7 @@ class Transport:
                     piece = await anext(pieces, None)
             except TimeoutError:
                 message = f"Provider `{self._name}` did not go on with its answer in time."
-                raise Failure("unavailable", message, executed=True, again=False, blames=True) from None
+                raise Failure("unavailable", message, executed=True, again=False, health="ill") from None
             except (httpx.TransportError, httpx.StreamError):
                 raise self._cut() from None
             if piece is None:
@@ -192,26 +192,26 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes) -> 
         case 400 | 413 | 422:
             kind: ErrorKind = "context_length" if _is_context_error(body) else "invalid_request"
             message = f"Provider `{name}` refused the request{_said(body)}."
-            return Failure(kind, message, executed=False, again=False, blames=False)
+            return Failure(kind, message, executed=False, again=False, health="well")
         case 401 | 402 | 403:
             message = f"Provider `{name}` does not let this server in (status {status})."
-            return Failure("unavailable", message, executed=False, again=False, blames=True)
+            return Failure("unavailable", message, executed=False, again=False, health="ill")
         case 404:
             message = f"Provider `{name}` does not know the model, or has no such API."
-            return Failure("unavailable", message, executed=False, again=False, blames=False)
+            return Failure("unavailable", message, executed=False, again=False, health="well")
         case 408 | 409 | 425:
             message = f"Provider `{name}` could not take the request now (status {status})."
-            return Failure("unavailable", message, executed=False, again=True, blames=False, retry_after=wait)
+            return Failure("unavailable", message, executed=False, again=True, health="well", retry_after=wait)
         case 429 | 503 | 529:
             message = f"Provider `{name}` is too busy (status {status})."
-            blames = status != 429
-            return Failure("overloaded", message, executed=False, again=True, blames=blames, retry_after=wait)
+            health: Health = "well" if status == 429 else "ill"
+            return Failure("overloaded", message, executed=False, again=True, health=health, retry_after=wait)
         case _ if status >= 500:
             message = f"Provider `{name}` failed (status {status})."
-            return Failure("unavailable", message, executed=True, again=True, blames=True, retry_after=wait)
+            return Failure("unavailable", message, executed=True, again=True, health="ill", retry_after=wait)
         case _:
             message = f"Provider `{name}` answered with status {status}, which it should not."
-            return Failure("unavailable", message, executed=True, again=False, blames=True)
+            return Failure("unavailable", message, executed=True, again=False, health="ill")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

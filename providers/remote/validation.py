@@ -24,13 +24,14 @@ from grammar.errors import ConstraintError
 from grammar.json_schema.decoding import load
 from providers.base import ErrorKind, ProviderError
 from providers.remote.absence import without_absent
+from providers.remote.judging import judged, too_deep
 from providers.remote.translation import VALUE, Translation
 
 MAX_ERRORS = 5
 MAX_ERROR = 300
 """Errors of one answer that are told, and characters of each."""
 
-BACKTRACKING = 1_000_000
+BACKTRACKING = 100_000
 """Steps that a pattern with look-around may take on one string before it counts as no match."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -130,11 +131,16 @@ class JsonCheck:
         return self.compact or (self.sent is not None and (self.sent.wrapped or self.sent.nulls))
 
     async def judge(self, text: str, *, plain: bool = False) -> Judged:
+        return await judged(self._judge, text, plain)
+
+    def _judge(self, text: str, plain: bool) -> Judged:
         bare = text if plain else _bare(text)
         try:
             value = decode(bare)
         except InvalidJson as error:
             return Judged(bare, (f"{error}.",))
+        if too_deep(self.schema, value):
+            return Judged(bare, ("the text is nested too deeply to be judged.",))
         if self.sent is not None and not plain:
             bare, value = self._unwrapped(bare, value)
         validator = validator_of(self.schema, self.formats)
@@ -193,10 +199,10 @@ class InputCheck:
         return True
 
     async def judge(self, text: str, *, plain: bool = False) -> Judged:
-        judged = await self.arguments.judge(text)
-        if judged.errors:
-            return judged
-        said: str = json.loads(judged.text)["input"]
+        arguments = await self.arguments.judge(text)
+        if arguments.errors:
+            return arguments
+        said: str = json.loads(arguments.text)["input"]
         return Judged(said) if self.grammar is None else await self.grammar.judge(said, plain=True)
 
 

@@ -227,8 +227,9 @@ def test_calls_beyond_the_limits_wait_or_are_turned_away() -> None:
         refused = [result for result in results if isinstance(result, ProviderError)]
         assert [(error.kind, error.elsewhere) for error in refused] == [("overloaded", True)] * 2
         assert len(server.log) == 3
+        assert provider.ready
 
-    with_server([Act(delay=0.05)], test, limits=Limits(concurrency=1, waiting=2))
+    with_server([Act(delay=0.05)], test, limits=Limits(concurrency=1, waiting=2), breaker=Breaker(failures=1))
 
 
 def test_keys_are_read_anew_and_never_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

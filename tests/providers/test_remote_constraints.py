@@ -236,6 +236,15 @@ def test_dialects_formats_and_numbers(schema: str, formats: str, text: str, vali
     assert (not judged.errors) == valid
 
 
+def test_a_value_that_would_overflow_the_stack_is_no_answer() -> None:
+    chain = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}]} for i in range(1000)}
+    ring = {"$ref": "#/$defs/a0", "$defs": {**chain, "a1000": {"items": {"$ref": "#/$defs/a0"}}}}
+    shallow, deep = ("[" * depth + "]" * depth for depth in (90, 150))
+    check = JsonCheck(json.dumps(ring))
+    assert not asyncio.run(check.judge(shallow)).errors
+    assert asyncio.run(check.judge(deep)).errors == ("the text is nested too deeply to be judged.",)
+
+
 def test_a_text_that_is_passed_on_is_judged_as_it_is() -> None:
     fenced = '```json\n{"a": 1}\n```'
     assert asyncio.run(JsonCheck("{}").judge(fenced)).text == '{"a": 1}'

@@ -35,36 +35,44 @@ SCHEMA = '{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"
 TALK = (Message("system", "Be brief."), Message("user", "Hello?"))
 
 
+@dataclass
+class Second:
+    """``fake``: what the server at the other end answers with."""
+
+    fake: FakeProvider
+    provider: RemoteProvider
+    runner: asyncio.Runner
+
+    def ask(self, request: GenerateRequest) -> Heard:
+        """Raises `ProviderError`."""
+        return self.runner.run(hear(self.provider, request))
+
+
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[tuple[FakeProvider, str]]:
+def running() -> Iterator[Second]:
     logs.configure("error")
     fake = FakeProvider()
-    with serving(fake, Settings()) as url:
-        yield fake, url
-
-
-def ask(url: str, request: GenerateRequest) -> Heard:
-    """Raises `ProviderError`."""
-    settings = ProviderSettings(
-        name="second",
-        kind="openai-compatible",
-        profile="sluice",
-        base_url=f"{url}/v1",
-        models=(RemoteModel(name="ours", upstream=MODEL),),
-        hosting="self_hosted",
-        retries=Retries(attempts=1, repairs=0),
-    )
-
-    async def run() -> Heard:
+    with serving(fake, Settings()) as url, asyncio.Runner() as runner:
+        settings = ProviderSettings(
+            name="second",
+            kind="openai-compatible",
+            profile="sluice",
+            base_url=f"{url}/v1",
+            models=(RemoteModel(name="ours", upstream=MODEL),),
+            hosting="self_hosted",
+            retries=Retries(attempts=1, repairs=0),
+        )
         recogniser = Recogniser()
         provider = RemoteProvider(settings, recogniser)
-        try:
-            return await hear(provider, request)
-        finally:
-            await provider.aclose()
-            recogniser.close()
+        yield Second(fake, provider, runner)
+        runner.run(provider.aclose())
+        recogniser.close()
 
-    return asyncio.run(run())
+
+@pytest.fixture
+def second(running: Second) -> Second:
+    running.second.fake.reset()
+    return running
 
 
 def saying(text: str, *calls: tuple[str, str]) -> Script:
@@ -79,9 +87,7 @@ def saying(text: str, *calls: tuple[str, str]) -> Script:
     return script
 
 
-def test_every_parameter_arrives(upstream: tuple[FakeProvider, str]) -> None:
-    fake, url = upstream
-    fake.reset()
+def test_every_parameter_arrives(second: Second) -> None:
     books = Books()
     sampling = Sampling(0.5, 0.9, 7, 0.05, 11, 0.1, 0.2, 1.1, {3: 1.5}, 2)
     request = GenerateRequest(
@@ -96,9 +102,9 @@ def test_every_parameter_arrives(upstream: tuple[FakeProvider, str]) -> None:
         ignore_eos=True,
         meter=books,
     )
-    heard = ask(url, request)
+    heard = second.ask(request)
     assert [choice.text for choice in heard.choices] == [TEXT, TEXT]
-    got = fake.last
+    got = second.fake.last
     assert (got.prompt, got.sampling, got.stop, got.stop_token_ids) == (TALK, sampling, ("END",), (5,))
     assert (got.max_tokens, got.n, got.ignore_eos) == (40, 2, True)
     assert books.legs[0].usage == Usage(7, 4, 2 * len(TEXT))
@@ -114,39 +120,33 @@ CONSTRAINTS: list[tuple[ConstraintSpec, str]] = [
 
 @pytest.mark.parametrize(("constraint", "valid"), CONSTRAINTS)
 def test_every_constraint_arrives_and_is_judged_all_the_same(
-    upstream: tuple[FakeProvider, str], constraint: ConstraintSpec, valid: str
+    second: Second, constraint: ConstraintSpec, valid: str
 ) -> None:
-    fake, url = upstream
-    fake.reset()
-    fake.admission = Admission(7, "engine", "exact")
-    fake.script = saying(valid)
-    heard = ask(url, GenerateRequest("r", "ours", TALK, constraint=constraint))
-    assert fake.last.constraint == constraint
+    second.fake.admission = Admission(7, "engine", "exact")
+    second.fake.script = saying(valid)
+    heard = second.ask(GenerateRequest("r", "ours", TALK, constraint=constraint))
+    assert second.fake.last.constraint == constraint
     assert (heard.choices[0].text, heard.enforcement) == (valid, "provider-strict")
-    fake.script = saying("Nonsense!")
+    second.fake.script = saying("Nonsense!")
     with pytest.raises(ProviderError) as refused:
-        ask(url, GenerateRequest("r", "ours", TALK, constraint=constraint))
+        second.ask(GenerateRequest("r", "ours", TALK, constraint=constraint))
     assert refused.value.kind == "invalid_answer"
 
 
-def test_calls_arrive(upstream: tuple[FakeProvider, str]) -> None:
-    fake, url = upstream
-    fake.reset()
-    fake.script = saying("", ("f", '{"a": 1}'), ("f", '{"a": 2}'))
+def test_calls_arrive(second: Second) -> None:
+    second.fake.script = saying("", ("f", '{"a": 1}'), ("f", '{"a": 2}'))
     tools = Tools((Tool("f", SCHEMA, "Does it."),), ("f",))
-    heard = ask(url, GenerateRequest("r", "ours", TALK, tools=tools))
+    heard = second.ask(GenerateRequest("r", "ours", TALK, tools=tools))
     assert heard.choices[0].calls == [["f", '{"a": 1}'], ["f", '{"a": 2}']]
-    assert fake.last.tools is not None and fake.last.tools.offered[0].parameters == SCHEMA
+    assert second.fake.last.tools is not None and second.fake.last.tools.offered[0].parameters == SCHEMA
 
 
-def test_its_refusals_are_told(upstream: tuple[FakeProvider, str]) -> None:
-    fake, url = upstream
-    fake.reset()
-    fake.refusal = ProviderError("context_length", "The prompt is longer than that.")
+def test_its_refusals_are_told(second: Second) -> None:
+    second.fake.refusal = ProviderError("context_length", "The prompt is longer than that.")
     with pytest.raises(ProviderError, match="longer than that") as refused:
-        ask(url, GenerateRequest("r", "ours", TALK))
+        second.ask(GenerateRequest("r", "ours", TALK))
     assert refused.value.kind == "context_length"
-    fake.refusal = ProviderError("overloaded", "The queue is full.", retry_after=3)
+    second.fake.refusal = ProviderError("overloaded", "The queue is full.", retry_after=3)
     with pytest.raises(ProviderError) as refused:
-        ask(url, GenerateRequest("r", "ours", TALK))
+        second.ask(GenerateRequest("r", "ours", TALK))
     assert (refused.value.kind, refused.value.retry_after) == ("overloaded", 3)
