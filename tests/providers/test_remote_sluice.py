@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -71,7 +72,7 @@ def running() -> Iterator[Second]:
 
 @pytest.fixture
 def second(running: Second) -> Second:
-    running.second.fake.reset()
+    running.fake.reset()
     return running
 
 
