@@ -1,6 +1,7 @@
 """What the gateway itself costs: requests a second and latency over a provider that answers at once.
 
     python -m bench.gateway [--requests 2000] [--clients 16] [--tokens 64] [--server uvicorn|granian]
+    python -m bench.gateway --route     what policy, routing and ledger add (bench.route)
 
 Three shapes of load, each against a server in a process of its own: plain answers one after another, plain answers from
 many clients, and streams, whose chunks are counted. Prints a card, and one JSON line for machines.
@@ -11,31 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[1]
-ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}]}
-
-
-async def instant(request: object) -> AsyncIterator[object]:
-    """``TOKENS`` deltas, each on its own turn of the loop, as an engine's steps would come."""
-    from providers.base import Delta, Finished, Usage
-
-    tokens = int(os.environ["BENCH_TOKENS"])
-    for _ in range(tokens):
-        yield Delta(0, " token")
-        await asyncio.sleep(0)
-    yield Finished(0, "stop")
-    yield Usage(8, 0, tokens)
+from bench.route import compare
+from bench.serving import ASK, provider, ready, start
 
 
 def application() -> object:
@@ -43,21 +26,9 @@ def application() -> object:
     from gateway import logs
     from gateway.app import create_app
     from schemas.config import Settings
-    from tests.gateway.fakes import FakeProvider
 
     logs.configure("warning")
-    provider = FakeProvider()
-    provider.script = instant  # type: ignore[assignment]
-    return create_app(provider, Settings())
-
-
-def start(server: str, port: int, tokens: int) -> subprocess.Popen[bytes]:
-    commands = {
-        "uvicorn": ["uvicorn", "--no-access-log", "--log-level", "warning", "--port", str(port)],
-        "granian": ["granian", "--interface", "asgi", "--log-level", "warning", "--port", str(port)],
-    }
-    command = [sys.executable, "-m", *commands[server], "--factory", "bench.gateway:application"]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "BENCH_TOKENS": str(tokens)})
+    return create_app(provider(), Settings())
 
 
 async def plain(http: httpx.AsyncClient, count: int, clients: int) -> tuple[float, list[float]]:
@@ -92,28 +63,20 @@ async def streamed(http: httpx.AsyncClient, count: int, clients: int) -> tuple[f
 
 
 async def measure(server: str, requests: int, clients: int, tokens: int) -> dict[str, float | str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = start(server, port, tokens)
+    running = start(server, "bench.gateway:application", BENCH_TOKENS=str(tokens))
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-            for _ in range(400):
-                try:
-                    await http.get("/ready")
-                    break
-                except httpx.ConnectError:
-                    await asyncio.sleep(0.05)
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as http:
+            await ready(http)
             await plain(http, 50, 1)
             _, alone = await plain(http, requests // 4, 1)
             seconds, together = await plain(http, requests, clients)
             stream_seconds, events = await streamed(http, requests // 4, clients)
     finally:
-        process.terminate()
-        process.wait()
+        running.stop()
     alone.sort()
     together.sort()
     return {
+        "bench": "gateway",
         "server": server,
         "alone_p50_ms": round(statistics.median(alone) * 1e3, 2),
         "alone_p99_ms": round(alone[int(len(alone) * 0.99)] * 1e3, 2),
@@ -130,11 +93,17 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--server", choices=["uvicorn", "granian"], default="uvicorn")
+    parser.add_argument("--route", action="store_true", help="compare with and without policy, routing and ledger")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--each", type=int, default=25)
     args = parser.parse_args()
-    card = asyncio.run(measure(args.server, args.requests, args.clients, args.tokens))
+    if args.route:
+        card = asyncio.run(compare(args.rounds, args.each, args.server))
+    else:
+        card = asyncio.run(measure(args.server, args.requests, args.clients, args.tokens))
     for name, value in card.items():
         print(f"{name:>18}  {value}")
-    print(json.dumps({"bench": "gateway", **card}))
+    print(json.dumps(card))
 
 
 if __name__ == "__main__":
