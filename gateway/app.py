@@ -41,12 +41,14 @@ from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
 from gateway.policy.asking import sent_by
 from gateway.responses import read_response
+from gateway.routing.explaining import explain
 from gateway.routing.opening import open_router
 from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
 from gateway.tracing import Tracing, open_tracing
 from gateway.unserved import unserved
 from providers.base import Provider, ProviderError, Weigher
+from providers.remote.recognition import Recogniser
 from schemas.config import Settings
 
 log = structlog.get_logger()
@@ -71,7 +73,8 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     database = database_at(settings.database.url)
     stored = StoredKeys(database)
     ledger = Ledger(database, LimitBook(settings.limits, stored.limits))
-    provider = open_router(engine, settings, ledger)
+    recogniser = Recogniser()
+    provider = open_router(engine, settings, ledger, recogniser)
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -132,6 +135,11 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     async def own_usage(request: Request[Any, Any, Any]) -> bytes:
         return await show_usage(request, database, _tenant(request))
 
+    @post("/route/explain", status_code=200, media_type=JSON)
+    async def explained(request: Request[Any, Any, Any]) -> bytes:
+        asked = await read_chat(request, provider, tenant=_tenant(request), id="explain", created=int(time.time()))
+        return await explain(provider, sent_by(asked.requests[0], record_of(request.scope).caller, request.headers))
+
     @get("/models", media_type=JSON)
     async def models() -> bytes:
         return list_models(provider, started)
@@ -169,7 +177,7 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
         metrics.engine.fold(report)
         return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    others = [compile, decisions, systemone, message_tokens, own_usage, models, model, *unserved()]
+    others = [compile, decisions, systemone, message_tokens, own_usage, explained, models, model, *unserved()]
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -181,6 +189,7 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
             await stored.open()
             closing.push_async_callback(ledger.aclose)
             await ledger.open()
+            closing.callback(recogniser.close)
             closing.push_async_callback(provider.aclose)
             await provider.start()
             yield

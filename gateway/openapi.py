@@ -17,6 +17,7 @@ import msgspec
 from schemas.anthropic.answer import ErrorAnswer, Message, TokenCount
 from schemas.anthropic.messages import CountRequest, MessageRequest
 from schemas.errors import ErrorResponse
+from schemas.explanation import Explanation
 from schemas.inspection import CompileRequest, Inspection
 from schemas.openai.chat import ChatCompletion, ChatRequest
 from schemas.openai.completions import Completion, CompletionRequest
@@ -55,6 +56,7 @@ OPERATIONS = (
     Operation("/v1/systemone", "The same, as System One has it", SystemOneAnswer, SystemOneRequest),
     Operation("/v1/compile", "What a constraint promises", Inspection, CompileRequest),
     Operation("/v1/usage", "What the tenant's requests came to", UsageReport, query=("since", "until", "group_by")),
+    Operation("/v1/route/explain", "Who would answer, for how much, and why not others", Explanation, ChatRequest),
     Operation("/v1/models", "What is served", ModelList),
     Operation("/v1/models/{model}", "One of the models", Model),
     Operation("/tokenize", "The ids of a prompt", Tokenized, TokenizeRequest),

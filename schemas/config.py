@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 from schemas.limits import ScopedLimit
-from schemas.policy import Policy
+from schemas.policy import LOCAL, Policy
 from schemas.providers import ProviderSettings
 from schemas.routing import Fact, Price, Route, ScopedPolicy
 
@@ -148,4 +148,20 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         _refuse_twins((provider.name for provider in self.providers), "provider name")
         _refuse_twins((route.name for route in self.routes), "route name")
+        _refuse_strangers(self)
         _refuse_twins((model.name for model in self.models), "model name")
+
+
+def _refuse_strangers(settings: Settings) -> None:
+    """Routes, facts and prices are about what there is."""
+    served = {provider.name: {model.name for model in provider.models} for provider in settings.providers}
+    if LOCAL in served:
+        raise ValueError(f"a provider cannot be called `{LOCAL}`, which is this server's engine")
+    served[LOCAL] = {model.name for model in settings.models}
+    for route in settings.routes:
+        for target in route.targets:
+            if target.model not in served.get(target.provider, ()):
+                raise ValueError(f"route `{route.name}`: there is no model `{target.provider}/{target.model}`")
+    for about in (*settings.facts, *settings.prices):
+        if about.provider is not None and about.provider not in served:
+            raise ValueError(f"there is no provider `{about.provider}`")

@@ -66,7 +66,7 @@ def local_member(provider: Provider) -> Member:
 
 
 class Directory:
-    """``members``: the local engine first. Raises ValueError for a route to whom there is not."""
+    """``members``: the local engine first. ``routes`` lead to these."""
 
     def __init__(
         self, members: Iterable[Member], routes: Iterable[Route], facts: Iterable[Fact], prices: Iterable[Price]
@@ -79,10 +79,6 @@ class Directory:
         self._known: dict[str, Known] = {
             member.name: known_of(member.endpoint, kept) for member in self.members.values()
         }
-        for route in self._routes.values():
-            for target in route.targets:
-                if target.provider not in self.members:
-                    raise ValueError(f"the route `{route.name}` leads to `{target.provider}`, which is no provider")
 
     def models(self) -> list[ModelCard]:
         """Everything that can be asked for by name: routes, local models, and other models as ``provider/model``."""

@@ -18,6 +18,7 @@ from tests.gateway.test_tools import call_two
 
 ASKED: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": LEAST["chat"],
+    "/v1/route/explain": LEAST["chat"],
     "/v1/completions": LEAST["completions"],
     "/v1/responses": {**LEAST["responses"], "tools": TOOLS},
     "/v1/messages": LEAST["messages"],
