@@ -5,7 +5,7 @@ PEERS ?= .venv-bench
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench gpu-check clean
+.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench clients gpu-check clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,9 +52,12 @@ bench: bench-setup model kernels ## Run every benchmark, beside its peers where 
 	@$(BIN)/python -m bench.isolation
 	@$(BIN)/python -m bench.gateway
 
+clients: model kernels ## Run real clients against a server, each cohort in its own environment; writes docs/clients.md
+	@$(BIN)/python clients/run.py
+
 gpu-check: ## Test and time the GPU kernels on a CUDA device (needs TORCH=cu130 EXTRAS=test,gpu); figures in build/gpu-check
 	@scripts/gpu-check.sh
 
 clean: ## Remove environments, caches and build products (not the models)
-	rm -rf .venv $(PEERS) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-clients $(PEERS) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
