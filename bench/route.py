@@ -74,8 +74,8 @@ async def compare(rounds: int, each: int, server: str = "uvicorn") -> dict[str, 
                 httpx.AsyncClient(base_url=servers[1].url, headers=headers, timeout=60) as with_,
             ):
                 await asyncio.gather(ready(without), ready(with_))
-                for _ in range(each):
-                    await one(without), await one(with_)
+                for http in (without, with_) * each:
+                    await one(http)
                 times = [[(await one(without), await one(with_)) for _ in range(each)] for _ in range(rounds)]
         finally:
             for running in servers:

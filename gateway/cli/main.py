@@ -1,4 +1,4 @@
-"""The command line: ``sluice serve | pull | compile | quantize | config | database | keys | usage``.
+"""The command line: ``sluice serve | pull | compile | quantize | config | database | keys | usage | ledger``.
 
 Commands are told apart before anything heavy is imported: each module here imports what it runs inside ``run``, so that
 ``sluice --help`` answers at once.
@@ -15,6 +15,7 @@ from gateway.cli import compile as compile_command
 from gateway.cli import config as config_command
 from gateway.cli import database as database_command
 from gateway.cli import keys as keys_command
+from gateway.cli import ledger as ledger_command
 from gateway.cli import pull as pull_command
 from gateway.cli import quantize as quantize_command
 from gateway.cli import serve as serve_command
@@ -22,6 +23,7 @@ from gateway.cli import usage as usage_command
 from gateway.config import ConfigError
 from gateway.database.errors import DatabaseError
 from gateway.keys.problem import KeyProblem
+from gateway.ledger.problem import LedgerProblem
 from grammar.errors import ConstraintError
 from sluice import __version__
 
@@ -34,6 +36,7 @@ COMMANDS = (
     database_command,
     keys_command,
     usage_command,
+    ledger_command,
 )
 
 
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ConfigError, DatabaseError, KeyProblem, ModelError, ConstraintError) as error:
+    except (ConfigError, DatabaseError, KeyProblem, LedgerProblem, ModelError, ConstraintError) as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

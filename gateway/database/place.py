@@ -32,12 +32,21 @@ def database_at(url: str | None) -> Database:
         case "sqlite" if place.database in IN_MEMORY:
             return TemporaryDatabase()
         case "sqlite":
-            Path(str(place.database)).parent.mkdir(parents=True, exist_ok=True)
+            _make_private(Path(str(place.database)))
             return SqliteDatabase(place)
         case "postgresql":
             return PostgresDatabase(place)
         case other:
             raise DatabaseError(f"`database.url` names a database of kind {other}; sqlite and postgresql are served.")
+
+
+def _make_private(file: Path) -> None:
+    """Let nobody else read what will be in a new file; SQLite gives the files beside it the same permissions."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+    except OSError as error:
+        raise DatabaseError(f"{file} cannot be used: {error.strerror}") from None
 
 
 def default_url() -> str:

@@ -12,7 +12,6 @@ in the same transaction: a meter shows exactly what its legs are charged.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -137,8 +136,3 @@ def bury(connection: Connection, silent: dict[str, int]) -> int:
         connection.execute(delete(WORKERS).where(WORKERS.c.id == id, WORKERS.c.beats == beats))
     orphaned = LEGS.c.worker.not_in(select(WORKERS.c.id))
     return connection.execute(update(LEGS).where(LEGS.c.state == "reserved", orphaned).values(state="unknown")).rowcount
-
-
-def meter_ids(leg_meters: str) -> list[str]:
-    """What the column `legs.meters` holds."""
-    return json.loads(leg_meters)

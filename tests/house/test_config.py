@@ -160,6 +160,14 @@ def test_a_server_without_keys_is_refused_where_others_could_reach_it(host: str)
     with pytest.raises(ConfigError, match=r"auth\.keys"):
         load(None, {}, {"server": {"host": host}})
     assert load(None, {}, {"server": {"host": host}, "auth": {"keys": [KEY]}}).server.host == host
+    assert load(None, {}, {"server": {"host": host}, "auth": {"required": True}}).server.host == host
+
+
+def test_a_password_is_no_setting() -> None:
+    with pytest.raises(ConfigError, match=r"`database`: .*PGPASSWORD"):
+        load(None, {"SLUICE_DATABASE__URL": "postgresql://me:secret@host/db"})
+    url = "postgresql://me@host/db"
+    assert load(None, {"SLUICE_DATABASE__URL": url}).database.url == url
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])

@@ -131,6 +131,21 @@ def test_what_is_in_memory_is_gone_afterwards(url: str | None) -> None:
     assert not file.parent.exists()
 
 
+async def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    database = database_at(f"sqlite:///{tmp_path / 'new' / 'sluice.db'}")
+    await database.open()
+    found = await asyncio.to_thread(lambda: [(path.name, path.stat().st_mode) for path in (tmp_path / "new").iterdir()])
+    await database.aclose()
+    assert "sluice.db" in dict(found)
+    assert {mode & 0o777 for _, mode in found} == {0o600}
+
+
+def test_a_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatabaseError, match=r"file/sluice\.db cannot be used: Not a directory|File exists"):
+        database_at(f"sqlite:///{tmp_path / 'file' / 'sluice.db'}")
+
+
 def test_the_default_is_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_url() == "sqlite:////data/sluice/sluice.db"
