@@ -38,7 +38,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     and ``formats``: what a schema sent there may have; the rest is told to the model in words, and checked afterwards.
     ``contract``: the API promises that answers hold to all of a schema that it takes. ``parameters``: sampling
     parameters by their names in `schemas.engine.Sampling`, and "stop", "stop_token_ids", "ignore_eos". ``explicit``:
-    sampling parameters are sent even where they have OpenAI's default, since the server's may differ.
+    sampling parameters are sent even where they have OpenAI's default, since the server's may differ. ``store``: the
+    API must be told to keep nothing.
 
     The remaining fields are quirks of schemas: ``root_object`` (the root is an object), ``all_required`` (every
     property is), ``closed`` (``additionalProperties`` is false everywhere), ``recursion``, ``typed`` (every place has a
@@ -64,6 +65,7 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_logprobs: int = 20
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_usage: bool = True
+    store: bool = False
     keywords: tuple[str, ...] | None = None
     formats: tuple[str, ...] | None = None
     root_object: bool = False

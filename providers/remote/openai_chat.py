@@ -46,6 +46,8 @@ class OpenAIChat:
             body["stream"] = True
             if can.stream_usage:
                 body["stream_options"] = {"include_usage": True}
+        if can.store:
+            body["store"] = False
         if ask.n > 1:
             body["n"] = ask.n
         if ask.max_tokens is not None:
