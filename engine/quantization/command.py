@@ -7,7 +7,6 @@ Without a text, it is the language reference that comes with Python.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,8 +62,11 @@ class Work(msgspec.Struct, kw_only=True):
     threads: int | None = None
 
 
-def run(work: Work, recipe: Recipe, progress: TextIO = sys.stderr) -> Report:
-    """Quantize, write to ``work.out``, and measure. ModelError: the model, or what is asked of it, does not do."""
+def run(work: Work, recipe: Recipe, progress: TextIO) -> Report:
+    """Quantize, write to ``work.out``, and measure; ``progress`` is told what goes on.
+
+    ModelError: the model, or what is asked of it, does not do.
+    """
     files = open_model(work.model)
     check(files.config, recipe, files)
     calibration, evaluation = _windows(files, work)

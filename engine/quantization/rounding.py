@@ -65,6 +65,16 @@ def to_numbers(weights: Tensor, scales: Tensor, zeros: Tensor, scheme: Scheme) -
     return torch.clamp(torch.round(weights / scales) + zeros, scheme.lowest, scheme.highest)
 
 
+def nearest(weights: Tensor, scheme: Scheme) -> Tensor:
+    """What `round_to_nearest` stands for, in floats."""
+    size = weights.shape[1] if scheme.group < 0 else scheme.group
+    parts: list[Tensor] = []
+    for part in weights.split(size, dim=1):
+        scales, zeros = (found[:, None] for found in fit(part, scheme))
+        parts.append((to_numbers(part, scales, zeros, scheme) - zeros) * scales)
+    return torch.cat(parts, 1)
+
+
 def round_to_nearest(weights: Tensor, scheme: Scheme) -> Grid:
     """Every weight [rows, columns] to the nearest number of its group's grid."""
     scales, zeros = fit_groups(weights, scheme)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.model.grid import Grid
-from engine.quantization.rounding import Scheme, fit, make_grid, round_to_nearest, to_numbers
+from engine.quantization.rounding import Scheme, fit, make_grid, nearest, to_numbers
 
 STEPS = 20
 """Values of α that AWQ tries, from 0."""
@@ -41,8 +41,7 @@ def awq_scales(weights: Tensor, magnitude: Tensor, moments: Tensor, scheme: Sche
     for step in range(STEPS):
         scales = magnitude.clamp(min=LEAST) ** (step / STEPS)
         scales /= (scales.max() * scales.min()).sqrt()
-        rounded = torch.from_numpy(round_to_nearest(weights * scales, scheme).dense()) / scales
-        error = output_error(rounded - weights, moments)
+        error = output_error(nearest(weights * scales, scheme) / scales - weights, moments)
         if error < least:
             best, least = scales, error
     return best

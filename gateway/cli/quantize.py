@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,6 @@ def run(options: argparse.Namespace) -> int:
         window=options.window,
         threads=options.threads,
     )
-    report = command.run(work, recipe)
+    report = command.run(work, recipe, sys.stderr)
     print(command.report_json(report) if options.json else command.card(report))
     return 0

@@ -25,7 +25,7 @@ from engine.quantization.command import Work, cut
 from engine.quantization.gptq import gptq, inverse_factor
 from engine.quantization.perplexity import perplexity
 from engine.quantization.pipeline import Method, Recipe, _scaled, quantize_layers
-from engine.quantization.rounding import Scheme, fit_groups, round_to_nearest, to_numbers
+from engine.quantization.rounding import Scheme, fit_groups, nearest, round_to_nearest, to_numbers
 from engine.quantization.scaling import awq_scales, clipped, output_error, smooth_scales
 from engine.quantization.writing import check, write_folder
 from tests.engine.families import VOCAB, make, write_gguf
@@ -54,8 +54,9 @@ def test_rounding_is_to_the_nearest_number_of_the_grid(scheme: Scheme, seed: int
     group_of = scheme.group_of(96)
     numbers = torch.arange(scheme.lowest, scheme.highest + 1)
     candidates = (numbers - zeros[:, group_of, None]) * scales[:, group_of, None]
-    nearest = (candidates - weights[..., None]).abs().amin(-1)
-    np.testing.assert_allclose(np.abs(grid.dense() - weights.numpy()), nearest, atol=1e-5)
+    least = (candidates - weights[..., None]).abs().amin(-1)
+    np.testing.assert_allclose(np.abs(grid.dense() - weights.numpy()), least, atol=1e-5)
+    np.testing.assert_array_equal(grid.dense(), nearest(weights, scheme).numpy())
     assert not (scheme.symmetric and grid.zeros.any())
     assert grid.numbers.min() >= scheme.lowest and grid.numbers.max() <= scheme.highest
 
