@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from providers.base import Delta, Finished, GenerateRequest, GenerationEvent, Usage
 from schemas.config import ModelSettings, Settings
 from schemas.policy import Policy
 from schemas.providers import ProviderSettings, RemoteModel
@@ -131,9 +132,8 @@ def test_what_may_not_leave_does_not(second: str, provider: FakeProvider) -> Non
 def test_hidden_data_comes_back(second: str, provider: FakeProvider) -> None:
     mail = "jane.doe@corp.example"
 
-    async def echo(request: Any) -> Any:
-        from providers.base import Delta, Finished, Usage
-
+    async def echo(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
+        assert isinstance(request.prompt, tuple)
         for character in request.prompt[0].content:
             yield Delta(0, character)
         yield Finished(0, "stop")

@@ -43,7 +43,7 @@ class Mint:
             drawn = self._draw(original, kind)
             # Models like to write numbers without their separators.
             pairs = {drawn: original} if "@" in drawn else {_compact(drawn): _compact(original), drawn: original}
-            if kind.valid(drawn) and all(map(self._is_new, pairs)):
+            if kind.pattern.fullmatch(drawn) and kind.valid(drawn) and all(map(self._is_new, pairs)):
                 self._placeholders[original] = drawn
                 self.originals.update(pairs)
                 return drawn
@@ -66,7 +66,8 @@ class Mint:
                 # The country and the area stay: few other beginnings are numbers at all.
                 return self._shuffled(original, keep=5)
             case _:
-                return self._shuffled(original, keep=0)
+                # The Swiss number begins with the country's.
+                return self._shuffled(original, keep=3 if original.startswith("756.") else 0)
 
     def _shuffled(self, original: str, keep: int) -> str:
         drawn: list[str] = []
