@@ -183,8 +183,10 @@ def _choices(api: Api, body: dict[str, Any]) -> int:
     return body.get("n", 1)
 
 
-def _data(event: Any) -> bytes:
-    return b"data: " + json.dumps(event).encode() + b"\n\n"
+def _data(event: dict[str, Any]) -> bytes:
+    """Events that have a type repeat it before their data."""
+    kind = f"event: {event['type']}\n" if "type" in event else ""
+    return kind.encode() + b"data: " + json.dumps(event).encode() + b"\n\n"
 
 
 def _pieces(text: str, size: int) -> list[str]:
@@ -212,10 +214,12 @@ def _chat(texts: tuple[str, ...], act: Act, used: Used | None, stream: bool) -> 
             }
             for i, text in enumerate(texts)
         ]
-        return [json.dumps({"id": "c", "choices": choices, "usage": usage}).encode()]
+        about = {"id": "c", "object": "chat.completion", "created": 0, "model": "upstream"}
+        return [json.dumps({**about, "choices": choices, "usage": usage}).encode()]
+    about = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "upstream"}
 
     def chunk(choice: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        return _data({"id": "c", "choices": [{"index": choice, "delta": delta, "finish_reason": reason}]})
+        return _data({**about, "choices": [{"index": choice, "delta": delta, "finish_reason": reason}]})
 
     said = [chunk(i, {"role": "assistant", "content": ""}) for i in range(len(texts))]
     for i, text in enumerate(texts):
@@ -229,7 +233,7 @@ def _chat(texts: tuple[str, ...], act: Act, used: Used | None, stream: bool) -> 
             ]
         said.append(chunk(i, {}, reason))
     if usage:
-        said.append(_data({"id": "c", "choices": [], "usage": usage}))
+        said.append(_data({**about, "choices": [], "usage": usage}))
     return [*said, b"data: [DONE]\n\n"]
 
 
@@ -254,6 +258,7 @@ def _responses(texts: tuple[str, ...], act: Act, used: Used | None, stream: bool
             "input_tokens_details": {"cached_tokens": used.cached},
             "output_tokens": used.completion,
             "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": used.prompt + used.completion,
         }
     if not stream:
         return [json.dumps(response).encode()]
@@ -283,10 +288,12 @@ def _messages(texts: tuple[str, ...], act: Act, used: Used | None, stream: bool)
         for i, (name, arguments) in enumerate(act.calls)
     ]
     spent = {"output_tokens": used.completion} if used is not None else None
+    about = {"id": "msg_1", "type": "message", "role": "assistant", "model": "upstream"}
     if not stream:
         usage = {**counts, **spent} if spent else None
-        return [json.dumps({"type": "message", "content": blocks, "stop_reason": reason, "usage": usage}).encode()]
-    said = [_data({"type": "message_start", "message": {"usage": {**counts, "output_tokens": 1}}})]
+        return [json.dumps({**about, "content": blocks, "stop_reason": reason, "usage": usage}).encode()]
+    begun = {**about, "content": [], "stop_reason": None, "usage": {**counts, "output_tokens": 1}}
+    said = [_data({"type": "message_start", "message": begun})]
     said.append(_data({"type": "ping"}))
     for i, block in enumerate(blocks):
         if block["type"] == "text":

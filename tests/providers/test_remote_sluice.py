@@ -28,7 +28,7 @@ from providers.remote.recognition import Recogniser
 from schemas.config import Settings
 from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonSchemaSpec, LarkSpec, RegexSpec
 from schemas.engine import Sampling
-from schemas.providers import ProviderSettings, RemoteModel, Retries
+from schemas.providers import Kind, ProviderSettings, RemoteModel, Retries
 from tests.gateway.fakes import MODEL, TEXT, FakeProvider, Script, serving
 from tests.providers.remote_cases import Books, Heard, hear
 
@@ -40,8 +40,10 @@ TALK = (Message("system", "Be brief."), Message("user", "Hello?"))
 class Second:
     """``fake``: what the server at the other end answers with."""
 
+    url: str
     fake: FakeProvider
     provider: RemoteProvider
+    recogniser: Recogniser
     runner: asyncio.Runner
 
     def ask(self, request: GenerateRequest) -> Heard:
@@ -65,7 +67,7 @@ def running() -> Iterator[Second]:
         )
         recogniser = Recogniser()
         provider = RemoteProvider(settings, recogniser)
-        yield Second(fake, provider, runner)
+        yield Second(url, fake, provider, recogniser, runner)
         runner.run(provider.aclose())
         recogniser.close()
 
@@ -150,4 +152,43 @@ def test_its_refusals_are_told(second: Second) -> None:
     second.fake.refusal = ProviderError("overloaded", "The queue is full.", retry_after=3)
     with pytest.raises(ProviderError) as refused:
         second.ask(GenerateRequest("r", "ours", TALK))
+    assert (refused.value.kind, refused.value.retry_after) == ("overloaded", 3)
+
+
+FACES: tuple[Kind, ...] = ("openai", "openai-responses", "anthropic")
+
+
+@pytest.mark.parametrize("kind", FACES)
+def test_its_other_faces_are_understood_too(second: Second, kind: Kind) -> None:
+    settings = ProviderSettings(
+        name="face",
+        kind=kind,
+        base_url=f"{second.url}/v1",
+        models=(RemoteModel(name="ours", upstream=MODEL, max_output=500),),
+        hosting="self_hosted",
+        retries=Retries(attempts=1, repairs=0),
+    )
+
+    async def ask(request: GenerateRequest) -> Heard:
+        provider = RemoteProvider(settings, second.recogniser)
+        try:
+            return await hear(provider, request)
+        finally:
+            await provider.aclose()
+
+    plain = second.runner.run(ask(GenerateRequest("r", "ours", TALK)))
+    assert (plain.choices[0].text, plain.usage.prompt, plain.usage.completion) == (TEXT, 7, len(TEXT))
+    second.fake.script = saying('{"a": 1}')
+    second.fake.admission = Admission(7, "engine", "exact")
+    held = second.runner.run(ask(GenerateRequest("r", "ours", TALK, constraint=JsonSchemaSpec(SCHEMA))))
+    assert held.choices[0].text == '{"a": 1}'
+    assert isinstance(second.fake.last.constraint, JsonSchemaSpec)
+    second.fake.script = saying("", ("f", '{"a": 1}'))
+    tools = Tools((Tool("f", SCHEMA, "Does it."),), ("f",), required=True, parallel=False)
+    called = second.runner.run(ask(GenerateRequest("r", "ours", TALK, tools=tools)))
+    assert called.choices[0].calls == [["f", '{"a": 1}']]
+    assert second.fake.last.tools is not None and second.fake.last.tools.required
+    second.fake.refusal = ProviderError("overloaded", "The queue is full.", retry_after=3)
+    with pytest.raises(ProviderError) as refused:
+        second.runner.run(ask(GenerateRequest("r", "ours", TALK)))
     assert (refused.value.kind, refused.value.retry_after) == ("overloaded", 3)
