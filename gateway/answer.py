@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -135,7 +135,7 @@ class Shape(Protocol):
 class Asked:
     """One HTTP request for text, understood. ``requests``: one for each prompt, which came in ``prompt_field``.
     ``tools``: where the schemas of the offered tools came in. ``extend``: what is laid over the shape once it is known
-    how the request was admitted."""
+    how the request was admitted. ``keep``: is done with a whole answer before its end is told."""
 
     requests: list[GenerateRequest]
     prompt_field: str
@@ -144,6 +144,7 @@ class Asked:
     stream: bool
     tools: tuple[Place, ...] = ()
     extend: Callable[[Shape, Admission], Shape] = lambda shape, _: shape
+    keep: Callable[[], Awaitable[None]] | None = None
 
     @property
     def choices(self) -> int:
@@ -208,7 +209,10 @@ class Delivery:
             self.record.headers.update(cost_header(served))
             self.record.fields.update(served_fields(served))
         self._account(used, [choice.reason for choice in choices])
-        return self.shape.whole(choices, used)
+        body = self.shape.whole(choices, used)
+        if self.asked.keep is not None:
+            await self.asked.keep()
+        return body
 
     async def events(self, generation: Generation) -> AsyncGenerator[bytes, None]:
         shape = self.shape
@@ -232,7 +236,10 @@ class Delivery:
                         if (served := generation.admission.served) is not None:
                             self.record.fields.update(served_fields(served))
                         self._account(event, reasons)
-                        yield shape.closing(event)
+                        closing = shape.closing(event)
+                        if self.asked.keep is not None:
+                            await self.asked.keep()
+                        yield closing
         except ProviderError as error:
             yield self._failure(self._understood(error))
         except Exception as error:

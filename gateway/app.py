@@ -40,9 +40,11 @@ from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
 from gateway.policy.asking import sent_by
-from gateway.responses import read_response
+from gateway.responses import ResponseReader
 from gateway.routing.explaining import explain
 from gateway.routing.opening import open_router
+from gateway.storing.response_store import ResponseStore
+from gateway.storing.routes import stored_routes
 from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
 from gateway.tracing import Tracing, open_tracing
@@ -72,6 +74,7 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     ring = KeyRing(settings.auth.keys)
     database = database_at(settings.database.url)
     stored = StoredKeys(database)
+    store = ResponseStore(database, settings.responses) if settings.responses.store else None
     ledger = Ledger(database, LimitBook(settings.limits, stored.limits))
     recogniser = Recogniser()
     provider = open_router(engine, settings, ledger, recogniser)
@@ -103,7 +106,7 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     generation = [
         generating("/chat/completions", "chatcmpl-", "chat", read_chat),
         generating("/completions", "cmpl-", "text_completion", read_completion),
-        generating("/responses", "resp_", "chat", read_response),
+        generating("/responses", "resp_", "chat", ResponseReader(store)),
         generating("/messages", "msg_", "chat", read_message),
     ]
 
@@ -177,7 +180,18 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
         metrics.engine.fold(report)
         return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    others = [compile, decisions, systemone, message_tokens, own_usage, explained, models, model, *unserved()]
+    others = [
+        compile,
+        decisions,
+        systemone,
+        message_tokens,
+        own_usage,
+        explained,
+        models,
+        model,
+        *stored_routes(store),
+        *unserved(),
+    ]
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:

@@ -29,9 +29,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResponseShape:
-    """`gateway.answer.Shape` of Responses, which have one choice."""
+    """`gateway.answer.Shape` of Responses, which have one choice. ``stored``: it can be asked for again."""
 
-    def __init__(self, fields: ResponseRequest, id: str, created: int) -> None:
+    def __init__(self, fields: ResponseRequest, id: str, created: int, stored: bool) -> None:
         self._response = wire.Response(
             id=id,
             created_at=created,
@@ -52,8 +52,15 @@ class ResponseShape:
             prompt_cache_key=fields.prompt_cache_key,
             safety_identifier=fields.safety_identifier,
             user=fields.user,
+            store=stored,
+            previous_response_id=fields.previous_response_id,
         )
         self._events = 0
+
+    @property
+    def response(self) -> wire.Response:
+        """What was answered, once it is."""
+        return self._response
 
     @property
     def _output(self) -> list[wire.OutputItem]:

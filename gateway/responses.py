@@ -1,15 +1,17 @@
 """``POST /v1/responses``: from the request to what a provider is asked.
 
-Nothing is stored: `previous_response_id` and references to items answer 404, as OpenAI does for what it does not have.
+What is stored is the conversation: the items of a request, those of all requests and answers that it goes on from, and
+those of the answer. References to single items answer 404, as OpenAI does for what it does not have.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from litestar import Request
+from msgspec import Raw
 
 from gateway.answer import Asked
 from gateway.asking import request_of
@@ -22,6 +24,7 @@ from gateway.items import read_item
 from gateway.models import find_model
 from gateway.offer import Choosing, Place, arguments_schema, custom_tool, tools_of
 from gateway.response_shape import ResponseShape
+from gateway.storing.response_store import ResponseStore
 from providers.base import Call, Message, Provider, Tool, Tools
 from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
 from schemas.openai.messages import RefusalPart
@@ -51,23 +54,69 @@ NEUTRAL_INCLUDES = frozenset({"reasoning.encrypted_content"})
 """What there is nothing of."""
 
 _decoder = msgspec.json.Decoder(ResponseRequest)
+_encode = msgspec.json.Encoder().encode
 
 
-async def read_response(
-    request: Request[Any, Any, Any], provider: Provider, *, tenant: str, id: str, created: int
+@dataclass(frozen=True, slots=True)
+class ResponseReader:
+    """Reads requests; without a ``store`` nothing is kept."""
+
+    store: ResponseStore | None
+
+    async def __call__(
+        self, request: Request[Any, Any, Any], provider: Provider, *, tenant: str, id: str, created: int
+    ) -> Asked:
+        """Understand a request. Raises `ApiError`."""
+        fields = await read_fields(request, _decoder, "responses")
+        if fields.store and self.store is None:
+            raise invalid("Unsupported parameter: 'store': nothing is stored here.", "store", "unsupported_parameter")
+        earlier = await self._earlier(fields.previous_response_id, tenant)
+        own = _items(fields.input)
+        kept = self.store if fields.store is not False else None
+        shape = ResponseShape(fields, id, created, stored=kept is not None)
+        asked = _asked(fields, provider, shape, earlier, own, id=id, tenant=tenant)
+        if kept is None:
+            return asked
+
+        async def keep() -> None:
+            said = (item for item in shape.response.output if item.status == "completed")
+            context = [*earlier, *own, *(Raw(_encode(item)) for item in said)]
+            await kept.keep(id, tenant, context, _encode(shape.response))
+
+        return replace(asked, keep=keep)
+
+    async def _earlier(self, id: str | None, tenant: str) -> list[Raw]:
+        """The items that a request goes on from."""
+        if id is None:
+            return []
+        found = await self.store.find(id, tenant) if self.store else None
+        if found is None:
+            message = f"Previous response with id '{id}' not found."
+            raise ApiError(404, message, param="previous_response_id", code="previous_response_not_found")
+        return msgspec.json.decode(found.context, type=list[Raw])
+
+
+def _items(given: str | list[Raw]) -> list[Raw]:
+    """A text is a message of the user."""
+    return given if isinstance(given, list) else [Raw(_encode({"type": "message", "role": "user", "content": given}))]
+
+
+def _asked(
+    fields: ResponseRequest,
+    provider: Provider,
+    shape: ResponseShape,
+    earlier: list[Raw],
+    own: list[Raw],
+    *,
+    id: str,
+    tenant: str,
 ) -> Asked:
-    """Understand a request. Raises `ApiError`."""
-    fields = await read_fields(request, _decoder, "responses")
-    if fields.previous_response_id is not None:
-        message = f"Previous response with id '{fields.previous_response_id}' not found."
-        raise ApiError(404, message, param="previous_response_id", code="previous_response_not_found")
     card = find_model(provider, fields.model)
     constraint = _constraint(fields)
     logprobs = _logprobs(fields)
-    turns = _turns(fields)
+    turns = _turns(fields.instructions, earlier, own)
     asked = request_of(fields, card, constraint, turns, fields.max_output_tokens, logprobs, id=id, tenant=tenant)
     asked = replace(asked, tools=_tools(fields))
-    shape = ResponseShape(fields, id, created)
     extend = extending(fields.sluice, constraint, scored=logprobs is not None)
     return Asked([asked], "input", constraint, shape, bool(fields.stream), _places(fields), extend)
 
@@ -133,13 +182,12 @@ def _choosing(choice: ToolChoice | None) -> Choosing:
             return Choosing(mode)
 
 
-def _turns(fields: ResponseRequest) -> tuple[Message, ...]:
-    turns = [Message("system", fields.instructions)] if fields.instructions else []
-    if isinstance(fields.input, str):
-        return (*turns, Message("user", fields.input))
+def _turns(instructions: str | None, earlier: list[Raw], own: list[Raw]) -> tuple[Message, ...]:
+    """The instructions of earlier requests are not among their items: each request has its own."""
+    turns = [Message("system", instructions)] if instructions else []
     called: dict[str, str] = {}
-    for i, raw in enumerate(fields.input):
-        place = f"input[{i}]"
+    for i, raw in enumerate((*earlier, *own)):
+        place = f"input[{i - len(earlier)}]" if i >= len(earlier) else "previous_response_id"
         match read_item(raw, place, INPUT_ITEMS):
             case MessageItem(role, content):
                 turns.append(Message("system" if role == "developer" else role, _text(content)))

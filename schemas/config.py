@@ -118,6 +118,14 @@ class Database(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("a password does not belong into the settings; PGPASSWORD or ~/.pgpass can hold it")
 
 
+class Responses(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``store``: keep what is asked of ``/v1/responses`` and what is answered, unless a request says ``store: false``.
+    For so many days; nobody but their tenant finds them."""
+
+    store: bool = False
+    retention_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
+
+
 class Telemetry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``otlp_endpoint``: URL that OpenTelemetry traces are sent to by OTLP over HTTP; absent = none are made."""
 
@@ -142,6 +150,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     facts: tuple[Fact, ...] = ()
     prices: tuple[Price, ...] = ()
     database: Database = Database()
+    responses: Responses = Responses()
     telemetry: Telemetry = Telemetry()
     providers: tuple[ProviderSettings, ...] = ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from advanced_alchemy.base import orm_registry
 
 import gateway.keys.tables
-import gateway.ledger.tables  # noqa: F401
+import gateway.ledger.tables
+import gateway.storing.tables  # noqa: F401
 
 METADATA = orm_registry.metadata

@@ -100,7 +100,7 @@ class Response(msgspec.Struct):
     object: Literal["response"] = "response"
     background: bool = False
     max_tool_calls: int | None = None
-    previous_response_id: None = None
+    previous_response_id: str | None = None
     prompt_cache_key: str | None = None
     reasoning: Reasoning = Reasoning()
     safety_identifier: str | None = None
@@ -108,6 +108,12 @@ class Response(msgspec.Struct):
     store: bool = False
     truncation: str = "disabled"
     user: str | None = None
+
+
+class DeletedResponse(msgspec.Struct):
+    id: str
+    object: Literal["response"] = "response"
+    deleted: bool = True
 
 
 class Event(msgspec.Struct):

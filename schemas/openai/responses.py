@@ -105,7 +105,7 @@ class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     prompt_cache_options: object = None
     safety_identifier: str | None = None
     service_tier: str | None = None
-    store: object = None
+    store: bool | None = None
     background: object = None
     background_options: object = None
     conversation: object = None

@@ -50,6 +50,7 @@ def test_the_example_file_names_every_key() -> None:
         "grammar": set(Settings().grammar.__struct_fields__),
         "policy": set(Policy.__struct_fields__),
         "database": set(Settings().database.__struct_fields__),
+        "responses": set(Settings().responses.__struct_fields__),
         "telemetry": set(Settings().telemetry.__struct_fields__),
     }
     assert set(shown["models"][0]) == set(Settings().models[0].__struct_fields__)
