@@ -45,8 +45,8 @@ class Database(ABC):
 
     @property
     def name(self) -> str:
-        """The URL, without a password."""
-        return self.url.render_as_string()
+        """The URL, without driver and password."""
+        return self.url.set(drivername=self.url.get_backend_name()).render_as_string()
 
     async def open(self, *, migrate: bool = True) -> None:
         """Bring the tables to this version's, one process at a time.

@@ -17,7 +17,9 @@ from providers.base import Admission, Delta, GenerateRequest, GenerationEvent, P
 from schemas.config import Auth, Settings
 from schemas.config import Database as Place
 from schemas.limits import ScopedLimit
-from tests.gateway.fakes import TEXT, FakeProvider, forever, serving, wait_until
+from schemas.money import usd_text
+from schemas.routing import Price
+from tests.gateway.fakes import MODEL, TEXT, FakeProvider, forever, serving, wait_until
 from tests.gateway.ledger.accounts import books
 from tests.gateway.test_auth import key
 from tests.gateway.test_parameters import LEAST
@@ -124,6 +126,33 @@ def test_of_two_hundred_requests_against_a_budget_of_fifty_fifty_succeed_and_non
     figures = httpx.get(f"{served.url}/metrics").text
     tried = [line for line in figures.splitlines() if line.startswith("sluice_http_requests_total") and "429" in line]
     assert [float(line.split()[-1]) for line in tried] == [150.0], "an SDK tried again"
+
+
+def test_of_two_hundred_requests_against_dollars_for_fifty_fifty_succeed(database_url: str) -> None:
+    """All of them reserve what they will cost, to the nano-dollar: seven ids, and as many tokens as they may have."""
+    tokens = 7 + len(TEXT)
+    price = Price(provider="local", prompt_usd_per_mtok="0.5", completion_usd_per_mtok="0.5")
+    budget = ScopedLimit(tenant="acme", per="month", usd=usd_text(50 * tokens * 500))
+    settings = Settings(auth=Auth(keys=KEYS), limits=(budget,), prices=(price,), database=Place(url=database_url))
+
+    async def ask(url: str) -> list[object]:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-first", max_retries=2) as client:
+            asked = (
+                client.completions.create(model=MODEL, prompt=[1, 2, 3, 4, 5, 6, 7], max_tokens=len(TEXT))
+                for _ in range(200)
+            )
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    provider = FakeProvider()
+    with serving(provider, settings) as url:
+        outcomes = asyncio.run(ask(url))
+        legs = Served(provider, url, database_url).legs()
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert {getattr(refusal, "code", None) for refusal in refusals} == {"insufficient_quota"}
+    assert len(provider.requests) == 50 == 200 - len(refusals)
+    assert {(leg.state, leg.reserved_nano, leg.charged_nano) for leg in legs} == {
+        ("settled", tokens * 500, tokens * 500)
+    }
 
 
 def test_a_rate_limit_in_each_apis_own_words(served: Served) -> None:
