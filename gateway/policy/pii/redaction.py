@@ -5,8 +5,8 @@
     redact       others see placeholders; their answer has them put back before it is validated and delivered
 
 Hiding is possible in what people and models say: texts, and strings among the arguments of earlier calls. Where it is
-not (token ids, names, schemas, stop strings, and where log-probabilities of the hidden text are asked for), the request
-stays here.
+not (token ids, names, schemas, stop strings), and where an answer could not be put back together (log-probabilities,
+tools, constraints other than JSON), the request stays here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import msgspec
 
+from gateway.policy.pii.checking import check_of, checked
 from gateway.policy.pii.finding import find
 from gateway.policy.pii.placeholders import CannotHide, Mint
 from gateway.policy.pii.restoring import Restorer
@@ -59,7 +60,12 @@ class Redaction:
         assert self.hidden is not None, "a candidate that may not be asked is asked"
         return self.hidden, self._restored if self.originals else None
 
-    async def _restored(self, events: AsyncIterator[GenerationEvent]) -> AsyncIterator[GenerationEvent]:
+    def _restored(self, events: AsyncIterator[GenerationEvent]) -> AsyncIterator[GenerationEvent]:
+        check = check_of(self.request.constraint) if self.request.constraint is not None else None
+        plain = self._put_back(events)
+        return checked(plain, check) if check is not None else plain
+
+    async def _put_back(self, events: AsyncIterator[GenerationEvent]) -> AsyncIterator[GenerationEvent]:
         texts: dict[tuple[int, int], Restorer] = {}
         async for event in events:
             match event:
@@ -108,8 +114,8 @@ def examine(request: GenerateRequest, pii: Pii) -> Redaction:
         return Redaction(request, None, reason=f"there is personal data in '{closed.name}', where it cannot be hidden")
     if request.sampling.logprobs is not None:
         return Redaction(request, None, reason="hidden personal data has no log-probabilities")
-    if request.constraint is not None or request.tools is not None:
-        return Redaction(request, None, reason="an answer under a constraint cannot be put back together")
+    if request.tools is not None or (request.constraint is not None and check_of(request.constraint) is None):
+        return Redaction(request, None, reason="an answer under this constraint cannot be judged again")
     return _hidden(request, [place.text for place in places])
 
 

@@ -31,7 +31,7 @@ from providers.base import (
     Tool,
     Tools,
 )
-from schemas.constraint import ChoiceSpec, JsonObjectSpec
+from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec
 from schemas.engine import Sampling
 from tests.gateway.policy.pii.test_finding import TRUE
 
@@ -118,7 +118,7 @@ TOOLS = Tools((Tool("send", "{}", f"like {MAIL}"),), ("send",))
         request(Message("assistant", "", calls=(Call("c", "f", {MAIL: 1}),))),
         request(Message("assistant", "", calls=(Call("c", "f", {"card": 4111111111111111}),))),
         request(sampling=Sampling(logprobs=0)),
-        request(constraint=JsonObjectSpec()),
+        request(constraint=RegexSpec(".*")),
         GenerateRequest(id="r", model="m", prompt=[1, 2, 3]),
     ],
 )
@@ -176,3 +176,29 @@ def test_a_number_comes_back_without_its_separators_too() -> None:
     compact = out[0].content.replace(" ", "")
     (event,) = asyncio.run(restored(redaction, [Delta(0, compact + ".")]))
     assert event == Delta(0, "4111111111111111.")
+
+
+LONG = JsonSchemaSpec('{"properties": {"to": {"type": "string", "maxLength": 20}}}')
+FITTING = JsonSchemaSpec('{"properties": {"to": {"type": "string", "format": "email"}}}')
+
+
+@pytest.mark.parametrize(
+    ("constraint", "reason", "fits"),
+    [(JsonObjectSpec(), "stop", True), (FITTING, "stop", True), (LONG, "stop", False), (LONG, "length", True)],
+)
+def test_answers_under_a_constraint_are_judged_with_the_original_in_them(
+    constraint: ConstraintSpec, reason: Any, fits: bool
+) -> None:
+    """A placeholder has 24 characters, the original 21: an answer may break a bound, and is then not delivered."""
+    redaction = examine(request(constraint=constraint), "redact")
+    out = hidden(redaction).prompt
+    assert isinstance(out, tuple)
+    answer = f'{{"to": "{out[0].content.removeprefix("Mail ")}"}}'
+    events: list[GenerationEvent] = [*(Delta(0, character) for character in answer), Finished(0, reason)]
+    if fits:
+        found = asyncio.run(restored(redaction, events))
+        assert found == [Delta(0, f'{{"to": "{MAIL}"}}'), Finished(0, reason)]
+    else:
+        with pytest.raises(ProviderError) as broken:
+            asyncio.run(restored(redaction, events))
+        assert broken.value.kind == "invalid_answer" and MAIL not in broken.value.message
