@@ -6,7 +6,7 @@
 
 Hiding is possible in what people and models say: texts, and strings among the arguments of earlier calls. Where it is
 not (token ids, names, schemas, stop strings), and where an answer could not be put back together (log-probabilities,
-tools, constraints other than JSON), the request stays here.
+custom tools, constraints other than JSON), the request stays here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import msgspec
 
-from gateway.policy.pii.checking import check_of, checked
+from gateway.policy.pii.checking import checked, checks_of
 from gateway.policy.pii.finding import find
 from gateway.policy.pii.placeholders import CannotHide, Mint
 from gateway.policy.pii.restoring import Restorer
@@ -61,9 +61,12 @@ class Redaction:
         return self.hidden, self._restored if self.originals else None
 
     def _restored(self, events: AsyncIterator[GenerationEvent]) -> AsyncIterator[GenerationEvent]:
-        check = check_of(self.request.constraint) if self.request.constraint is not None else None
         plain = self._put_back(events)
-        return checked(plain, check) if check is not None else plain
+        if self.request.constraint is None and self.request.tools is None:
+            return plain
+        checks = checks_of(self.request)
+        assert checks is not None, "an answer that cannot be judged is put back together"
+        return checked(plain, checks)
 
     async def _put_back(self, events: AsyncIterator[GenerationEvent]) -> AsyncIterator[GenerationEvent]:
         texts: dict[tuple[int, int], Restorer] = {}
@@ -114,7 +117,7 @@ def examine(request: GenerateRequest, pii: Pii) -> Redaction:
         return Redaction(request, None, reason=f"there is personal data in '{closed.name}', where it cannot be hidden")
     if request.sampling.logprobs is not None:
         return Redaction(request, None, reason="hidden personal data has no log-probabilities")
-    if request.tools is not None or (request.constraint is not None and check_of(request.constraint) is None):
+    if checks_of(request) is None:
         return Redaction(request, None, reason="an answer under this constraint cannot be judged again")
     return _hidden(request, [place.text for place in places])
 
@@ -172,7 +175,8 @@ def _places(request: GenerateRequest) -> Iterator[Place]:
             yield from _places_of_turn(turn, f"messages[{i}]")
     if request.tools is not None:
         for i, tool in enumerate(request.tools.offered):
-            yield Place(f"tools[{i}]", f"{tool.name} {tool.description or ''} {tool.parameters}", False)
+            texts = (tool.name, tool.description or "", tool.parameters, msgspec.json.encode(tool.grammar).decode())
+            yield Place(f"tools[{i}]", " ".join(texts), False)
     if request.constraint is not None:
         yield Place("the constraint", msgspec.json.encode(request.constraint).decode(), False)
     for text in request.stop:

@@ -197,8 +197,27 @@ def test_answers_under_a_constraint_are_judged_with_the_original_in_them(
     events: list[GenerationEvent] = [*(Delta(0, character) for character in answer), Finished(0, reason)]
     if fits:
         found = asyncio.run(restored(redaction, events))
-        assert found == [Delta(0, f'{{"to": "{MAIL}"}}'), Finished(0, reason)]
+        assert "".join(event.text for event in found if isinstance(event, Delta)) == f'{{"to": "{MAIL}"}}'
+        assert found[-1] == Finished(0, reason)
     else:
         with pytest.raises(ProviderError) as broken:
             asyncio.run(restored(redaction, events))
         assert broken.value.kind == "invalid_answer" and MAIL not in broken.value.message
+
+
+@pytest.mark.parametrize(("longest", "fits"), [(30, True), (20, False)])
+def test_arguments_of_calls_are_judged_too(longest: int, fits: bool) -> None:
+    schema = f'{{"properties": {{"to": {{"type": "string", "maxLength": {longest}}}}}}}'
+    redaction = examine(request(tools=Tools((Tool("send", schema),), ("send",))), "redact")
+    out = hidden(redaction).prompt
+    assert isinstance(out, tuple)
+    arguments = f'{{"to": "{out[0].content.removeprefix("Mail ")}"}}'
+    calls = [CallDelta(0, 0, character) for character in arguments]
+    events: list[GenerationEvent] = [Delta(0, "So:"), CallBegun(0, 0, "send"), *calls, Finished(0, "stop")]
+    if fits:
+        found = asyncio.run(restored(redaction, events))
+        assert found[:2] == events[:2]
+        assert "".join(e.arguments for e in found if isinstance(e, CallDelta)) == f'{{"to": "{MAIL}"}}'
+    else:
+        with pytest.raises(ProviderError, match="back in its place"):
+            asyncio.run(restored(redaction, events))
