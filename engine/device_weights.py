@@ -1,7 +1,8 @@
 """Linear layers on a GPU: dense ones for cuBLAS, and those whose weights stay packed in the file's own blocks.
 
-A GGUF matrix goes to the device as it lies in the file; everything else becomes the activations' type. Projections that
-share an input are one matrix where their blocks are of one type, else they run one after the other.
+A GGUF matrix goes to the device as it lies in the file, one on a grid as `engine.device_grids` packs it; everything
+else becomes the activations' type. Projections that share an input are one matrix where their blocks are of one type or
+their grids of one kind, else they run one after the other.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from engine.model.weights import GgufWeights, Weights
+from engine.device_grids import device_weight, joined
+from engine.model.weights import GgufWeights, SafetensorsWeights, Weights
+from kernels import matmul
 from kernels.matmul_gguf import BLOCKS, GgufWeight, linear_gguf
 
 
@@ -45,9 +48,11 @@ class Loader:
 
     def linear(self, names: list[str]) -> Linear:
         """The linear layers ``names`` side by side; names without ".weight"."""
+        on_grid = self._on_grid(names)
+        if on_grid is not None:
+            return on_grid
         packed = [self._packed(name + ".weight") for name in names]
-        biases = [name + ".bias" for name in names if name + ".bias" in self._weights]
-        bias = torch.cat([self.tensor(name) for name in biases]) if biases else None
+        bias = self._biases(names)
         kinds = {kind for kind, _ in packed}
         if None in kinds:
             weight = torch.cat([self.tensor(name + ".weight") for name in names])
@@ -70,6 +75,30 @@ class Loader:
             begin += len(raw)
         return Linear(tuple(parts), held + (0 if bias is None else bias.nbytes))
 
+    def _on_grid(self, names: list[str]) -> Linear | None:
+        """Layers of a quantized checkpoint, as one matrix or one after the other; None if a kernel is missing."""
+        if not isinstance(self._weights, SafetensorsWeights):
+            return None
+        grids = [grid for name in names if (grid := self._weights.grid(name + ".weight")) is not None]
+        if len(grids) < len(names):
+            return None
+        whole = joined(grids)
+        bias = self._biases(names)
+        if whole is not None:
+            grids, biases = [whole], [bias]
+        else:
+            biases = [None] * len(grids) if bias is None else list(bias.split([grid.shape[0] for grid in grids]))
+        weights = [device_weight(grid, part, self._device) for grid, part in zip(grids, biases, strict=True)]
+        if any(weight is None for weight in weights):
+            return None
+        found = [weight for weight in weights if weight is not None]
+        return Linear(tuple(map(_grid_part, found)), sum(weight.nbytes() for weight in found))
+
+    def _biases(self, names: list[str]) -> Tensor | None:
+        """The biases of ``names`` one after the other, if they have any."""
+        biases = [name + ".bias" for name in names if name + ".bias" in self._weights]
+        return torch.cat([self.tensor(name) for name in biases]) if biases else None
+
     def head(self, name: str, embedding: Tensor) -> Linear:
         """The layer that makes logits; a dense one that is tied to the embedding is the embedding itself."""
         if name == "model.embed_tokens" and self._packed(name + ".weight")[0] is None:
@@ -84,6 +113,10 @@ class Loader:
         if tensor.type not in BLOCKS:
             return None, None
         return tensor.type, torch.from_numpy(np.ascontiguousarray(tensor.data)).to(self._device)
+
+
+def _grid_part(weight: matmul.Weight) -> Callable[[Tensor], Tensor]:
+    return lambda x: matmul.linear(x, weight)
 
 
 def _packed_part(weight: GgufWeight) -> Callable[[Tensor], Tensor]:
