@@ -8,7 +8,7 @@ a batch decode, so that admission and prefill are not in it. Peers: llama.cpp th
 (bench/peers/llama.py), and transformers' `generate` on the dequantized weights. All are measured in interleaved rounds
 of one run, with the same number of threads; the card shows medians. What a constraint costs is measured apart, since it
 is smaller than the noise of a busy machine: free and constrained decoding in pairs, now the one first, now the other,
-and the median of the pairs' ratios.
+and the median of the pairs' ratios. Text that the constraint forces is asked of the model here, token by token.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Ours:
     def __init__(self, path: Path, threads: int) -> None:
         self._loop = asyncio.new_event_loop()
         settings = Settings(
-            models=(ModelSettings(name="m", path=str(path)),), engine=Engine(threads=threads, kv_memory_mb=1024)
+            models=(ModelSettings(name="m", path=str(path)),),
+            engine=Engine(threads=threads, kv_memory_mb=1024, skip_forced=False),
         )
         self._client = EngineClient(settings)
         self._loop.run_until_complete(self._client.start())

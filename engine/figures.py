@@ -12,10 +12,10 @@ KEPT_OBSERVATIONS = 10_000
 
 class Figures:
     """Counters: ``prompt_tokens`` admitted, ``cached_tokens`` of them found in the prefix cache, ``generated_tokens``
-    drawn, ``mask_misses``, ``preemptions``, choices by how they ended (``finished_stop``, ``finished_length``,
-    ``finished_cancelled``), ``scored_prompts``, and requests ``failed``. Observations, in seconds: ``queue_time``
-    (submitted → admitted) and ``ttft`` (submitted → first token) of a request, ``time_per_output_token`` (mean after
-    the first) of a choice.
+    drawn, ``forced_tokens`` appended without, ``mask_misses``, ``preemptions``, choices by how they ended
+    (``finished_stop``, ``finished_length``, ``finished_cancelled``), ``scored_prompts``, and requests ``failed``.
+    Observations, in seconds: ``queue_time`` (submitted → admitted) and ``ttft`` (submitted → first token) of a request,
+    ``time_per_output_token`` (mean after the first) of a choice.
     """
 
     def __init__(self) -> None:
@@ -25,6 +25,7 @@ class Figures:
                     "prompt_tokens",
                     "cached_tokens",
                     "generated_tokens",
+                    "forced_tokens",
                     "mask_misses",
                     "preemptions",
                     "finished_stop",

@@ -48,6 +48,9 @@ from schemas.engine import Event, Failed, Finished, Report, Score, Scored, Start
 
 logger = logging.getLogger(__name__)
 
+Forced = Callable[[int, int, int], tuple[tuple[int, ...], int]]
+"""(program, state, row) → tokens that follow in any case, and the state after them (`engine.forced`)."""
+
 Drawn = tuple[list[Sequence], list[int], list[TokenLogprobs | None]]
 """Sequences, the token drawn for each, and its log-probabilities where they were asked for."""
 
@@ -57,7 +60,7 @@ class StepLoop:
 
     ``eos_ids``: end-of-sequence ids of the model, the same that the masks speak of. ``end_early``: end a choice whose
     mask allows only those without asking the model which. ``sampling``: where the runner's logits are not on the CPU.
-    ``clock``: seconds, monotonic.
+    ``forced``: the tokens that follow in any case, where the model need not be asked. ``clock``: seconds, monotonic.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class StepLoop:
         limits: Limits,
         end_early: bool = True,
         sampling: SamplingKernel | None = None,
+        forced: Forced | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if masks.pool.vocab_size != runner.vocab_size:
@@ -85,6 +89,7 @@ class StepLoop:
         self._figures = Figures()
         self._limits = limits
         self._end_early = end_early
+        self._forced = forced
         self._clock = clock
         self._groups: dict[str, Group] = {}
         self._unresolved: dict[Sequence, None] = {}
@@ -312,6 +317,7 @@ class StepLoop:
         rows, statuses, over = self._masks.rows(sequences)
         self._tell_tracked([s for s, status in zip(sequences, statuses, strict=True) if s.untold and status == OK])
         full: list[Sequence] = []
+        going: list[Sequence] = []
         for i, (sequence, row, status) in enumerate(zip(sequences, rows, statuses, strict=True)):
             if sequence.status is Status.FINISHED:  # with another choice of its request
                 continue
@@ -327,10 +333,29 @@ class StepLoop:
                 sequence.row = row
                 if sequence.status is Status.PARKED:
                     self._scheduler.unpark(sequence)
+                going.append(sequence)
         full = [sequence for sequence in full if sequence.status is not Status.FINISHED]
         if full:
             for sequence, complete in zip(full, self._masks.accepting(full), strict=True):
                 self._finish(sequence, "stop" if complete and sequence.group.request.close else "length", complete)
+
+        if self._forced is not None:
+            self._find_rows([sequence for sequence in going if self._skip_forced(sequence, self._forced)])
+
+    def _skip_forced(self, sequence: Sequence, forced: Forced) -> bool:
+        """Append the tokens that follow in any case, if there are any. A request that wants to know more of each token
+        than its id is spared; so is one that has not begun, since its choices may not be born yet."""
+        asked = sequence.group.request
+        if sequence.first_token is None or asked.track_complete or asked.close or asked.sampling.logprobs is not None:
+            return False
+        run, state = forced(sequence.group.program, sequence.state, sequence.row)
+        if not 0 < len(run) <= sequence.group.longest - len(sequence.tokens):
+            return False
+        sequence.state = state
+        sequence.tokens += run
+        self._figures.counters["forced_tokens"] += len(run)
+        self._outbox.append(Tokens(asked.id, sequence.choice, list(run)))
+        return True
 
     def _resolve(self) -> None:
         """Ask about parked sequences: new ones for the first time, others because their grammar has grown."""

@@ -1,7 +1,8 @@
 """Scheduler: which sequences the next forward pass computes, and which blocks they write.
 
-Every step has a budget of tokens. Sequences that decode come first, one token each, since somebody is reading along;
-what is left goes to prompts, in chunks (Agrawal et al., Sarathi-Serve, OSDI 2024), first those begun, then new ones.
+Every step has a budget of tokens. Sequences that decode come first, one token each (several where a constraint left no
+choice about them), since somebody is reading along; what is left goes to prompts, in chunks (Agrawal et al.,
+Sarathi-Serve, OSDI 2024), first those begun, then new ones.
 
 Memory. A sequence is admitted when all blocks of its present tokens are free, with one to spare for each that runs; so
 only decoding needs new blocks later: one when a block is full, and one when the last block is shared (copy on write:
@@ -144,10 +145,10 @@ class Scheduler:
             self._start(self.returning.pop(0), Status.DECODE, self.decoding)
         copies = self._grow_decoding()
 
-        decoding = self.decoding.copy()
+        decoding = [sequence for sequence in self.decoding if not _skipped(sequence)]
         budget = self.limits.max_batch_tokens - len(decoding)
         chunks: list[tuple[Sequence, int]] = []
-        for sequence in self.prefilling:
+        for sequence in chain(filter(_skipped, self.decoding), self.prefilling):
             budget = _cut(sequence, budget, chunks)
         admitted: list[Sequence] = []
         while self.waiting and budget > 0 and self.preemptions == before and self._place(self.waiting[0]):
@@ -197,7 +198,7 @@ class Scheduler:
         return True
 
     def _grow_decoding(self) -> list[tuple[int, int]]:
-        """Give each decoding sequence the slot its next token is written to. Returns the blocks to copy.
+        """Give each decoding sequence the slots its next tokens are written to. Returns the blocks to copy.
 
         In order of `Sequence.key`: whoever is preempted for a sequence comes after it and was given nothing yet.
         """
@@ -206,19 +207,23 @@ class Scheduler:
             while sequence.status is Status.DECODE and self._lacks_block(sequence):
                 if self.pool.n_free == 0:
                     self._preempt(max(self._holders(), key=_expendable))
-                elif sequence.computed == len(sequence.blocks) * self.pool.block_size:
-                    sequence.blocks.append(self.pool.allocate())
-                    self._buffers.tables[sequence.slot, len(sequence.blocks) - 1] = sequence.blocks[-1]
-                else:
+                elif self._writes_shared(sequence):
                     shared, sequence.blocks[-1] = sequence.blocks[-1], self.pool.allocate()
                     self._buffers.tables[sequence.slot, len(sequence.blocks) - 1] = sequence.blocks[-1]
                     self.pool.release(shared)
                     copies.append((shared, sequence.blocks[-1]))
+                else:
+                    sequence.blocks.append(self.pool.allocate())
+                    self._buffers.tables[sequence.slot, len(sequence.blocks) - 1] = sequence.blocks[-1]
         return copies
 
     def _lacks_block(self, sequence: Sequence) -> bool:
+        return len(sequence.tokens) > len(sequence.blocks) * self.pool.block_size or self._writes_shared(sequence)
+
+    def _writes_shared(self, sequence: Sequence) -> bool:
+        """The next token goes to a block that other choices have too: the last one, as full ones are never written."""
         blocks = sequence.blocks
-        return sequence.computed == len(blocks) * self.pool.block_size or self.pool.references[blocks[-1]] > 1
+        return sequence.computed < len(blocks) * self.pool.block_size and self.pool.references[blocks[-1]] > 1
 
     # Memory and slots
 
@@ -264,6 +269,11 @@ class Scheduler:
     def _vacate(self, sequence: Sequence) -> None:
         self._free_slots.append(sequence.slot)
         sequence.slot = NO_SLOT
+
+
+def _skipped(sequence: Sequence) -> bool:
+    """Whether tokens were appended to a decoding sequence that no forward pass drew (`engine.forced`)."""
+    return sequence.computed + 1 < len(sequence.tokens)
 
 
 def _key(sequence: Sequence) -> tuple[int, int, int]:

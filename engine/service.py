@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from engine.base import Runner, SamplingKernel
+from engine.forced import ForcedRuns
 from engine.loop import StepLoop
 from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
@@ -54,6 +56,7 @@ class Service:
         vocabulary += [None] * (runner.vocab_size - len(vocabulary))
         silent = [i for i in tokenizer.special_ids if vocabulary[i] is None]
         runtime = Runtime(TokenTable(vocabulary, tokenizer.eos_ids, silent))
+        forced = ForcedRuns(runtime, partial(tokenizer.encode, special=False))
         self.card = ModelCard(
             name=model.name,
             source=model.path,
@@ -75,6 +78,7 @@ class Service:
             eos_ids=tokenizer.eos_ids,
             limits=self.limits,
             sampling=_sampling(runtime, precision, options.engine),
+            forced=forced.after if options.engine.skip_forced else None,
         )
         self._runtime = runtime
         self._programs = Programs(

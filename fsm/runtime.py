@@ -27,6 +27,12 @@ from fsm.tokens import TokenTable
 from fsm.trie import TokenTrie
 from grammar.tables import Delta
 
+LONGEST_FORCED = 200
+"""Bytes that are looked ahead."""
+
+MANY_FORCED = 10_000
+"""States of a program whose forced bytes are remembered."""
+
 Miss = tuple[int, int]
 """(state, 0): expand the state; (ret, verdict above 0): resume after that verdict."""
 
@@ -46,6 +52,7 @@ class _Slot:
     image: Image
     generation: int
     closing: Closing
+    forced: dict[int, bytes] = field(default_factory=dict)
     misses: set[Miss] = field(default_factory=set)
 
 
@@ -226,10 +233,18 @@ class Runtime:
         return out.view(np.bool_)
 
     def after_byte(self, program: int, state: int, byte: int) -> int:
-        """The state after one byte; MISSING or NOT_ALLOWED, both below 0, where there is none."""
-        text = np.array([byte], np.uint8)
+        """`after_text` of one byte."""
+        return self.after_text(program, state, bytes((byte,)))
+
+    def complete(self, program: int, state: int) -> bool | None:
+        """Whether the text so far is a complete sentence; None on a miss."""
+        return self._complete(program, state)[1]
+
+    def after_text(self, program: int, state: int, text: bytes) -> int:
+        """The state after at most 255 bytes; MISSING or NOT_ALLOWED, both below 0, where there is none."""
+        data = np.frombuffer(text, np.uint8)
         while True:
-            code = steps.follow(self._slot(program).image.heap, state, text, self._info)
+            code = steps.follow(self._slot(program).image.heap, state, data.copy(), self._info)
             if code != steps.FULL:
                 break
             self._make_room(program)
@@ -238,9 +253,29 @@ class Runtime:
             return MISSING
         return int(self._info[0]) if code == steps.OK else NOT_ALLOWED
 
-    def complete(self, program: int, state: int) -> bool | None:
-        """Whether the text so far is a complete sentence; None on a miss."""
-        return self._complete(program, state)[1]
+    def forced(self, program: int, state: int) -> bytes:
+        """The bytes that every completion starts with, as far as the states on their way are expanded; others are asked
+        for. Known states are looked up."""
+        slot = self._slot(program)
+        known = slot.forced.get(state)
+        if known is not None:
+            return known
+        text, here = bytearray(), state
+        while len(text) < LONGEST_FORCED and not (complete := self.complete(program, here)):
+            allowed = self.allowed_bytes(program, here)
+            if complete is None or allowed is None:
+                return bytes(text)
+            (choices,) = np.nonzero(allowed)
+            if len(choices) != 1:
+                break
+            here = self.after_byte(program, here, int(choices[0]))
+            if here == MISSING:
+                return bytes(text)
+            text.append(int(choices[0]))
+        if len(slot.forced) == MANY_FORCED:
+            slot.forced.clear()
+        slot.forced[state] = bytes(text)
+        return bytes(text)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ HELP = {
     "kv_blocks_total": "KV blocks there are.",
     "prompt_tokens": "Prompt tokens admitted.",
     "generated_tokens": "Tokens sampled.",
+    "forced_tokens": "Tokens appended without sampling, where a constraint left no choice.",
     "cached_tokens": "Prompt tokens taken from the prefix cache.",
     "prefix_asked_tokens": "Prompt tokens looked up in the prefix cache.",
     "prefix_hit_tokens": "Prompt tokens found in the prefix cache.",

@@ -86,7 +86,8 @@ class Engine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     would need more does not start. ``kv_memory_mb``: MiB of KV cache of each model. ``max_sequences``: sequences that
     one step runs. ``max_batch_tokens``: tokens that one step runs, which bounds prefill chunks. ``threads``: of the CPU
     kernels (absent: one a core). ``block_size``: tokens a KV block. ``device``: "cuda" runs models of any precision but
-    "reference" on the GPU in bf16, GGUF's blocks packed as they are."""
+    "reference" on the GPU in bf16, GGUF's blocks packed as they are. ``skip_forced``: where a constraint leaves no
+    choice, its text is appended without asking the model."""
 
     memory_mb: Positive | None = None
     kv_memory_mb: Positive = 1024
@@ -95,6 +96,7 @@ class Engine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     threads: Positive | None = None
     block_size: Annotated[int, Meta(ge=1, le=256)] = 16
     device: Literal["cpu", "cuda"] = "cpu"
+    skip_forced: bool = True
 
 
 class Grammar(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

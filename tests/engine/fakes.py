@@ -172,6 +172,18 @@ class FakeMasks:
             yield False
         return None
 
+    def forced(self, program: int, state: int, row: int) -> tuple[tuple[int, ...], int]:
+        """Up to 9 tokens that follow in any case, and the state after them."""
+        run: list[int] = []
+        while program and len(run) < 9:
+            automaton = self.automata[program]
+            ways = list(automaton.edges[state].items())
+            if state in automaton.accepting or len(ways) != 1 or ways[0][1] not in automaton.expanded:
+                break
+            run.append(ways[0][0])
+            state = ways[0][1]
+        return tuple(run), state
+
     def row(self, allowed: list[int]) -> int:
         bits = np.zeros(self.pool.words * 32, np.uint8)
         bits[allowed] = 1

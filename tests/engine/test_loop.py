@@ -37,6 +37,7 @@ class Driver:
         context_length: int = 64,
         limits: Limits = Limits(max_sequences=8, max_batch_tokens=16),  # noqa: B008
         end_early: bool = True,
+        skip_forced: bool = False,
     ) -> None:
         self.runner = HashRunner(num_blocks, context_length=context_length)
         self.masks = FakeMasks(*automata)
@@ -48,6 +49,7 @@ class Driver:
             eos_ids=EOS,
             limits=limits,
             end_early=end_early,
+            forced=self.masks.forced if skip_forced else None,
             clock=lambda: self.now,
         )
         self.heard: dict[str, Heard] = defaultdict(Heard)
@@ -173,10 +175,11 @@ actions = st.one_of(
     st.sampled_from([Limits(4, 4), Limits(4, 9), Limits(8, 16), Limits(8, 64)]),
     st.integers(0, 1000),
     st.booleans(),
+    st.booleans(),
 )
-def test_any_mix_says_what_each_choice_says_alone(actions, num_blocks, limits, seed, end_early) -> None:  # type: ignore[no-untyped-def]
+def test_any_mix_says_what_each_choice_says_alone(actions, num_blocks, limits, seed, end_early, skip_forced) -> None:  # type: ignore[no-untyped-def]
     automata = [random_automaton(seed + i, lazy=True) for i in range(3)]
-    driver = Driver(*automata, num_blocks=num_blocks, limits=limits, end_early=end_early)
+    driver = Driver(*automata, num_blocks=num_blocks, limits=limits, end_early=end_early, skip_forced=skip_forced)
     asked: dict[str, tuple[Submit, int]] = {}
     cancelled: set[tuple[str, int]] = set()
     for action, what in actions:
