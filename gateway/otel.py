@@ -20,6 +20,10 @@ _FROM_FIELDS = {
     "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
     "finish_reasons": "gen_ai.response.finish_reasons",
     "contract": "sluice.contract",
+    "provider": "sluice.provider",
+    "served_model": "gen_ai.response.model",
+    "attempts": "sluice.attempts",
+    "cost_usd": "sluice.cost_usd",
     "error": "error.type",
 }
 

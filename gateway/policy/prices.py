@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 
 import genai_prices
 
@@ -43,7 +45,7 @@ class PriceBook:
         if own is not None:
             return _own_cost(own, tokens, tokens_per_s)
         if endpoint.hosting == "managed":
-            return _list_cost(endpoint, model, tokens)
+            return _list_cost(endpoint.base_url, model, tokens, date.today())
         return 0
 
 
@@ -61,7 +63,10 @@ def _own_cost(price: Price, tokens: Tokens, tokens_per_s: float | None) -> int |
     return nano_usd((prompt * fresh + cached * tokens.cached + completion * tokens.completion) / MTOK)
 
 
-def _list_cost(endpoint: Endpoint, model: str, tokens: Tokens) -> int | None:
+@lru_cache(maxsize=4096)
+def _list_cost(base_url: str, model: str, tokens: Tokens, day: date) -> int | None:
+    """By the prices of ``day``: some are known to change. A look-up takes a tenth of a millisecond, and prices of a
+    million tokens are looked up for every request."""
     usage = genai_prices.Usage(
         input_tokens=tokens.prompt,
         cache_read_tokens=tokens.cached,
@@ -69,7 +74,7 @@ def _list_cost(endpoint: Endpoint, model: str, tokens: Tokens) -> int | None:
         output_tokens=tokens.completion,
     )
     try:
-        found = genai_prices.calc_price(usage, model, provider_api_url=endpoint.base_url)
+        found = genai_prices.calc_price(usage, model, provider_api_url=base_url)
     except LookupError:
         return None
     return nano_usd(found.total_price)
