@@ -42,6 +42,13 @@ _LLAMA3_SPLIT = (
 )
 _QWEN2_SPLIT = _LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
 
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+%s|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*%s"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_GPT4O_SPLIT = _CASED % (_CONTRACTIONS + "?", _CONTRACTIONS + "?") + r"|\p{N}{1,3}" + _REST
+_TEKKEN_SPLIT = _CASED % ("", "") + r"|\p{N}" + _REST
+"""OpenAI's o200k (Phi-4-mini has its cut) and Mistral's Tekken: words are cut where upper case follows lower."""
+
 
 def _byte_alphabet() -> dict[str, int]:
     """GPT-2's spelling of bytes: printable Latin-1 stands for itself, the other bytes for U+0100 and up."""
@@ -212,7 +219,11 @@ def _byte_level(file: GgufFile, tokens: list[str]) -> tokenizers.Tokenizer:
         "gpt-2": [gpt2],
         "smollm": [pre_tokenizers.Digits(individual_digits=True), gpt2],
         "llama-bpe": _split(_LLAMA3_SPLIT),
+        "dbrx": _split(_LLAMA3_SPLIT),
+        "smaug-bpe": _split(_LLAMA3_SPLIT),
         "qwen2": _split(_QWEN2_SPLIT),
+        "gpt-4o": _split(_GPT4O_SPLIT),
+        "tekken": _split(_TEKKEN_SPLIT),
     }
     if pre not in cuts:
         raise UnsupportedModelError(f"{file.path}: tokenizer.ggml.pre {pre!r} is not supported; {', '.join(cuts)} are")
@@ -221,9 +232,9 @@ def _byte_level(file: GgufFile, tokens: list[str]) -> tokenizers.Tokenizer:
         left, _, right = merge.partition(" ")
         merges.append((left, right))
     vocabulary = {token: token_id for token_id, token in enumerate(tokens)}
-    # Llama 3 takes a word that is a token whole, even where its merges would not lead there.
+    # Llama 3 and Tekken take a word that is a token whole, even where its merges would not lead there.
     try:
-        model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre == "llama-bpe")
+        model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre in ("llama-bpe", "tekken"))
     except Exception as error:  # tokenizers raises bare Exception when a merge names no token
         raise ModelFileError(f"{file.path}: tokenizer.ggml.merges: {error}") from error
     backend = tokenizers.Tokenizer(model)

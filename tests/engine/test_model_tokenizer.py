@@ -19,7 +19,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import convert_gguf_t
 
 from engine.model.errors import ModelFileError, UnsupportedModelError
 from engine.model.gguf import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, GgufFile
-from engine.model.tokenizer import SPACE, Detokenizer, Tokenizer
+from engine.model.tokenizer import SPACE, Detokenizer, Tokenizer, _byte_alphabet
 from tests.engine.decoding import MODEL, PROMPTS, needs_model
 
 PROBES = [
@@ -232,6 +232,43 @@ def test_smollm_cuts_digits_apart(byte_level: dict[str, Any]) -> None:
     assert len(gpt2.encode("1234567890")) < 10
 
 
+CUTS = {
+    "gpt-4o": {
+        "HelloWorld's": ["Hello", "World's"], "ABCdef": ["ABCdef"], " don't": [" don't"], "1234": ["123", "4"],
+        "x/\n/y": ["x", "/\n/", "y"], "日本語": ["日本語"], "Ünïcödé  end": ["Ünïcödé", " ", " end"],
+    },
+    "tekken": {
+        "HelloWorld's": ["Hello", "World", "'s"], " don't": [" don", "'t"], "1234": ["1", "2", "3", "4"],
+        "x/\n/y": ["x", "/\n/", "y"], "日本語": ["日本語"], "Ünïcödé  end": ["Ünïcödé", " ", " end"],
+    },
+    "dbrx": {
+        "HelloWorld's": ["HelloWorld", "'s"], "1234": ["123", "4"], "a  b\n\n c": ["a", " ", " b", "\n\n", " c"]
+    },
+}  # fmt: skip
+"""Text → its pieces, by the name of the cut."""
+
+
+@pytest.mark.parametrize("pre", CUTS)
+def test_text_is_cut_as_the_family_cuts_it(pre: str) -> None:
+    """Every character pair is a merge, so that the pieces are the tokens: nothing is joined across a cut."""
+    alphabet = {byte: char for char, byte in _byte_alphabet().items()}
+
+    def spelled(text: str) -> str:
+        return "".join(alphabet[byte] for byte in text.encode())
+
+    words = {spelled(word) for text, pieces in CUTS[pre].items() for word in (text, *pieces)}
+    begun = {word[:end] for word in words for end in range(2, len(word) + 1)}
+    tokens = [*alphabet.values(), *sorted(begun, key=len)]
+    metadata = {
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.merges": [f"{word[:-1]} {word[-1]}" for word in tokens[len(alphabet) :]],
+        "tokenizer.ggml.eos_token_id": 0,
+    }  # fmt: skip
+    ours = Tokenizer.from_gguf(Metadata(metadata))
+    for text, wanted in CUTS[pre].items():
+        assert [ours.token_text(i) for i in ours.encode(text)] == wanted, text
+
+
 def test_tokens_that_users_defined_are_text(byte_level: dict[str, Any]) -> None:
     ours = Tokenizer.from_gguf(Metadata(byte_level | {"tokenizer.ggml.pre": "gpt-2"}))
     (think,) = ours.encode("<think>", special=False)
@@ -360,7 +397,7 @@ def test_sentencepiece_ends_and_bytes(tmp_path: Path) -> None:
     ("changes", "error", "message"),
     [
         ({"tokenizer.ggml.model": "t5"}, UnsupportedModelError, "tokenizer.ggml.model 't5' is not supported"),
-        ({"tokenizer.ggml.pre": "tekken"}, UnsupportedModelError, "tokenizer.ggml.pre 'tekken' is not supported"),
+        ({"tokenizer.ggml.pre": "viking"}, UnsupportedModelError, "tokenizer.ggml.pre 'viking' is not supported"),
         ({"tokenizer.ggml.tokens": None}, ModelFileError, "'tokenizer.ggml.tokens' is missing"),
         ({"tokenizer.ggml.merges": ["a zzz"]}, ModelFileError, "tokenizer.ggml.merges"),
         ({"tokenizer.ggml.token_type": [1]}, ModelFileError, "token_type is not one type a token"),
