@@ -37,14 +37,14 @@ from engine.base import MISS, OK, REFUSED, Logits, Masks, Runner, SamplingKernel
 from engine.batch import Step
 from engine.blocks import BlockPool
 from engine.closing import BUSY, TOO_FAR, Closer, too_long
-from engine.figures import Figures
 from engine.mask_columns import MaskColumns
+from engine.outbox import Outbox
 from engine.prefix_cache import PrefixCache
 from engine.refusal import malformed, no_candidates
 from engine.sampler import Sampler
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import Group, Sequence, Status
-from schemas.engine import Event, Failed, Finished, Report, Score, Scored, Started, Submit, TokenLogprobs, Tokens
+from schemas.engine import Event, Failed, Report, Score, Started, Submit, TokenLogprobs
 
 logger = logging.getLogger(__name__)
 
@@ -86,14 +86,13 @@ class StepLoop:
         self._eos_ids = frozenset(eos_ids)
         self._masks = MaskColumns(masks, self._eos_ids, limits.max_sequences)
         self._closer = Closer(masks, self._masks)
-        self._figures = Figures()
         self._limits = limits
         self._end_early = end_early
         self._forced = forced
         self._clock = clock
         self._groups: dict[str, Group] = {}
         self._unresolved: dict[Sequence, None] = {}
-        self._outbox: list[Event] = []
+        self._outbox = Outbox(clock)
         self._arrivals = 0
         self._queued = 0
 
@@ -108,7 +107,7 @@ class StepLoop:
         Failed."""
         problem = no_candidates(request.candidates, self._runner.vocab_size)
         if problem is not None:
-            self._outbox.append(Failed(request.id, "invalid_request", problem))
+            self._outbox.failed(Failed(request.id, "invalid_request", problem))
             return
         prompt = Submit(request.id, request.model, request.prompt, 1, tenant=request.tenant, priority=request.priority)
         self._submit(prompt, 0, "", (), request.candidates)
@@ -118,8 +117,7 @@ class StepLoop:
     ) -> None:
         refusal = self._refusal(request, program)
         if refusal is not None:
-            self._outbox.append(refusal)
-            self._figures.counters["failed"] += 1
+            self._outbox.failed(refusal)
             return
         seed = request.sampling.seed
         group = Group(
@@ -146,7 +144,7 @@ class StepLoop:
             if request.close:
                 group.opening = started
             else:
-                self._outbox.append(started)
+                self._outbox.started(started)
 
     def cancel(self, id: str, choice: int | None = None) -> None:
         """End a request, or one choice of it, and free its blocks now. An id that is unknown has just ended."""
@@ -159,7 +157,7 @@ class StepLoop:
                 if choice is None or choices == [choice]:
                     self._finish(sequence, "cancelled", self._masks.accepting([sequence])[0])
                 elif choice in choices:
-                    self._tell_finished(sequence, choice, "cancelled", self._masks.accepting([sequence])[0])
+                    self._outbox.finished(group, choice, "cancelled", self._masks.accepting([sequence])[0])
                     choices.remove(choice)
                     sequence.choice, *sequence.forks = choices
 
@@ -223,7 +221,7 @@ class StepLoop:
             logits = logits[np.repeat(np.arange(len(families)), [len(family) for family in families])]
             sequences = [sequence for family in families for sequence in family]
         tokens, logprobs = self._sampler.draw(logits, sequences)
-        self._figures.counters["generated_tokens"] += len(tokens)
+        self._outbox.count("generated_tokens", len(tokens))
         return sequences, tokens, logprobs
 
     def _score(self, sequences: list[Sequence], logits: Logits) -> tuple[list[Sequence], Logits]:
@@ -235,8 +233,7 @@ class StepLoop:
                 drawing.append(i)
                 continue
             scores = self._sampler.score(logits, i, group.candidates)
-            self._outbox.append(Scored(group.request.id, scores, group.cached))
-            self._figures.counters["scored_prompts"] += 1
+            self._outbox.scored(group, scores)
             self._leave(sequence)
         return [sequences[i] for i in drawing], logits[np.array(drawing, np.int64)]
 
@@ -246,8 +243,7 @@ class StepLoop:
         self._find_rows(self._take(going))
 
     def _emit(self) -> list[Event]:
-        events, self._outbox = self._outbox, []
-        return events
+        return self._outbox.take()
 
     # Tokens into texts
 
@@ -269,7 +265,6 @@ class StepLoop:
         if not sequences:
             return []
         states, statuses = self._masks.advance(sequences, tokens)
-        now = self._clock()
         grown: list[Sequence] = []
         for sequence, token, logprob, state, status in zip(sequences, tokens, logprobs, states, statuses, strict=True):
             if sequence.status is Status.FINISHED:  # with another choice of its request
@@ -283,7 +278,7 @@ class StepLoop:
                 if sequence.group.request.track_complete:
                     sequence.untold = token, logprob
                 else:
-                    self._tell_token(sequence, token, logprob, now)
+                    self._outbox.token(sequence, token, logprob)
                 grown.append(sequence)
             elif status in (MISS, BUSY):
                 sequence.pending = token, logprob
@@ -302,7 +297,7 @@ class StepLoop:
             return True
         verdict = self._closer.begin(sequence)
         if verdict == OK:
-            self._outbox.append(group.opening)
+            self._outbox.started(group.opening)
             group.opening = None
         elif verdict in (MISS, BUSY):
             self._park(sequence, again=verdict == BUSY)
@@ -353,8 +348,7 @@ class StepLoop:
             return False
         sequence.state = state
         sequence.tokens += run
-        self._figures.counters["forced_tokens"] += len(run)
-        self._outbox.append(Tokens(asked.id, sequence.choice, list(run)))
+        self._outbox.forced(sequence, run)
         return True
 
     def _resolve(self) -> None:
@@ -391,23 +385,20 @@ class StepLoop:
         if again:
             self._unresolved[sequence] = None
         else:
-            self._figures.counters["mask_misses"] += 1
+            self._outbox.count("mask_misses")
         if sequence.status is not Status.PARKED:
             self._scheduler.park(sequence)
 
     def _finish(self, sequence: Sequence, reason: str, complete: bool) -> None:
         """End a choice, and with it those that were to be born from it."""
         for choice in (sequence.choice, *sequence.forks):
-            self._tell_finished(sequence, choice, reason, complete)
-        if sequence.first_token is not None and sequence.generated > 1:
-            elapsed = self._clock() - sequence.first_token
-            self._figures.observe("time_per_output_token", elapsed / (sequence.generated - 1))
+            self._outbox.finished(sequence.group, choice, reason, complete)
+        self._outbox.decoded(sequence)
         self._leave(sequence)
 
     def _fail(self, group: Group, kind: str, message: str, pointer: str = "") -> None:
         """End a request with an error."""
-        self._outbox.append(Failed(group.request.id, kind, message, pointer))
-        self._figures.counters["failed"] += 1
+        self._outbox.failed(Failed(group.request.id, kind, message, pointer))
         for sequence in group.sequences.copy():
             self._leave(sequence)
 
@@ -439,52 +430,21 @@ class StepLoop:
         """Tell the tokens that were held back until their rows, and with them `Masks.accepting`, were known."""
         if not sequences:
             return
-        now = self._clock()
         for sequence, complete in zip(sequences, self._masks.accepting(sequences), strict=True):
             assert sequence.untold is not None
-            self._tell_token(sequence, *sequence.untold, now, [complete])
+            self._outbox.token(sequence, *sequence.untold, [complete])
             sequence.untold = None
 
-    def _tell_token(
-        self,
-        sequence: Sequence,
-        token: int,
-        logprob: TokenLogprobs | None,
-        now: float,
-        complete: list[bool] | None = None,
-    ) -> None:
-        group = sequence.group
-        cached = 0
-        if sequence.first_token is None:
-            sequence.first_token = now
-            if not group.begun:
-                group.begun = True
-                cached = group.cached
-                self._figures.observe("ttft", now - group.submitted)
-        logprobs = None if logprob is None else [logprob]
-        self._outbox.append(Tokens(group.request.id, sequence.choice, [token], logprobs, cached, complete))
-
-    def _tell_finished(self, sequence: Sequence, choice: int, reason: str, complete: bool) -> None:
-        self._outbox.append(Finished(sequence.group.request.id, choice, reason, complete))
-        self._figures.counters[f"finished_{reason}"] += 1
-
     def _note_admissions(self, admitted: list[Sequence]) -> None:
-        now = self._clock()
         for sequence in admitted:
-            group = sequence.group
-            if group.admitted is None:
-                group.admitted = now
-                group.cached = sequence.computed
+            if sequence.group.admitted is None:
                 self._queued -= 1
-                self._figures.counters["prompt_tokens"] += len(group.request.prompt)
-                self._figures.counters["cached_tokens"] += group.cached
-                self._figures.observe("queue_time", now - group.submitted)
+                self._outbox.admitted(sequence.group, sequence.computed)
 
     def report(self, id: str = "") -> Report:
         """Gauges of this moment, counters and new observations; `Figures` names them."""
         scheduler = self._scheduler
-        self._figures.counters["preemptions"] = scheduler.preemptions
-        return self._figures.report(
+        return self._outbox.report(
             id,
             {
                 "running": len(scheduler.prefilling) + len(scheduler.decoding),
@@ -495,6 +455,7 @@ class StepLoop:
                 "prefix_hit_tokens": self._cache.hit_tokens,
                 "prefix_asked_tokens": self._cache.asked_tokens,
             },
+            scheduler.preemptions,
         )
 
     def check(self) -> None:
