@@ -164,5 +164,6 @@ def usage_fields(usage: Usage) -> wire.Usage:
         prompt_tokens=usage.prompt,
         completion_tokens=usage.completion,
         total_tokens=usage.prompt + usage.completion,
-        prompt_tokens_details=wire.PromptTokensDetails(usage.cached),
+        prompt_tokens_details=wire.PromptTokensDetails(usage.cached, usage.written),
+        completion_tokens_details=wire.CompletionTokensDetails(usage.reasoning) if usage.reasoning else UNSET,
     )

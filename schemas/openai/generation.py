@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, field
+from msgspec import UNSET, Meta, Raw, UnsetType, field
 
 from schemas.extension import RequestExtension
 from schemas.openai.constraints import ResponseFormat, StructuredOutputs
@@ -71,8 +71,17 @@ class GenerationFields(SamplingFields, kw_only=True, forbid_unknown_fields=True)
     json_schema: object = None
 
 
-class PromptTokensDetails(msgspec.Struct):
+class PromptTokensDetails(msgspec.Struct, omit_defaults=True):
+    """``cache_write_tokens``: written to a remote API's cache, where that has a price."""
+
     cached_tokens: int
+    cache_write_tokens: int = 0
+
+
+class CompletionTokensDetails(msgspec.Struct):
+    """``reasoning_tokens``: of a remote API's model, which are not in the answer."""
+
+    reasoning_tokens: int
 
 
 class Usage(msgspec.Struct):
@@ -82,3 +91,4 @@ class Usage(msgspec.Struct):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET

@@ -152,3 +152,16 @@ def test_headers_say_what_was_enforced(client: openai.OpenAI, provider: FakeProv
     assert len(ids) == 2 and int(held.headers["openai-processing-ms"]) >= 0
     free.http_response.read()
     held.http_response.read()
+
+
+def test_what_a_remote_api_counts_besides_is_told(client: openai.OpenAI, provider: FakeProvider) -> None:
+    async def thinking(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
+        yield Delta(0, "4")
+        yield Finished(0, "stop")
+        yield Usage(10, 3, 8, written=2, reasoning=7)
+
+    provider.script = thinking
+    usage = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "2 + 2?"}]).usage
+    assert usage is not None and usage.prompt_tokens_details and usage.completion_tokens_details
+    assert (usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens_details.cache_write_tokens) == (3, 2)
+    assert usage.completion_tokens_details.reasoning_tokens == 7
