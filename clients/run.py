@@ -54,6 +54,7 @@ A client needs no more than its base URL: `http://127.0.0.1:8000/v1`, or without
 def main() -> int:
     results: list[Result] = []
     environment("fuzz")  # of tests/gateway/test_schemathesis.py
+    environment("peers")  # of tests/providers/test_remote_peers.py
     with server() as url:
         for cohort, scripts in COHORTS.items():
             python = environment(cohort)
