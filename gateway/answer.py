@@ -135,7 +135,8 @@ class Shape(Protocol):
 class Asked:
     """One HTTP request for text, understood. ``requests``: one for each prompt, which came in ``prompt_field``.
     ``tools``: where the schemas of the offered tools came in. ``extend``: what is laid over the shape once it is known
-    how the request was admitted. ``keep``: is done with a whole answer before its end is told."""
+    how the request was admitted. ``keep``: is done with a whole answer before its end is told. ``apart``: takes the
+    rest over, which is generated while nobody waits, and gives the body that is answered at once."""
 
     requests: list[GenerateRequest]
     prompt_field: str
@@ -145,6 +146,7 @@ class Asked:
     tools: tuple[Place, ...] = ()
     extend: Callable[[Shape, Admission], Shape] = lambda shape, _: shape
     keep: Callable[[], Awaitable[None]] | None = None
+    apart: Callable[[Coroutine[Any, Any, bytes]], Awaitable[bytes]] | None = None
 
     @property
     def choices(self) -> int:
@@ -158,6 +160,16 @@ async def answer(request: Request[Any, Any, Any], provider: Answering, metrics: 
     if asked.stream:
         generation = await unless_gone(request.receive, delivery.admit(), metrics)
         return EventStream(delivery.events(generation), generation, record, metrics)
+    if asked.apart is not None:
+        generation = await unless_gone(request.receive, delivery.admit(), metrics)
+        rest = delivery.rest(generation)
+        try:
+            begun = await asked.apart(rest)
+        except BaseException:
+            rest.close()
+            await generation.aclose()
+            raise
+        return ASGIResponse(body=begun, media_type="application/json")
     body = await unless_gone(request.receive, delivery.whole(), metrics)
     return ASGIResponse(body=body, media_type="application/json")
 
@@ -188,7 +200,10 @@ class Delivery:
         return generation
 
     async def whole(self) -> bytes:
-        generation = await self.admit()
+        return await self.rest(await self.admit())
+
+    async def rest(self, generation: Generation) -> bytes:
+        """The body of a plain answer that is admitted."""
         choices = [Choice() for _ in range(self.asked.choices)]
         used = Usage(0, 0, 0)
         try:

@@ -43,6 +43,7 @@ from gateway.policy.asking import sent_by
 from gateway.responses import ResponseReader
 from gateway.routing.explaining import explain
 from gateway.routing.opening import open_router
+from gateway.storing.background import Background
 from gateway.storing.response_store import ResponseStore
 from gateway.storing.routes import stored_routes
 from gateway.systemone import answer as answer_systemone
@@ -74,8 +75,9 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     ring = KeyRing(settings.auth.keys)
     database = database_at(settings.database.url)
     stored = StoredKeys(database)
-    store = ResponseStore(database, settings.responses) if settings.responses.store else None
     ledger = Ledger(database, LimitBook(settings.limits, stored.limits))
+    store = ResponseStore(database, settings.responses, ledger.worker) if settings.responses.store else None
+    background = Background(store) if store else None
     recogniser = Recogniser()
     provider = open_router(engine, settings, ledger, recogniser)
     started = int(time.time())
@@ -106,7 +108,7 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     generation = [
         generating("/chat/completions", "chatcmpl-", "chat", read_chat),
         generating("/completions", "cmpl-", "text_completion", read_completion),
-        generating("/responses", "resp_", "chat", ResponseReader(store)),
+        generating("/responses", "resp_", "chat", ResponseReader(store, background)),
         generating("/messages", "msg_", "chat", read_message),
     ]
 
@@ -189,7 +191,7 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
         explained,
         models,
         model,
-        *stored_routes(store),
+        *stored_routes(store, background),
         *unserved(),
     ]
 
@@ -206,6 +208,8 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
             closing.callback(recogniser.close)
             closing.push_async_callback(provider.aclose)
             await provider.start()
+            if background is not None:
+                closing.push_async_callback(background.aclose)
             yield
 
     app = Litestar(

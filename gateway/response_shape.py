@@ -53,6 +53,7 @@ class ResponseShape:
             safety_identifier=fields.safety_identifier,
             user=fields.user,
             store=stored,
+            background=bool(fields.background),
             previous_response_id=fields.previous_response_id,
         )
         self._events = 0

@@ -6,6 +6,7 @@ those of the answer. References to single items answer 404, as OpenAI does for w
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from gateway.items import read_item
 from gateway.models import find_model
 from gateway.offer import Choosing, Place, arguments_schema, custom_tool, tools_of
 from gateway.response_shape import ResponseShape
+from gateway.storing.background import Background
 from gateway.storing.response_store import ResponseStore
 from providers.base import Call, Message, Provider, Tool, Tools
 from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
@@ -59,9 +61,10 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class ResponseReader:
-    """Reads requests; without a ``store`` nothing is kept."""
+    """Reads requests; without a ``store`` nothing is kept, or made in the background."""
 
     store: ResponseStore | None
+    background: Background | None
 
     async def __call__(
         self, request: Request[Any, Any, Any], provider: Provider, *, tenant: str, id: str, created: int
@@ -70,6 +73,9 @@ class ResponseReader:
         fields = await read_fields(request, _decoder, "responses")
         if fields.store and self.store is None:
             raise invalid("Unsupported parameter: 'store': nothing is stored here.", "store", "unsupported_parameter")
+        if fields.background and (self.store is None or fields.store is False or fields.stream):
+            reason = "it is stored, and not streamed" if self.store else "nothing is stored here"
+            raise invalid(f"Unsupported parameter: 'background': {reason}.", "background", "unsupported_parameter")
         earlier = await self._earlier(fields.previous_response_id, tenant)
         own = _items(fields.input)
         kept = self.store if fields.store is not False else None
@@ -81,9 +87,19 @@ class ResponseReader:
         async def keep() -> None:
             said = (item for item in shape.response.output if item.status == "completed")
             context = [*earlier, *own, *(Raw(_encode(item)) for item in said)]
-            await kept.keep(id, tenant, context, _encode(shape.response))
+            if fields.background:
+                await kept.end(id, context, _encode(shape.response))
+            else:
+                await kept.keep(id, tenant, context, _encode(shape.response))
 
-        return replace(asked, keep=keep)
+        async def apart(work: Coroutine[Any, Any, bytes]) -> bytes:
+            assert self.background is not None
+            begun = _encode(shape.response)
+            await kept.keep(id, tenant, [*earlier, *own], begun, begun=True)
+            await self.background.start(shape.response, tenant, work)
+            return begun
+
+        return replace(asked, keep=keep, apart=apart if fields.background else None)
 
     async def _earlier(self, id: str | None, tenant: str) -> list[Raw]:
         """The items that a request goes on from."""

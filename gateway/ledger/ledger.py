@@ -48,6 +48,11 @@ class Ledger:
         self._lease = Lease(database, self._worker, beat_seconds)
         self._releasing: set[asyncio.Task[None]] = set()
 
+    @property
+    def worker(self) -> str:
+        """This process, among all that live on the database."""
+        return self._worker
+
     async def open(self) -> None:
         await self._lease.open()
 

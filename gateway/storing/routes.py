@@ -1,15 +1,16 @@
-"""``GET`` and ``DELETE /v1/responses/{id}``: what was stored, for its own tenant."""
+"""``GET`` and ``DELETE /v1/responses/{id}``, and ``POST`` to its ``cancel``: what was stored, for its own tenant."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from litestar import Request, delete, get
+from litestar import Request, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.access import record_of
 from gateway.errors import ApiError, invalid
+from gateway.storing.background import Background
 from gateway.storing.response_store import ResponseStore
 from schemas.openai.response_events import DeletedResponse
 
@@ -18,18 +19,27 @@ JSON = "application/json"
 _encode = msgspec.json.Encoder().encode
 
 
-def stored_routes(store: ResponseStore | None) -> list[HTTPRouteHandler]:
+class _Kind(msgspec.Struct):
+    """What is looked at of a stored body."""
+
+    background: bool
+
+
+def stored_routes(store: ResponseStore | None, background: Background | None) -> list[HTTPRouteHandler]:
     """Without a store every response is one that there is not."""
 
-    @get("/responses/{id:str}", media_type=JSON)
-    async def show(request: Request[Any, Any, Any]) -> bytes:
-        if request.query_params.get("stream", "false") != "false":
-            raise invalid("A stored response cannot be streamed.", "stream", "unsupported_parameter")
+    async def body_of(request: Request[Any, Any, Any]) -> bytes:
         id = str(request.path_params["id"])
         found = await store.find(id, _tenant(request)) if store else None
         if found is None:
             raise not_found(id)
         return found.body.encode()
+
+    @get("/responses/{id:str}", media_type=JSON)
+    async def show(request: Request[Any, Any, Any]) -> bytes:
+        if request.query_params.get("stream", "false") != "false":
+            raise invalid("A stored response cannot be streamed.", "stream", "unsupported_parameter")
+        return await body_of(request)
 
     @delete("/responses/{id:str}", status_code=200, media_type=JSON)
     async def forget(request: Request[Any, Any, Any]) -> bytes:
@@ -38,7 +48,16 @@ def stored_routes(store: ResponseStore | None) -> list[HTTPRouteHandler]:
             raise not_found(id)
         return _encode(DeletedResponse(id))
 
-    return [show, forget]
+    @post("/responses/{id:str}/cancel", status_code=200, media_type=JSON)
+    async def cancel(request: Request[Any, Any, Any]) -> bytes:
+        body = await body_of(request)
+        if not msgspec.json.decode(body, type=_Kind).background:
+            raise invalid("Only a response that was created with 'background: true' can be cancelled.", "response_id")
+        assert background is not None
+        await background.cancel(str(request.path_params["id"]), _tenant(request))
+        return await body_of(request)
+
+    return [show, forget, cancel]
 
 
 def not_found(id: str) -> ApiError:

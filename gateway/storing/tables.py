@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 class StoredResponse(DefaultBase):
     """``context``: JSON, the items of the whole conversation, with this answer's own at its end. ``body``: JSON, as it
-    was answered. Times: microseconds since 1970."""
+    was answered. ``worker``: the process that is making it, "" once it is made. Times: microseconds since 1970."""
 
     __tablename__ = "responses"
 
@@ -20,3 +20,4 @@ class StoredResponse(DefaultBase):
     body: Mapped[str] = mapped_column(Text)
     created_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    worker: Mapped[str] = mapped_column(String(40), server_default="")

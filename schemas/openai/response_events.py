@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from schemas.openai.chat import TokenLogprob
 
-Status = Literal["in_progress", "completed", "incomplete", "failed"]
+Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
 class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):

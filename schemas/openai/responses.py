@@ -106,7 +106,7 @@ class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     safety_identifier: str | None = None
     service_tier: str | None = None
     store: bool | None = None
-    background: object = None
+    background: bool | None = None
     background_options: object = None
     conversation: object = None
     context_management: object = None

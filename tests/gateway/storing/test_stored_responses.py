@@ -119,7 +119,7 @@ def test_without_the_setting_nothing_is_found(http: httpx.Client, client: openai
 
 async def test_what_is_past_its_time_is_gone(database: Database) -> None:
     now = [1_000_000.0]
-    store = ResponseStore(database, Responses(store=True, retention_days=2.0), lambda: now[0])
+    store = ResponseStore(database, Responses(store=True, retention_days=2.0), clock=lambda: now[0])
     await store.keep("a", "t", [Raw(b'{"x":1.0}')], b"{}")
     found = await store.find("a", "t")
     assert found is not None and found.context == '[{"x":1.0}]' and await store.find("a", "u") is None
