@@ -63,13 +63,19 @@ class Race:
                 for leg in failed:
                     running.remove(leg)
                     await leg.close()
-                winner = next((leg for leg in running if leg.answered.done()), None)
+                # Another may have failed while those were closed: it is looked at in the next round.
+                winner = next((leg for leg in running if _has_answered(leg)), None)
                 if winner is not None:
                     return winner
                 if len(running) < MAX_AT_ONCE and (not running or not failed):
                     patience = self._another(waiting, running, make, patience)
         finally:
-            await asyncio.gather(*(leg.close() for leg in running if leg is not winner))
+            try:
+                await asyncio.gather(*(leg.close() for leg in running if leg is not winner))
+            except asyncio.CancelledError:
+                if winner is not None:
+                    await winner.close()
+                raise
 
     def _start(self, candidate: Candidate, make: Make) -> Leg:
         leg = make(candidate)
@@ -99,3 +105,7 @@ class Race:
             raise error
         self.failures.append((leg.candidate, error))
         return False
+
+
+def _has_answered(leg: Leg) -> bool:
+    return leg.answered.done() and leg.answered.exception() is None

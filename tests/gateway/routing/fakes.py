@@ -119,6 +119,7 @@ class Fake:
     behaviours: list[Behaviour] = field(default_factory=list[Behaviour])
     seen: list[GenerateRequest] = field(default_factory=list[GenerateRequest])
     open: int = 0
+    closing_s: float = 0.0
     ready: bool = True
 
     def models(self) -> list[ModelCard]:
@@ -208,6 +209,7 @@ class FakeAnswer:
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
+            await asyncio.sleep(self._fake.closing_s)
             self._fake.open -= 1
             await self._end()
 

@@ -103,6 +103,16 @@ async def test_a_hedged_failure_does_not_end_the_other() -> None:
     assert (text, served.provider) == (TEXT, "a")
 
 
+async def test_two_that_fail_together_are_both_failures() -> None:
+    """The second fails while what the first has left is tidied up."""
+    late = Behaviour(before_s=0.06, refusal=DOWN.refusal)
+    three = house(fake("a", Behaviour(before_s=0.08, breaks_after=0)), fake("b", late), fake("c"))
+    three.fakes["a"].closing_s = 0.05
+    text, served, _ = await read(three.router, ask(Policy(hedge_after_s=0.02)))
+    assert (text, served.provider, served.attempts) == (TEXT, "c", 3)
+    assert {entry.state for entry in three.ledger.entries} <= {"released", "unknown", "settled"}
+
+
 async def test_who_does_not_begin_in_time_is_given_up() -> None:
     two = house(fake("a", Behaviour(before_s=5.0)), fake("b"))
     text, served, _ = await asyncio.wait_for(read(two.router, ask(Policy(max_ttft_s=0.05))), 2)
