@@ -13,6 +13,7 @@ else is awaited inside it.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -79,10 +80,10 @@ class Database(ABC):
             yield session
 
     @abstractmethod
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        """The result of ``work`` as one transaction, rolled back where it raises. It runs in another thread or under
-        greenlet, so it touches its connection and its own arguments only; and it runs to its end even when the caller
-        is cancelled."""
+    def write(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """The result of ``work`` as one transaction, rolled back where it raises. It may run at once, in another thread
+        or under greenlet, so it is short and touches its connection and its own arguments only; and it runs to its end
+        even when the caller is cancelled."""
 
     @abstractmethod
     async def aclose(self) -> None:

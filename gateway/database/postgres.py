@@ -28,11 +28,11 @@ class PostgresDatabase(Database):
         super().__init__(url.set(drivername="postgresql+asyncpg"), engine)
         self._writing: set[asyncio.Task[Any]] = set()
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
         task = asyncio.create_task(self._transact(work))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
-        return await asyncio.shield(task)
+        return asyncio.shield(task)
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         async with self._engine.begin() as connection:

@@ -73,7 +73,7 @@ class Ledger:
         ids = [meter.id for meter in meters]
         leg = Leg(f"leg_{int(now * MICROSECONDS):014x}{secrets.token_hex(6)}", reservation, ids, self._database)
         work = partial(reserve, row=self._row(leg, ids, now), meters=meters, asked=asked)
-        writing = asyncio.ensure_future(self._database.write(work))
+        writing = self._database.write(work)
         try:
             levels = await asyncio.shield(writing)
         except asyncio.CancelledError:

@@ -11,6 +11,7 @@ from gateway.database.place import database_at
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limiting import Amounts, LimitBook
 from gateway.ledger.refusals import OverBudget, RateLimited
+from gateway.ledger.tables import Worker
 from providers.base import Usage
 from schemas.limits import ScopedLimit
 from tests.gateway.ledger.accounts import asking, books, states_become
@@ -144,12 +145,16 @@ async def test_an_unknown_leg_stays_charged(database: Database) -> None:
 
 async def test_whoever_is_cancelled_while_reserving_has_reserved_nothing(database: Database) -> None:
     ledger = ledger_of(database, ScopedLimit(key="ci", per="day", tokens=1000))
-    reserving = [asyncio.create_task(ledger.reserve(asking())) for _ in range(20)]
-    for turns, task in enumerate(reserving):
-        for _ in range(turns % 4):
-            await asyncio.sleep(0)
-        task.cancel()
-    outcomes = await asyncio.gather(*reserving, return_exceptions=True)
+    async with database.session() as session:
+        # SQLite would reserve at once, did nobody else write.
+        session.add(Worker(id="w", beats=0, started_at=0))
+        await session.flush()
+        reserving = [asyncio.create_task(ledger.reserve(asking())) for _ in range(20)]
+        for turns, task in enumerate(reserving):
+            for _ in range(turns % 4):
+                await asyncio.sleep(0)
+            task.cancel()
+        outcomes = await asyncio.gather(*reserving, return_exceptions=True)
     await ledger.aclose()
     found = await books(database)
     cancelled = sum(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
