@@ -21,6 +21,22 @@ Label = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 Kind = Literal["openai", "openai-responses", "anthropic", "gemini", "openai-compatible"]
 
+Profile = Literal[
+    "openai",
+    "openai-responses",
+    "anthropic",
+    "gemini",
+    "openai-compatible",
+    "sluice",
+    "vllm",
+    "sglang",
+    "llama-cpp",
+    "ollama",
+    "json-mode",
+    "text",
+]
+"""The rows of the capability table."""
+
 BASE_URLS: dict[Kind, str] = {
     "openai": "https://api.openai.com/v1",
     "openai-responses": "https://api.openai.com/v1",
@@ -147,7 +163,7 @@ class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     hosting: Literal["managed", "self_hosted"] = "managed"
     key_env: Name | None = None
     key_file: Name | None = None
-    profile: Label | None = None
+    profile: Profile | None = None
     capabilities: dict[str, Any] = {}
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()

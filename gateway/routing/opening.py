@@ -15,8 +15,7 @@ from schemas.providers import ProviderSettings
 
 
 def open_router(local: Provider, settings: Settings, ledger: Ledger, recogniser: Recogniser) -> Router:
-    """Over the engine in this server and the settings' providers. ``recogniser`` is closed by the caller. Raises
-    `ProviderError` for a provider that cannot be."""
+    """Over the engine in this server and the settings' providers. ``recogniser`` is closed by the caller."""
     remote = open_providers(settings.providers, recogniser)
     members = [_remote_member(provider, told) for provider, told in zip(remote, settings.providers, strict=True)]
     directory = Directory([local_member(local), *members], settings.routes, settings.facts, settings.prices)

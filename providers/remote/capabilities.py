@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from providers.base import ProviderError
 from schemas.providers import Capabilities, ProviderSettings, RemoteModel
 
 
@@ -27,9 +26,6 @@ def profiles() -> list[str]:
 
 
 def capabilities_of(provider: ProviderSettings, model: RemoteModel) -> Capabilities:
-    """The row of the provider, under its overrides, under the model's. Raises `ProviderError`: unknown profile."""
-    profile = provider.profile or provider.kind
-    if profile not in _ROWS:
-        known = ", ".join(_ROWS)
-        raise ProviderError("unavailable", f"Provider `{provider.name}`: there is no profile `{profile}`, but {known}.")
-    return msgspec.convert({**_ROWS[profile], **provider.capabilities, **model.capabilities}, Capabilities)
+    """The row of the provider, under its overrides, under the model's."""
+    row = _ROWS[provider.profile or provider.kind]
+    return msgspec.convert({**row, **provider.capabilities, **model.capabilities}, Capabilities)

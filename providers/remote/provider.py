@@ -189,7 +189,7 @@ class RemoteGeneration:
 
 
 def open_providers(settings: Iterable[ProviderSettings], recogniser: Recogniser) -> list[RemoteProvider]:
-    """Those of the configuration. Raises `ProviderError` for a profile that there is not."""
+    """Those of the settings."""
     return [RemoteProvider(provider, recogniser) for provider in settings]
 
 

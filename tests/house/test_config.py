@@ -121,6 +121,7 @@ def test_variables_that_orchestrators_inject_are_left_alone() -> None:
         (f"{REMOTE}key_env = 'K'\nbase_url = 'https://u:p@example.org'", "more than a host, a port and a path"),
         (f"{REMOTE}key_env = 'K'\nbase_url = 'file:///etc/passwd'", "no http:// or https:// address"),
         (f"{REMOTE}key_env = 'K'\ncapabilities = {{ tols = true }}", "unknown field `tols`"),
+        (f"{REMOTE}key_env = 'K'\nprofile = 'vlm'", "`providers[0].profile`: Invalid enum value 'vlm'"),
         (f"{REMOTE}key_env = 'K'\n{REMOTE}key_env = 'K'", "provider name `p` is given twice"),
         (REMOTE.replace("openai", "openai-compatible") + "key_env = 'K'", "needs a `base_url`"),
         (REMOTE.replace("openai", "anthropic") + "key_env = 'K'", "needs a `max_output`"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import assume, given, settings
@@ -15,13 +15,13 @@ from jsonschema import Draft202012Validator
 from providers.remote.capabilities import SOURCES, capabilities_of, profiles
 from providers.remote.translation import VALUE, Translation, translate
 from providers.remote.validation import JsonCheck
-from schemas.providers import Capabilities, ProviderSettings, RemoteModel
+from schemas.providers import Capabilities, Kind, Profile, ProviderSettings, RemoteModel
 from tests.grammar.json_schema.schemas import schemas, values
 
 NAMES = ("a", "b", "c")
 
 
-def row(profile: str, **overrides: Any) -> Capabilities:
+def row(profile: Any, **overrides: Any) -> Capabilities:
     model = RemoteModel(name="m", capabilities=overrides)
     return capabilities_of(
         ProviderSettings(name="p", kind="openai", key_env="KEY", profile=profile, models=(model,)), model
@@ -107,7 +107,7 @@ def errors_of(original: Any, sent: Translation, value: Any) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("profile", RESTRICTED)
 @given(data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_what_is_let_through_is_valid_where_the_translation_is_whole(profile: str, data: st.DataObject) -> None:
     original = data.draw(documents())
     sent = translate(original, RESTRICTED[profile])
@@ -122,7 +122,7 @@ def test_what_is_let_through_is_valid_where_the_translation_is_whole(profile: st
 
 @pytest.mark.parametrize("profile", RESTRICTED)
 @given(original=schemas(), value=values)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_schema_is_translated_soundly_or_not_at_all(profile: str, original: Any, value: Any) -> None:
     sent = translate(original, RESTRICTED[profile])
     if sent is None:
@@ -264,6 +264,6 @@ def test_a_schema_that_is_nested_without_end_is_no_crash() -> None:
 
 
 def test_every_row_has_a_source_and_is_read() -> None:
-    assert set(SOURCES) == set(profiles())
+    assert set(SOURCES) == set(profiles()) == set(get_args(Profile)) >= set(get_args(Kind))
     for profile in profiles():
         assert row(profile) and SOURCES[profile]
