@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,7 +24,7 @@ from schemas.openai.chat import ChatCompletion, ChatRequest
 from schemas.openai.completions import Completion, CompletionRequest
 from schemas.openai.decisions import Decision, DecisionRequest
 from schemas.openai.models import Model, ModelList
-from schemas.openai.response_events import Response
+from schemas.openai.response_events import DeletedResponse, Response
 from schemas.openai.responses import ResponseRequest
 from schemas.systemone import SystemOneAnswer, SystemOneRequest
 from schemas.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
@@ -35,7 +36,8 @@ REFERENCE = "#/components/schemas/{name}"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``asked`` is the body of a POST; without one it is a GET. ``streams``: with `stream` there are events."""
+    """``asked`` is the body of a POST; without one it is a GET, unless ``verb`` says otherwise. ``streams``: with
+    `stream` there are events."""
 
     path: str
     summary: str
@@ -44,6 +46,11 @@ class Operation:
     streams: bool = False
     failed: type[msgspec.Struct] = ErrorResponse
     query: tuple[str, ...] = ()
+    verb: str = ""
+
+    @property
+    def method(self) -> str:
+        return self.verb or ("post" if self.asked else "get")
 
 
 OPERATIONS = (
@@ -63,18 +70,29 @@ OPERATIONS = (
     Operation("/detokenize", "The text of ids", Detokenized, DetokenizeRequest),
 )
 
+STORED = (
+    Operation("/v1/responses/{response}", "A stored response", Response),
+    Operation("/v1/responses/{response}", "Forget a stored response", DeletedResponse, verb="delete"),
+    Operation("/v1/responses/{response}/cancel", "End a response in the background", Response, verb="post"),
+)
+"""Of what a server that stores has."""
+
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1, as plain JSON values."""
-    structs = {op.answered for op in OPERATIONS} | {op.failed for op in OPERATIONS}
-    structs |= {op.asked for op in OPERATIONS if op.asked is not None}
+    operations = (*OPERATIONS, *STORED)
+    structs = {op.answered for op in operations} | {op.failed for op in operations}
+    structs |= {op.asked for op in operations if op.asked is not None}
     named = sorted(structs, key=lambda struct: f"{struct.__module__}.{struct.__qualname__}")
     references, components = msgspec.json.schema_components(named, schema_hook=_any, ref_template=REFERENCE)
     schemas = dict(zip(named, references, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for op in operations:
+        paths.setdefault(op.path, {})[op.method] = _operation(op, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sluice", "version": __version__},
-        "paths": {op.path: {"post" if op.asked else "get": _operation(op, schemas)} for op in OPERATIONS},
+        "paths": paths,
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -109,8 +127,9 @@ def _operation(op: Operation, schemas: dict[type[msgspec.Struct], Any]) -> dict[
             "required": True,
             "content": {"application/json": {"schema": schemas[op.asked]}},
         }
-    if "{model}" in op.path:
-        described["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]
+    for name in re.findall(r"{(\w+)}", op.path):
+        path = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        described.setdefault("parameters", []).append(path)
     for name in op.query:
         described.setdefault("parameters", []).append({"name": name, "in": "query", "schema": {"type": "string"}})
     return described

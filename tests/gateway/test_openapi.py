@@ -10,7 +10,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.openapi import OPERATIONS, Operation
+from gateway.openapi import OPERATIONS, STORED, Operation
 from tests.gateway.fakes import MODEL, FakeProvider
 from tests.gateway.test_parameters import LEAST
 from tests.gateway.test_responses import TOOLS
@@ -72,6 +72,16 @@ def test_requests_and_answers_are_as_described(
     refusal = http.request(method, op.path.replace("{model}", "nope"), json=wrong)
     if refusal.status_code != 200:
         assert holds(document, body(described["responses"]["default"]), refusal.json())
+
+
+def test_what_is_stored_is_described_by_method(http: httpx.Client, document: dict[str, Any]) -> None:
+    for op in STORED:
+        described = document["paths"][op.path][op.method]
+        (parameter,) = described["parameters"]
+        assert (parameter["name"], parameter["in"], parameter["required"]) == ("response", "path", True)
+        refusal = http.request(op.method, op.path.replace("{response}", "resp_1"))
+        assert refusal.status_code == 404 and holds(document, body(described["responses"]["default"]), refusal.json())
+    assert set(document["paths"]["/v1/responses/{response}"]) == {"get", "delete"}
 
 
 def test_the_page_shows_every_operation(http: httpx.Client) -> None:
