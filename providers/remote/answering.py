@@ -35,9 +35,6 @@ MAX_QUOTED = 20_000
 MAX_TOLD = 20
 """Errors of an answer that are sent back with it."""
 
-MAX_REPAIR = 12 * MAX_QUOTED
-"""Bytes by which a repair's request can be longer than the first, every character escaped (RFC 8259 §7)."""
-
 
 @dataclass(slots=True)
 class _Call:

@@ -1,8 +1,8 @@
 """A remote API as a provider.
 
-For who chooses among providers: `hosting`, `capabilities`, `unfit` (why a request cannot be put to it, before anything
-is sent), `enforcement` (how its answer would be held) and `most` (what a call can use). Of a `ProviderError`,
-``elsewhere`` says whether another one may do better; the request's `Meter` is told of every call.
+For who chooses among providers: `hosting`, `capabilities`, `supports` (why a request cannot be put to it, before
+anything is sent) and `enforcement` (how its answer would be held). Of a `ProviderError`, ``elsewhere`` says whether
+another one may do better; the request's `Meter` is told of every call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from typing import Literal
 from uuid import uuid4
 
-import msgspec
 from msgspec.structs import fields
 
 from providers.base import (
@@ -21,9 +20,8 @@ from providers.base import (
     Prompt,
     ProviderError,
     Tool,
-    Usage,
 )
-from providers.remote.answering import MAX_REPAIR, Answers
+from providers.remote.answering import Answers
 from providers.remote.anthropic import Anthropic
 from providers.remote.calling import Caller
 from providers.remote.capabilities import capabilities_of
@@ -74,10 +72,6 @@ class RemoteProvider:
     def models(self) -> list[ModelCard]:
         return [_card(model) for model in self._models.values()]
 
-    def upstream(self, model: str) -> str:
-        """What the provider calls a model. Raises `ProviderError`."""
-        return self._model(model).upstream or model
-
     def capabilities(self, model: str) -> Capabilities:
         """Raises `ProviderError` for a model that it does not have."""
         self._model(model)
@@ -113,15 +107,6 @@ class RemoteProvider:
         if held == "validated":
             reasons = (f"`{self.name}` does not promise all of what was asked for: it is checked after the fact",)
         return RemoteGeneration(Admission(0, held, reasons=reasons), first, events)
-
-    async def most(self, request: GenerateRequest) -> Usage:
-        """What any one call of a request uses at most, for who must put money by before it. No token is shorter than a
-        byte, so the prompt has at most as many as the body has bytes. Raises `ProviderError`, as `generate`."""
-        ask = await self._ask(request)
-        body = len(msgspec.json.encode(self._dialect.body(ask)))
-        repair = MAX_REPAIR if self._settings.retries.repairs else 0
-        limit = ask.max_tokens or self._model(request.model).context_length
-        return Usage(body + repair, 0, limit * min(ask.n, ask.can.choices))
 
     async def _ask(self, request: GenerateRequest) -> Ask:
         for reason in self.unfit(request):
