@@ -19,8 +19,12 @@ ATTEMPTS = 20_000
 """Draws for a checksum to come out right. The rarest kind needs a few hundred on average."""
 
 
+MAX_VALUES = 1000
+"""Different values of one request that are hidden."""
+
+
 class CannotHide(Exception):
-    """No placeholder of this format was found."""
+    """Why, as a clause without a value in it."""
 
 
 class Mint:
@@ -39,6 +43,8 @@ class Mint:
         """The same for the same ``original``. Raises `CannotHide`."""
         if original in self._placeholders:
             return self._placeholders[original]
+        if len(self._placeholders) == MAX_VALUES:
+            raise CannotHide(f"there are more than {MAX_VALUES} personal data")
         for _ in range(ATTEMPTS):
             drawn = self._draw(original, kind)
             # Models like to write numbers without their separators.
@@ -47,7 +53,7 @@ class Mint:
                 self._placeholders[original] = drawn
                 self.originals.update(pairs)
                 return drawn
-        raise CannotHide(kind.name)
+        raise CannotHide(f"there is no placeholder for a {kind.name}")
 
     def _draw(self, original: str, kind: Kind) -> str:
         match kind.name:

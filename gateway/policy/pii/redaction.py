@@ -27,6 +27,9 @@ from gateway.policy.selection import Candidate
 from providers.base import CallDelta, Delta, Finished, GenerateRequest, GenerationEvent, Message, ProviderError
 from schemas.policy import Pii
 
+MAX_CHARACTERS = 1_000_000
+"""Of all texts of a request that is looked through, which takes half a second."""
+
 Restore = Callable[[AsyncIterator[GenerationEvent]], AsyncIterator[GenerationEvent]]
 
 
@@ -102,6 +105,8 @@ def examine(request: GenerateRequest, pii: Pii) -> Redaction:
     if isinstance(request.prompt, list):
         return _unread(request, pii, "token ids cannot be looked through for personal data")
     places = list(_places(request))
+    if sum(len(place.text) for place in places) > MAX_CHARACTERS:
+        return _unread(request, pii, f"more than {MAX_CHARACTERS} characters are not looked through for personal data")
     found = [(place, find(place.text)) for place in places]
     held = [(place, every) for place, every in found if every]
     if not held:
@@ -136,8 +141,8 @@ def _hidden(request: GenerateRequest, texts: list[str]) -> Redaction:
         else:
             turns = cast(tuple[Message, ...], request.prompt)
             hidden = replace(request, prompt=tuple(_rewritten_turn(turn, mint) for turn in turns))
-    except CannotHide as kind:
-        return Redaction(request, None, reason=f"there is no placeholder for a {kind}")
+    except CannotHide as reason:
+        return Redaction(request, None, reason=str(reason))
     return Redaction(request, hidden, mint.originals)
 
 

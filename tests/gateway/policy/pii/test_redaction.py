@@ -120,6 +120,8 @@ TOOLS = Tools((Tool("send", "{}", f"like {MAIL}"),), ("send",))
         request(sampling=Sampling(logprobs=0)),
         request(constraint=RegexSpec(".*")),
         GenerateRequest(id="r", model="m", prompt=[1, 2, 3]),
+        request(Message("user", "x" * 1_000_001)),
+        request(Message("user", " ".join(f"u{i}@corp.example" for i in range(1001)))),
     ],
 )
 def test_what_cannot_be_hidden_stays_here(asked: GenerateRequest) -> None:
