@@ -10,6 +10,7 @@ read differently (NaN, half of a surrogate pair).
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,7 +66,7 @@ class InvalidJson(ValueError):
 def decode(text: str) -> Any:
     """The value of a JSON text. Raises `InvalidJson`."""
     try:
-        value = json.loads(text, object_pairs_hook=_members, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=_members, parse_float=_number, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         raise InvalidJson(f"the text is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
@@ -82,6 +83,14 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("an object has a key twice")
     return found
+
+
+def _number(text: str) -> float:
+    """What no double can hold would be judged as another value: jsonschema-rs reads infinity as null."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return number
 
 
 def _refuse(name: str) -> NoReturn:
