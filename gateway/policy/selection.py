@@ -129,9 +129,14 @@ def _tier(candidate: Candidate, rules: Rules) -> str:
 
 def _enforcement(candidate: Candidate, rules: Rules) -> str:
     asked, held = rules.require_enforcement, candidate.enforcement
-    if asked is None or held is None or ENFORCEMENT_LEVELS.index(held) >= ENFORCEMENT_LEVELS.index(asked):
+    if held is None or not weaker(held, asked):
         return ""
     return f"it holds constraints as `{held}`, `{asked}` is asked for"
+
+
+def weaker(held: Enforcement, least: Enforcement | None) -> bool:
+    """Whether a constraint that is ``held`` so is held less than ``least`` asks for; None asks for nothing."""
+    return least is not None and ENFORCEMENT_LEVELS.index(held) < ENFORCEMENT_LEVELS.index(least)
 
 
 def _at_most(price: int | None, bound: str | None, what: str) -> str:

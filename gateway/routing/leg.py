@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from gateway.policy.selection import Candidate
+from gateway.policy.selection import Candidate, weaker
 from gateway.routing.bill import Bill, Call, CandidateMeter
 from gateway.routing.directory import Directory
 from providers.base import (
@@ -22,6 +22,7 @@ from providers.base import (
     CallBegun,
     CallDelta,
     Delta,
+    Enforcement,
     GenerateRequest,
     Generation,
     GenerationEvent,
@@ -34,7 +35,8 @@ Restore = Callable[[AsyncIterator[GenerationEvent]], AsyncIterator[GenerationEve
 
 
 class Leg:
-    """``request`` is what is sent, ``decision`` what the ledger keeps of the reason, as JSON."""
+    """``request`` is what is sent, ``decision`` what the ledger keeps of the reason, as JSON. ``least``: how its
+    constraint must be held; a provider may only find out while it compiles that it cannot."""
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Leg:
         request: GenerateRequest,
         decision: str = "",
         restore: Restore | None = None,
+        least: Enforcement | None = None,
     ) -> None:
         self.candidate = candidate
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -54,6 +57,7 @@ class Leg:
         self._local = candidate.endpoint.hosting == "local"
         self._request = replace(request, model=candidate.model, meter=None if self._local else self._meter)
         self._restore = restore
+        self._least: Enforcement | None = least
         self._call: Call | None = None
         self._generation: Generation | None = None
         self._ahead: asyncio.Queue[GenerationEvent | Exception | None] = asyncio.Queue()
@@ -78,8 +82,12 @@ class Leg:
             if call := self._taken():
                 await call.release()
             raise
+        held = self._generation.admission.enforcement
         if self._call is not None:
-            self._call.opened.admitted(self._generation.admission.enforcement)
+            self._call.opened.admitted(held)
+        if held is not None and weaker(held, self._least):
+            message = f"{self.candidate.name} holds this constraint as `{held}`, the policy asks for `{self._least}`."
+            raise ProviderError("policy", message, param="sluice.policy.require_enforcement", elsewhere=True)
 
     async def events(self) -> AsyncIterator[GenerationEvent]:
         """Those of `Generation`. Raises `ProviderError`."""

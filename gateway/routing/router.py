@@ -149,7 +149,8 @@ class _Asking:
         if number := len(self._race.asked):
             request = replace(request, id=f"{request.id}.{number}")
         request = scored(request) if scores else request
-        return Leg(self._directory, self._bill, candidate, request, self._decision(), restore)
+        least = self._policy.require_enforcement
+        return Leg(self._directory, self._bill, candidate, request, self._decision(), restore, least)
 
     async def _alone(self, candidate: Candidate) -> Leg:
         """Without others to ask there is no first event to wait for."""

@@ -120,6 +120,7 @@ class Fake:
     seen: list[GenerateRequest] = field(default_factory=list[GenerateRequest])
     open: int = 0
     closing_s: float = 0.0
+    held: Enforcement = "engine"
     ready: bool = True
 
     def models(self) -> list[ModelCard]:
@@ -172,7 +173,7 @@ class Fake:
 
 class FakeAnswer:
     def __init__(self, fake: Fake, request: GenerateRequest, behaviour: Behaviour, leg: Leg | None) -> None:
-        held: Enforcement = "engine" if fake.hosting == "local" else "validated"
+        held: Enforcement = fake.held if fake.hosting == "local" else "validated"
         self.admission = Admission(10, held if request.constraint is not None else None)
         self._fake = fake
         self._request = request

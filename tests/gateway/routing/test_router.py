@@ -234,6 +234,18 @@ async def test_what_enforces_too_little_is_not_asked() -> None:
     assert not two.fakes["a"].seen
 
 
+@pytest.mark.parametrize("names", [["local"], ["local", "local2"]])
+async def test_what_turns_out_to_enforce_too_little_is_not_delivered(names: list[str]) -> None:
+    """A schema may turn out to be beyond the compiler only when it is compiled."""
+    some = house(*(fake(name, hosting="local" if name == "local" else "managed") for name in names))
+    some.fakes["local"].held = "validated"
+    request = ask(Policy(require_enforcement="engine"), constraint=ChoiceSpec(["x"]))
+    with pytest.raises(ProviderError, match="holds this constraint as `validated`"):
+        await read(some.router, request)
+    assert some.ledger.states == [("local", "estimated")]
+    assert some.fakes["local"].open == 0
+
+
 @pytest.mark.parametrize("policy", [Policy(), Policy(hedge_after_s=0.01)])
 async def test_a_cancelled_request_leaves_nothing_behind(policy: Policy) -> None:
     two = house(fake("a", Behaviour(before_s=5.0)), fake("b", Behaviour(before_s=5.0)))
