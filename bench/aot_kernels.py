@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernels import (
@@ -125,8 +125,14 @@ def _attention() -> list[Instance]:
                 )
             )
     join = "*fp32:16 *fp32:16 *fp32:16 *i32:16 *i32:16 *bf16:16 i32:16 i32"
+    capped = [
+        replace(one, name=f"{one.name}.capped", constants={**one.constants, "CAPPED": True})
+        for one in out
+        if one.name.endswith("bf16")
+    ]
     return [
         *out,
+        *capped,
         Instance("attention.join", paged_attention._join, join, {"SPLITS": 32, "HEAD": 128, "DIM": 128}),
     ]
 
