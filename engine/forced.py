@@ -35,11 +35,14 @@ class ForcedRuns:
         self._runs: dict[bytes, tuple[Run, bytes]] = {}
         encode(" ")  # what a tokenizer does at its first text must not wait for a request
 
-    def after(self, program: int, state: int, row: int) -> tuple[Run, int]:
-        """The tokens that follow in any case, and the state after them. ``row``: the mask of the next token."""
+    def after(self, program: int, state: int, row: int) -> tuple[Run, int] | None:
+        """The tokens that follow in any case, and the state after them; None on a miss. ``row``: the mask of the next
+        token."""
         if program == 0 or self._runtime.pool.count[row] > WIDEST:
             return (), state
         text = self._runtime.forced(program, state)
+        if text is None:
+            return None
         if not text:
             return (), state
         if (known := self._runs.get(text)) is None:

@@ -48,8 +48,8 @@ from schemas.engine import Event, Failed, Report, Score, Started, Submit, TokenL
 
 logger = logging.getLogger(__name__)
 
-Forced = Callable[[int, int, int], tuple[tuple[int, ...], int]]
-"""(program, state, row) → tokens that follow in any case, and the state after them (`engine.forced`)."""
+Forced = Callable[[int, int, int], tuple[tuple[int, ...], int] | None]
+"""(program, state, row) → tokens that follow in any case and the state after them, None on a miss (`engine.forced`)."""
 
 Drawn = tuple[list[Sequence], list[int], list[TokenLogprobs | None]]
 """Sequences, the token drawn for each, and its log-probabilities where they were asked for."""
@@ -312,7 +312,7 @@ class StepLoop:
         rows, statuses, over = self._masks.rows(sequences)
         self._tell_tracked([s for s, status in zip(sequences, statuses, strict=True) if s.untold and status == OK])
         full: list[Sequence] = []
-        going: list[Sequence] = []
+        longer: list[Sequence] = []
         for i, (sequence, row, status) in enumerate(zip(sequences, rows, statuses, strict=True)):
             if sequence.status is Status.FINISHED:  # with another choice of its request
                 continue
@@ -324,32 +324,34 @@ class StepLoop:
                 self._finish(sequence, "stop", True)
             elif len(sequence.tokens) == sequence.group.longest:
                 full.append(sequence)
+            elif (run := self._forced_run(sequence, row)) is None:
+                self._park(sequence)
+            elif run[0]:
+                tokens, sequence.state = run
+                sequence.tokens += tokens
+                self._outbox.forced(sequence, tokens)
+                longer.append(sequence)
             else:
                 sequence.row = row
                 if sequence.status is Status.PARKED:
                     self._scheduler.unpark(sequence)
-                going.append(sequence)
         full = [sequence for sequence in full if sequence.status is not Status.FINISHED]
         if full:
             for sequence, complete in zip(full, self._masks.accepting(full), strict=True):
                 self._finish(sequence, "stop" if complete and sequence.group.request.close else "length", complete)
 
-        if self._forced is not None:
-            self._find_rows([sequence for sequence in going if self._skip_forced(sequence, self._forced)])
+        self._find_rows(longer)
 
-    def _skip_forced(self, sequence: Sequence, forced: Forced) -> bool:
-        """Append the tokens that follow in any case, if there are any. A request that wants to know more of each token
-        than its id is spared; so is one that has not begun, since its choices may not be born yet."""
+    def _forced_run(self, sequence: Sequence, row: int) -> tuple[tuple[int, ...], int] | None:
+        """Tokens to be appended without asking the model, if there are any. A request that wants to know more of each
+        token than its id is spared; so is one that has not begun, since its choices may not be born yet."""
         asked = sequence.group.request
-        if sequence.first_token is None or asked.track_complete or asked.close or asked.sampling.logprobs is not None:
-            return False
-        run, state = forced(sequence.group.program, sequence.state, sequence.row)
-        if not 0 < len(run) <= sequence.group.longest - len(sequence.tokens):
-            return False
-        sequence.state = state
-        sequence.tokens += run
-        self._outbox.forced(sequence, run)
-        return True
+        apart = asked.track_complete or asked.close or asked.sampling.logprobs is not None
+        if self._forced is None or sequence.first_token is None or apart:
+            return (), sequence.state
+        run = self._forced(sequence.group.program, sequence.state, row)
+        room = sequence.group.longest - len(sequence.tokens)
+        return run if run is None or len(run[0]) <= room else ((), sequence.state)
 
     def _resolve(self) -> None:
         """Ask about parked sequences: new ones for the first time, others because their grammar has grown."""

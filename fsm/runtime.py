@@ -253,9 +253,9 @@ class Runtime:
             return MISSING
         return int(self._info[0]) if code == steps.OK else NOT_ALLOWED
 
-    def forced(self, program: int, state: int) -> bytes:
-        """The bytes that every completion starts with, as far as the states on their way are expanded; others are asked
-        for. Known states are looked up."""
+    def forced(self, program: int, state: int) -> bytes | None:
+        """The bytes that every completion starts with; None on a miss, so that they never depend on what happens to be
+        expanded. Known states are looked up."""
         slot = self._slot(program)
         known = slot.forced.get(state)
         if known is not None:
@@ -264,13 +264,13 @@ class Runtime:
         while len(text) < LONGEST_FORCED and not (complete := self.complete(program, here)):
             allowed = self.allowed_bytes(program, here)
             if complete is None or allowed is None:
-                return bytes(text)
+                return None
             (choices,) = np.nonzero(allowed)
             if len(choices) != 1:
                 break
             here = self.after_byte(program, here, int(choices[0]))
             if here == MISSING:
-                return bytes(text)
+                return None
             text.append(int(choices[0]))
         if len(slot.forced) == MANY_FORCED:
             slot.forced.clear()

@@ -172,14 +172,16 @@ class FakeMasks:
             yield False
         return None
 
-    def forced(self, program: int, state: int, row: int) -> tuple[tuple[int, ...], int]:
-        """Up to 9 tokens that follow in any case, and the state after them."""
+    def forced(self, program: int, state: int, row: int) -> tuple[tuple[int, ...], int] | None:
+        """Up to 9 tokens that follow in any case, and the state after them; None on a miss."""
         run: list[int] = []
         while program and len(run) < 9:
             automaton = self.automata[program]
             ways = list(automaton.edges[state].items())
-            if state in automaton.accepting or len(ways) != 1 or ways[0][1] not in automaton.expanded:
+            if state in automaton.accepting or len(ways) != 1:
                 break
+            if not automaton.is_expanded(ways[0][1]):
+                return None
             run.append(ways[0][0])
             state = ways[0][1]
         return tuple(run), state

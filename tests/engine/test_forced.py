@@ -42,8 +42,9 @@ def run_of(constraint: Any, begun: bytes = b"") -> tuple[bytes, bytes]:
     for byte in begun:
         assert matcher.advance(TABLE.ids_of[bytes([byte])])
     runs = ForcedRuns(runtime, lambda text: TOKENIZER.encode(text, add_special_tokens=False).ids)
-    run, state = runs.after(program.number, matcher.state, matcher.row)
-    forced = matcher.forced()
+    forced, found = matcher.forced(), runs.after(program.number, matcher.state, matcher.row)
+    assert found is not None
+    run, state = found
     for token in run:
         assert matcher.advance(token)
     assert matcher.state == state
@@ -83,8 +84,9 @@ def test_the_tokens_are_those_of_the_tokenizer() -> None:
     program.expand_ahead()
     runs = ForcedRuns(runtime, lambda text: TOKENIZER.encode(text, add_special_tokens=False).ids)
     matcher = program.matcher()
-    run, _ = runs.after(program.number, matcher.state, matcher.row)
-    assert list(run) == TOKENIZER.encode('{"name', add_special_tokens=False).ids
+    matcher.forced()  # answers the misses
+    found = runs.after(program.number, matcher.state, matcher.row)
+    assert found is not None and list(found[0]) == TOKENIZER.encode('{"name', add_special_tokens=False).ids
     assert runs.after(0, 0, 0) == ((), 0)
 
 
@@ -118,3 +120,28 @@ def test_who_wants_log_probabilities_is_asked_for_each_token() -> None:
     (heard,) = driver.run((ask("a", [1], 9, sampling=Sampling(0.0, logprobs=1)), 1))
     assert len(heard.answers[0].logprobs) == 3 == driver.runner.forwards
     assert json.dumps(heard.answers[0].ids) == "[5, 6, 7]"
+
+
+def test_runs_do_not_depend_on_what_is_expanded() -> None:
+    """A sequence waits for the states of its forced text, so a cold grammar and a warm one give the same tokens."""
+    runtime = Runtime(TABLE)
+    program = compile_constraint(JsonSchema(SCHEMA, whitespace="compact"), TABLE, runtime=runtime)
+    runs = ForcedRuns(runtime, lambda text: TOKENIZER.encode(text, add_special_tokens=False).ids)
+    matcher = program.matcher()
+    found, asked = None, 0
+    while found is None:
+        found = runs.after(program.number, matcher.state, matcher.row)
+        asked += found is None
+        program.answer_misses()
+    assert asked > 0
+    assert list(found[0]) == TOKENIZER.encode('{"name', add_special_tokens=False).ids
+
+
+def test_a_sequence_waits_for_its_forced_text() -> None:
+    lazy, known = (
+        Driver(chain(5, 6, 7, 8, 9, lazy=True), skip_forced=True),
+        Driver(chain(5, 6, 7, 8, 9), skip_forced=True),
+    )
+    answers = [driver.run((ask("a", [1], 20), 1))[0].answers for driver in (lazy, known)]
+    assert answers == [{0: Answer([5, 6, 7, 8, 9], "stop")}] * 2
+    assert lazy.runner.forwards == known.runner.forwards == 1
