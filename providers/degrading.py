@@ -1,8 +1,7 @@
 """What becomes of a schema that the compiler refuses where the caller did not insist on it (no `strict`).
 
 JSON of the right kind is enforced instead, and what was written is validated against the whole schema before any of it
-is delivered: an answer that fails is an error. jsonschema-rs validates: it runs a schema's regular expressions under a
-limit on backtracking, and reads no other document.
+is delivered, as answers of remote providers are (`providers.remote.validation`): one that fails is an error.
 """
 
 from __future__ import annotations
@@ -10,11 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import jsonschema_rs
 import msgspec
-from jsonschema_rs import FancyRegexOptions, Validator
 
 from providers.base import (
     Admission,
@@ -28,13 +24,11 @@ from providers.base import (
     ProviderError,
     Tool,
 )
+from providers.remote.validation import JsonCheck, validator_of
 from schemas.constraint import JsonSchemaSpec
 
 DEGRADABLE = frozenset({"unsupported_constraint", "constraint_too_large"})
 """A schema that is malformed, or that nothing satisfies, is refused in any case."""
-
-BACKTRACKING = 100_000
-"""Steps of one match of one pattern."""
 
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
@@ -47,8 +41,8 @@ class _Root(msgspec.Struct):
 class Checks:
     """What is validated instead of enforced. ``reasons``: why each could not be."""
 
-    answer: Validator | None = None
-    calls: dict[str, Validator] = field(default_factory=dict)
+    answer: JsonCheck | None = None
+    calls: dict[str, JsonCheck] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
 
     def weaken(self, request: GenerateRequest, error: ProviderError) -> GenerateRequest:
@@ -61,7 +55,7 @@ class Checks:
         constraint = request.constraint
         if not request.degrades or self.answer is not None or not isinstance(constraint, JsonSchemaSpec):
             raise error
-        self.answer = _validator(constraint.schema, error)
+        self.answer = _check_of(constraint.schema, error)
         self._note("the schema of the answer", error)
         return replace(request, constraint=outline_of(constraint))
 
@@ -71,7 +65,7 @@ class Checks:
         tool = tools.offered[number]
         if not tool.degrades or tool.name in self.calls:
             raise error
-        self.calls[tool.name] = _validator(tool.parameters, error)
+        self.calls[tool.name] = _check_of(tool.parameters, error)
         self._note(f"the schema of the tool `{tool.name}`", error)
         loose: Tool = replace(tool, enforced='{"type":"object"}')
         offered = (*tools.offered[:number], loose, *tools.offered[number + 1 :])
@@ -89,13 +83,12 @@ def outline_of(constraint: JsonSchemaSpec) -> JsonSchemaSpec:
     return msgspec.structs.replace(constraint, schema=json.dumps(kept))
 
 
-def _validator(schema: str, refusal: ProviderError) -> Validator:
+def _check_of(schema: str, refusal: ProviderError) -> JsonCheck:
     try:
-        return jsonschema_rs.validator_for(
-            schema, validate_formats=True, offline=True, pattern_options=FancyRegexOptions(backtrack_limit=BACKTRACKING)
-        )
-    except (ValueError, jsonschema_rs.ReferencingError):
+        validator_of(schema, "assert")
+    except ProviderError:
         raise refusal from None
+    return JsonCheck(schema)
 
 
 @dataclass(slots=True)
@@ -135,7 +128,7 @@ class CheckedGeneration:
                     held.setdefault(event.choice, _Held()).hear(event)
                 case Finished(choice):
                     said = held.pop(choice, _Held())
-                    self._check(said, whole=event.reason == "stop")
+                    await self._check(said, whole=event.reason == "stop")
                     for one in said.events:
                         yield one
                     yield event
@@ -145,24 +138,19 @@ class CheckedGeneration:
     async def aclose(self) -> None:
         await self._generation.aclose()
 
-    def _check(self, said: _Held, whole: bool) -> None:
+    async def _check(self, said: _Held, whole: bool) -> None:
         """What was cut is told to be, and is not validated."""
         complete = said.calls if whole else said.calls[:-1]
         for name, arguments in complete:
             if name in self._checks.calls:
-                _validate(self._checks.calls[name], arguments, f"The arguments of a call of `{name}`")
+                await _validate(self._checks.calls[name], arguments, f"The arguments of a call of `{name}`")
         if self._checks.answer is not None and whole and not said.calls:
-            _validate(self._checks.answer, said.text, "The answer")
+            await _validate(self._checks.answer, said.text, "The answer")
 
 
-def _validate(validator: Validator, text: str, what: str) -> None:
-    try:
-        value: Any = json.loads(text)
-        validator.validate(value)
-    except jsonschema_rs.ValidationError as error:
-        place = "".join(f"/{step}" for step in error.instance_path)
-        at = f" at `{place}`" if place else ""
-        told = f"{what} did not validate{at}: {error.message}"
-        raise ProviderError("invalid_answer", f"{told}. The schema could only be checked after the fact.") from None
-    except (ValueError, RecursionError):
-        raise ProviderError("invalid_answer", f"{what} is not JSON.") from None
+async def _validate(check: JsonCheck, text: str, what: str) -> None:
+    errors = (await check.judge(text, plain=True)).errors
+    if errors:
+        told = "; ".join(error.rstrip(".") for error in errors)
+        message = f"{what} did not validate: {told}. The schema could only be checked after the fact."
+        raise ProviderError("invalid_answer", message)

@@ -122,7 +122,7 @@ def test_calls_are_checked_one_by_one(reason: Literal["stop", "length"]) -> None
     if reason == "length":
         assert heard(checks, *right, *last, Finished(0, reason)) == [*right, *last, Finished(0, reason)]
         return
-    with pytest.raises(ProviderError, match="`loose` did not validate at `/a`"):
+    with pytest.raises(ProviderError, match="`loose` did not validate: At /a"):
         heard(checks, *right, *last, Finished(0, reason))
 
 
