@@ -43,7 +43,7 @@ COMMANDS = (
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="sluice",
-        description="Serves language models whose answers are guaranteed to match a schema, a grammar, a regex or a choice.",
+        description="Serves language models whose answers always match the schema, grammar, regex or choice asked for.",
         epilog="`sluice COMMAND --help` says more. All settings: examples/sluice.toml.",
     )
     root.add_argument("--version", action="version", version=f"sluice {__version__}")
