@@ -233,7 +233,8 @@ def decide(
                 total = tl.sum(sums.to(tl.float64) * scale.to(tl.float64))
                 low = total * (1.0 - RELATIVE) - size * ABSOLUTE
                 high = total * (1.0 + RELATIVE) + size * ABSOLUTE
-            is_open |= tl.sum(exact) < share * high
+            # One id stays in any case; where too many are equal there is no candidate at all.
+            is_open |= tl.sum(exact) < tl.maximum(share * high, 2.0**-35)
             last = last_key(keys, kept, exact, share * high)
             before = tl.sum(tl.where(keys > last, exact, 0.0))
             if (not is_open) & (low < high) & (before >= share * low) & (before > 0.0):

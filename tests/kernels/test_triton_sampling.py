@@ -76,7 +76,7 @@ def test_noise_and_weights_are_bit_equal_to_the_reference(device: torch.device) 
 # ---------------------------------------------------------------- kernels and reference
 
 
-@pytest.mark.parametrize(("vocab_size", "seed"), [(1, 0), (33, 3), (257, 5), (1100, 7)])
+@pytest.mark.parametrize(("vocab_size", "seed"), [(1, 0), (33, 3), (257, 5), (1100, 7), (1100, 1784)])
 def test_kernels_equal_the_reference(device: torch.device, vocab_size: int, seed: int) -> None:
     logits, pool, batch = random_case(seed, vocab_size)
     assert_equals_reference(torch.from_numpy(logits), pool, batch, device)
