@@ -54,10 +54,10 @@ def _saturated(counter, limit):
 
 
 @njit
-def _has_token(byte, skip, reverse, n):
-    """Whether a trie goes on with these ``n`` bytes (in reverse) and a quote."""
+def _has_token(byte, skip, reverse, n, ends):
+    """Whether a trie goes on with these ``n`` bytes (in reverse), and where the text ``ends`` there with a quote."""
     lo, hi = 0, len(byte)
-    for i in range(n, -1, -1):
+    for i in range(n, -1 if ends else 0, -1):
         wanted = reverse[i - 1] if i > 0 else np.uint8(QUOTE)
         node = lo
         while node < hi and byte[node] < wanted:
@@ -81,12 +81,24 @@ def _in_key(H, state):
 
 @njit
 def _may_repeat(H, frame, begun, byte, skip, quoted_byte, quoted_skip):
-    """Whether a single token could spell a key of this object a second time: end the key that is ``begun`` as one seen
-    before, or hold a seen key whole. Where none can, masks know nothing of the keys seen or of the text begun."""
+    """Whether a single token could spell a key of this object a second time. 2: end the key that is ``begun`` as one
+    seen before, or hold a seen key whole. 1: only end the key that is begun and hold it whole after that. 0: neither;
+    masks then know nothing of the keys seen or of the text begun."""
     reverse = np.empty(MAX_TOKEN_BYTES, np.uint8)
     f = H[CE] + 8 * frame
     text = H[f + KEY_TEXT]
     seen = H[f + SEEN_KEYS]
+    again = 0
+    if begun and text != NIL:
+        key = text
+        n = 0
+        while key != NIL and n < MAX_TOKEN_BYTES:
+            k = H[CE] + 8 * key
+            reverse[n] = H[k + 2]
+            n += 1
+            key = H[k + 1]
+        if key == NIL and _has_token(quoted_byte, quoted_skip, reverse, n, False):
+            again = 1
     while seen != NIL:
         s = H[CE] + 8 * seen
         key = H[s + 1]
@@ -96,17 +108,17 @@ def _may_repeat(H, frame, begun, byte, skip, quoted_byte, quoted_skip):
             reverse[n] = H[k + 2]
             n += 1
             key = H[k + 1]
-        if begun and key == text and _has_token(byte, skip, reverse, n):
-            return True
+        if begun and key == text and _has_token(byte, skip, reverse, n, True):
+            return 2
         while key != NIL and n < MAX_TOKEN_BYTES:
             k = H[CE] + 8 * key
             reverse[n] = H[k + 2]
             n += 1
             key = H[k + 1]
-        if key == NIL and _has_token(quoted_byte, quoted_skip, reverse, n):
-            return True
+        if key == NIL and _has_token(quoted_byte, quoted_skip, reverse, n, True):
+            return 2
         seen = H[s + 2]
-    return False
+    return again
 
 
 @njit
@@ -130,8 +142,9 @@ def _row_key(H, config, levels, shared, byte, skip, quoted_byte, quoted_skip, in
         seen, text = H[f + SEEN_KEYS], H[f + KEY_TEXT]
         begun = i == 0 and _in_key(H, state)
         if shared and (seen != NIL or text != NIL):
-            if not _may_repeat(H, chain[i], begun, byte, skip, quoted_byte, quoted_skip):
-                seen, text = np.int32(NIL), np.int32(NIL)
+            repeats = _may_repeat(H, chain[i], begun, byte, skip, quoted_byte, quoted_skip)
+            seen = seen if repeats == 2 else np.int32(NIL)
+            text = text if repeats > 0 else np.int32(NIL)
         hi, lo = _saturated(H[f + HI], limit), min(H[f + LO], limit)
         below = intern(H, KEY_FRAME, H[f + RET], hi, lo, H[f + EXT], seen, text, below, insert)
         if below < 0:

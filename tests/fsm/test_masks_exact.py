@@ -314,3 +314,17 @@ def _compare(schema: Any, order: str, cuts: list[tuple[int, int, int]]) -> None:
             compile_constraint(constraint, table)
         return
     check(compile_constraint(constraint, table), sentences)
+
+
+def test_a_key_that_is_begun_is_not_spelled_again_by_its_own_token() -> None:
+    """A mask that was found under another key says nothing about a token that ends `name` and begins it again."""
+    table = TokenTable.from_bytes([*(bytes([b]) for b in range(256)), b'":5,"name"', None], [257])
+    program = compile_constraint(JsonSchema({"additionalProperties": {"type": "integer"}}, whitespace="compact"), table)
+    allowed: dict[bytes, bool] = {}
+    for key in (b"other", b"name", b"nam", b"na"):
+        matcher = program.matcher()
+        for byte in b'{"' + key:
+            assert matcher.advance(byte)
+        allowed[key] = 256 in matcher.allowed().tolist()
+        assert allowed[key] == matcher.advance(256)
+    assert allowed == {b"other": True, b"name": False, b"nam": True, b"na": True}
