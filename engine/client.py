@@ -48,6 +48,7 @@ class EngineClient:
     """One engine process. All methods belong to the event loop that called `start`."""
 
     def __init__(self, settings: Settings) -> None:
+        self._launched = False
         self._settings = settings
         self._queues: dict[str, asyncio.Queue[RequestEvent | EngineGone]] = {}
         self._probes: dict[str, asyncio.Future[Report]] = {}
@@ -60,16 +61,30 @@ class EngineClient:
     def alive(self) -> bool:
         return self._gone is None
 
-    async def start(self) -> None:
-        """Start the process; return when its models are loaded. Raises EngineGone."""
-        self._loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[list[ModelCard]] = self._loop.create_future()
+    def launch(self) -> None:
+        """Start the process ahead of `start`, so that models load while the caller does something else."""
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         settings = msgspec.json.encode(self._settings)
         self._process = context.Process(target=main, args=(theirs, settings), name="sluice-engine")
-        await asyncio.to_thread(self._process.start)
+        self._process.start()
         theirs.close()
+        self._launched = True
+
+    def kill(self) -> None:
+        """End a process that was launched and never started. Nothing, where `aclose` has ended it."""
+        process = getattr(self, "_process", None)
+        if process is not None and process.is_alive():
+            process.kill()
+            process.join()
+
+    async def start(self) -> None:
+        """Start the process; return when its models are loaded. Raises EngineGone."""
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[list[ModelCard]] = self._loop.create_future()
+        if not self._launched:
+            await asyncio.to_thread(self.launch)
+        self._launched = False
         self._gone = None
         self._reader = threading.Thread(target=self._read, args=(self._connection,), daemon=True)
         self._reader.start()

@@ -23,12 +23,10 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections in their pools, so that it is the client who closes them."""
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, provider: Provider) -> None:
     """Serve the configured models until told to stop. SystemExit with status 1 when the server cannot start."""
-    from providers.local import LocalProvider
-
     logs.configure(settings.server.log_level)
-    serving = server(settings, LocalProvider(settings))
+    serving = server(settings, provider)
     serving.run()
     if not serving.started:
         raise SystemExit(1)

@@ -66,6 +66,14 @@ class LocalProvider:
     def models(self) -> list[ModelCard]:
         return [model.card for model in self._models.values()]
 
+    def launch(self) -> None:
+        """Let the engine load its models already; `start` waits for it."""
+        self._client.launch()
+
+    def kill(self) -> None:
+        """End an engine that `aclose` has not ended."""
+        self._client.kill()
+
     async def start(self) -> None:
         try:
             await self._client.start()

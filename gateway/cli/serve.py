@@ -40,11 +40,19 @@ def run(options: argparse.Namespace) -> int:
     settings = config.load(options.config, os.environ, overrides(options))
     models = tuple(replace(model, path=str(resolve(model.path))) for model in settings.models)
 
-    from gateway import server
     from gateway.database.place import default_url
+    from providers.local import LocalProvider
 
     database = replace(settings.database, url=settings.database.url or default_url())
-    server.run(replace(settings, models=models, database=database))
+    settings = replace(settings, models=models, database=database)
+    local = LocalProvider(settings)
+    local.launch()
+    try:
+        from gateway import server  # which takes as long to import as a model to load
+
+        server.run(settings, local)
+    finally:
+        local.kill()
     return 0
 
 

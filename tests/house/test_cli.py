@@ -92,13 +92,18 @@ def test_options_of_serve_win_over_the_environment() -> None:
 
 def test_serve_hands_over_settings_with_models_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gateway.server
+    from providers.local import LocalProvider
 
     served: list[Settings] = []
-    monkeypatch.setattr(gateway.server, "run", served.append)
+    engines: list[str] = []
+    monkeypatch.setattr(gateway.server, "run", lambda settings, _: served.append(settings))
+    monkeypatch.setattr(LocalProvider, "launch", lambda _: engines.append("launched"))
+    monkeypatch.setattr(LocalProvider, "kill", lambda _: engines.append("ended"))
     model = tmp_path / "tiny.gguf"
     model.write_bytes(b"GGUF")
     assert main(["serve", "--port", "0", "--model", str(model)]) == 0
     assert [(found.name, found.path) for found in served[0].models] == [("tiny", str(model))]
+    assert engines == ["launched", "ended"]
 
 
 def test_serve_refuses_an_open_door_and_missing_models(capsys: pytest.CaptureFixture[str]) -> None:
