@@ -11,6 +11,7 @@ import asyncio
 import multiprocessing
 import threading
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 
 import msgspec
 
@@ -48,8 +49,8 @@ class EngineClient:
     """One engine process. All methods belong to the event loop that called `start`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._launched = False
         self._settings = settings
+        self._process: SpawnProcess | None = None
         self._queues: dict[str, asyncio.Queue[RequestEvent | EngineGone]] = {}
         self._probes: dict[str, asyncio.Future[Report]] = {}
         self._asked: dict[str, asyncio.Future[Inspected | Scored | Failed]] = {}
@@ -69,22 +70,19 @@ class EngineClient:
         self._process = context.Process(target=main, args=(theirs, settings), name="sluice-engine")
         self._process.start()
         theirs.close()
-        self._launched = True
 
     def kill(self) -> None:
         """End a process that was launched and never started. Nothing, where `aclose` has ended it."""
-        process = getattr(self, "_process", None)
-        if process is not None and process.is_alive():
-            process.kill()
-            process.join()
+        if self._process is not None and self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
     async def start(self) -> None:
         """Start the process; return when its models are loaded. Raises EngineGone."""
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[list[ModelCard]] = self._loop.create_future()
-        if not self._launched:
+        if self._process is None:
             await asyncio.to_thread(self.launch)
-        self._launched = False
         self._gone = None
         self._reader = threading.Thread(target=self._read, args=(self._connection,), daemon=True)
         self._reader.start()
@@ -94,7 +92,7 @@ class EngineClient:
         """Let running requests finish for up to ``patience`` seconds, then end the process."""
         if self._gone is None:
             self._send(Drain())
-        process = getattr(self, "_process", None)
+        process = self._process
         if process is None:
             return
         await asyncio.to_thread(process.join, patience)

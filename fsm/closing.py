@@ -26,19 +26,20 @@ from numpy.typing import NDArray
 
 from fsm import layout as at
 from fsm.image import MISSING, NOT_ALLOWED, Image
+from fsm.layout import MAX_TOKEN_BYTES
 from grammar.tables import CLOSE, END_ACCEPT, FEWKEY, NONE, XKEY
 
 if TYPE_CHECKING:
     from fsm.runtime import Runtime
 
-FUEL = 20_000
-"""Steps that one search may take."""
+FUEL = 100_000
+"""Bytes that one search may try."""
 
-EXACT_FUEL = 500
-"""Steps of it that look for the shortest text of a value; the others take what comes nearest to the end."""
+EXACT_FUEL = 3_000
+"""Those of them that look for the shortest text of a value; the others take what comes nearest to the end."""
 
-SLICE = 16
-"""Steps between two pauses."""
+SLICE = 128
+"""Bytes between two pauses: about a millisecond."""
 
 DEEPEST = 100
 """Values inside values that a search opens."""
@@ -172,8 +173,9 @@ class _Hunt:
 
     def after(self, here: int, text: bytes) -> Search[int]:
         """The configuration after ``text``, or NOT_ALLOWED."""
-        for byte in text:
-            while (following := self._runtime.after_byte(self._program, here, byte)) == MISSING:
+        for i in range(0, len(text), MAX_TOKEN_BYTES):
+            piece = text[i : i + MAX_TOKEN_BYTES]
+            while (following := self._runtime.after_text(self._program, here, piece)) == MISSING:
                 yield True
             if following == NOT_ALLOWED:
                 return NOT_ALLOWED
@@ -268,12 +270,12 @@ class _Hunt:
         return [] if after < 0 else [(value, (after, False))]
 
     def _moves(self, here: int, height: int, seen: int) -> Search[list[tuple[bytes, _Node]]]:
-        self._fuel -= 1
-        if self._fuel % SLICE == 0:
-            yield False
         moves: list[tuple[bytes, _Node]] = []
         ended = self._height(here) > height
         for byte in (yield from self._bytes(here, seen)):
+            self._fuel -= 1
+            if self._fuel % SLICE == 0:
+                yield False
             after = yield from self.after(here, bytes([byte]))
             opens = self._height(after) > height
             if after >= 0 and not (ended and opens):  # what may end need not go on

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fsm import steps
 from fsm.image import Image
-from fsm.runtime import Runtime
+from fsm.runtime import LONGEST_FORCED, Runtime
 from fsm.tokens import TokenTable
 from grammar.compile import Compiled, answer_misses, compile_machine, expand_ahead
 from grammar.constraint import Constraint, Contract
@@ -100,6 +100,17 @@ class Program:
         except StopIteration as found:
             return found.value
 
+    def forced(self, state: int) -> bytes:
+        """The bytes that every completion starts with from ``state``."""
+        text = b""
+        while True:
+            while (piece := self.runtime.forced(self.number, state)) is None:
+                self.answer_misses()
+            text += piece
+            if len(piece) < LONGEST_FORCED:
+                return text
+            state = self.runtime.after_text(self.number, state, piece)
+
     def answer_misses(self) -> None:
         """Do what a grammar worker would: expand what is missing, and some of what lies behind it."""
         answer_misses(self.machine, self.runtime.take_misses(self.number))
@@ -154,15 +165,7 @@ class Matcher:
 
     def forced(self) -> bytes:
         """The bytes that every completion starts with from here; empty where the text may end or branch."""
-        forced = bytearray()
-        ahead = self.fork()
-        while not ahead.accepting:
-            (choices,) = np.nonzero(ahead._next_bytes())
-            if len(choices) != 1:
-                break
-            forced.append(int(choices[0]))
-            ahead._state = ahead._after_byte(int(choices[0]))
-        return bytes(forced)
+        return self._program.forced(self._state)
 
     def completion(self) -> tuple[int, ...] | None:
         """Tokens that complete the text from here, about as few as can be (none where it is complete); None where none
@@ -187,20 +190,6 @@ class Matcher:
             if self._past is None:
                 raise ValueError(f"cannot roll back {n} tokens: fewer were advanced")
             self._state, self._past = self._past  # type: ignore[assignment]
-
-    def _next_bytes(self) -> NDArray[np.bool_]:
-        while True:
-            allowed = self._program.runtime.allowed_bytes(self._program.number, self._state)
-            if allowed is not None:
-                return allowed
-            self._program.answer_misses()
-
-    def _after_byte(self, byte: int) -> int:
-        while True:
-            state = self._program.runtime.after_byte(self._program.number, self._state, byte)
-            if state >= 0:
-                return state
-            self._program.answer_misses()
 
 
 def compile_constraint(
