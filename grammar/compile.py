@@ -24,7 +24,7 @@ AHEAD = 8
 """States expanded before anybody asks: what the first mask needs, which is four on average. Expanding is most of the
 work of a compile, so the rest waits until it is needed, or until there is time for it."""
 
-BEHIND = 64
+BEHIND = 32
 """States expanded together with those that are missing, however many these are: a walk may miss hundreds at a time."""
 
 

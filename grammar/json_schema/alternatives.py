@@ -185,8 +185,13 @@ class ObjectThread:
 
 
 ObjectThreads = tuple[ObjectThread, ...]
-ClassThread = tuple[tuple[int, int], Hashable]
-"""((index of an object thread, index of one of its classes), state of that class's automaton)"""
+Range = tuple[int, int]
+
+Which = tuple[tuple[int, int], ...]
+"""Classes of additional keys that have one automaton: (index of an object thread, index of one of its classes)."""
+
+ClassThread = tuple[Which, Hashable]
+"""(classes, state of their automaton): what is alike in many threads is followed once."""
 
 
 def open_objects(m: JsonMachine, shapes: tuple[tuple[ObjectShape, int], ...], ret: int) -> Edge:
@@ -251,12 +256,12 @@ class Name:
         spelled = sorted((m.strings.spell(name), name) for name in {n for t in threads for n in t.members.plan.known})
         wanted = {name for t in threads for name, _ in t.members.next_declared()}
         live = sum(1 << i for i, (_, name) in enumerate(spelled) if name in wanted)
-        classes = tuple(
-            ((i, k), automaton.start)
-            for i, t in enumerate(threads)
-            if t.members.after_added() is not None
-            for k, automaton in enumerate(t.members.plan.automata)
-        )
+        alike: dict[int, tuple[TextAutomaton, list[tuple[int, int]]]] = {}
+        for i, t in enumerate(threads):
+            if t.members.after_added() is not None:
+                for k, automaton in enumerate(t.members.plan.automata):
+                    alike.setdefault(id(automaton), (automaton, []))[1].append((i, k))
+        classes = tuple((tuple(which), automaton.start) for automaton, which in alike.values())
         keys, texts = tuple(k for k, _ in spelled), tuple(t for _, t in spelled)
         start = Name(threads, keys, texts, live, LiteralTrie(keys).root if keys else None, classes)
         return start.without_exhausted(m)
@@ -275,9 +280,11 @@ class Name:
             below = Name(self.threads, self.names, self.texts, live, node, classes).without_exhausted(m)
             if below.live or below.classes:
                 edges.append(below.entered(m, byte, byte))
-        for lo, hi, classes in moves:
-            free = Name(self.threads, (), (), 0, None, classes).without_idle_threads()
-            edges += [free.entered(m, first, last) for first, last in gaps(lo, hi, branches.keys())]
+        for classes, ranges in _by_classes(moves).items():
+            free = [gap for lo, hi in ranges for gap in gaps(lo, hi, branches.keys())]
+            if free:
+                edge = Name(self.threads, (), (), 0, None, classes).without_idle_threads().entered(m, *free[0])
+                edges += [(first, last, *edge[2:]) for first, last in free]
         colon = self._colon(m, self.texts[terminal] if terminal >= 0 else None)
         if colon is not None:
             edges.append((QUOTE, QUOTE, ADDED, m.flexible(colon), 0, NONE, NONE))
@@ -292,23 +299,37 @@ class Name:
 
     def unseen(self, m: JsonMachine) -> int:
         """How many seen keys that begin so leave no additional key to any thread."""
-        return max((self._names_of(m, i) for i in {i for (i, _), _ in self.classes}), default=0)
+        most = 0
+        for i, additional in self._additional(m).items():
+            if additional == UNLIMITED:
+                return UNLIMITED
+            members = self.threads[i].members
+            came = {name for n, name in enumerate(members.plan.names) if members.came >> n & 1}
+            # The declared names that have come are seen keys too.
+            most = max(most, additional + len(self._below(came)))
+        return most
 
     def without_exhausted(self, m: JsonMachine) -> Name:
         """Without the threads whose classes have no text here beside the known ones."""
-        ended = {i for i in {i for (i, _), _ in self.classes} if self._additional_of(m, i) <= 0}
-        classes = tuple(c for c in self.classes if c[0][0] not in ended)
+        ended = {i for i, additional in self._additional(m).items() if additional <= 0}
+        if not ended:
+            return self
+        left = ((tuple(c for c in which if c[0] not in ended), at) for which, at in self.classes)
+        classes = tuple((which, at) for which, at in left if which)
         return Name(self.threads, self.names, self.texts, self.live, self.node, classes)
 
     def without_idle_threads(self) -> Name:
         """Only the threads that the text is still of, where it has left all known names."""
-        alive = sorted({i for (i, _), _ in self.classes})
+        alive = sorted({i for which, _ in self.classes for i, _ in which})
+        if len(alive) == len(self.threads):
+            return self
         renumbered = {i: new for new, i in enumerate(alive)}
-        classes = tuple(((renumbered[i], k), at) for (i, k), at in self.classes)
+        classes = tuple((tuple((renumbered[i], k) for i, k in which), at) for which, at in self.classes)
         return Name(tuple(self.threads[i] for i in alive), (), (), 0, None, classes)
 
-    def _automaton(self, which: tuple[int, int]) -> TextAutomaton:
-        return self.threads[which[0]].members.plan.automata[which[1]]
+    def _automaton(self, which: Which) -> TextAutomaton:
+        i, k = which[0]
+        return self.threads[i].members.plan.automata[k]
 
     def _below(self, known: Iterable[str]) -> list[int]:
         """Which of the names below the node are ``known``."""
@@ -316,31 +337,34 @@ class Name:
             return []
         return [i for i in range(self.node[0], self.node[1]) if self.texts[i] in known]
 
-    def _additional_of(self, m: JsonMachine, thread: int) -> int:
-        """How many additional names a thread has below."""
-        plan = self.threads[thread].members.plan
-        total = 0
-        for (i, k), at in self.classes:
-            if i != thread or k >= len(plan.shape.additional):
-                continue
-            names = plan.classes[k][0]
+    def _additional(self, m: JsonMachine) -> dict[int, int]:
+        """By thread that the text is still of, how many additional names it has below."""
+        found: dict[int, int] = {}
+        for which, at in self.classes:
+            i, k = which[0]
+            names = self.threads[i].members.plan.classes[k][0]
             remaining = m.strings.remaining(names, at)
-            if remaining == UNLIMITED:
-                return UNLIMITED
-            total += remaining - sum(m.strings.has(names, self.names[n]) for n in self._below(plan.known))
-        return total
-
-    def _names_of(self, m: JsonMachine, thread: int) -> int:
-        """As `_additional_of`, with the declared names that have come: what the seen keys below are of."""
-        members = self.threads[thread].members
-        additional = self._additional_of(m, thread)
-        came = {name for i, name in enumerate(members.plan.names) if members.came >> i & 1}
-        return UNLIMITED if additional == UNLIMITED else additional + len(self._below(came))
+            for i, k in which:
+                plan = self.threads[i].members.plan
+                sofar = found.setdefault(i, 0)
+                if k >= len(plan.shape.additional) or sofar == UNLIMITED:
+                    continue
+                if remaining == UNLIMITED:
+                    found[i] = UNLIMITED
+                else:
+                    shadowed = sum(m.strings.has(names, self.names[n]) for n in self._below(plan.known))
+                    found[i] = sofar + remaining - shadowed
+        return found
 
     def _colon(self, m: JsonMachine, name: str | None) -> ThreadsColon | None:
         """After this key, None if no thread takes it; ``name`` None: a name that no thread knows."""
         alive: list[ObjectThread] = []
         goals: list[Goal] = []
+        accepted: dict[int, list[int]] = {}
+        for which, at in self.classes:
+            if self._automaton(which).accepting(at):
+                for i, k in which:
+                    accepted.setdefault(i, []).append(k)
         for i, thread in enumerate(self.threads):
             members = thread.members
             if name is not None and name in members.plan.known:
@@ -349,8 +373,7 @@ class Name:
                         alive.append(ObjectThread(after, thread.bit))
                         goals.append(members.plan.goals[name])
                 continue
-            accepted = [k for (t, k), at in self.classes if t == i and self._automaton((t, k)).accepting(at)]
-            for after, goal in members.added(m, accepted):
+            for after, goal in members.added(m, tuple(sorted(accepted.get(i, ())))):
                 alive.append(ObjectThread(after, thread.bit))
                 goals.append(goal)
         return ThreadsColon(tuple(alive), want(m, goals)) if alive else None
@@ -381,6 +404,14 @@ class PropertyDecided:
     def decided(self, m: JsonMachine, satisfied: int) -> Location:
         alive = dict.fromkeys(t for t, bits in zip(self.threads, self.wanted, strict=True) if bits & satisfied)
         return m.with_flexible_space(Properties(tuple(alive), False))
+
+
+def _by_classes(moves: list[tuple[int, int, tuple[ClassThread, ...]]]) -> dict[tuple[ClassThread, ...], list[Range]]:
+    """The byte ranges that lead to the same classes."""
+    found: dict[tuple[ClassThread, ...], list[Range]] = {}
+    for lo, hi, classes in moves:
+        found.setdefault(classes, []).append((lo, hi))
+    return found
 
 
 def _union(bits: list[int]) -> int:

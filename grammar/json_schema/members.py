@@ -11,7 +11,7 @@ how many there may be. A property is taken only if what it leaves can still be c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -50,6 +50,8 @@ class MembersPlan:
         self.horizon = max(shape.min_properties, 0 if shape.max_properties is None else shape.max_properties + 1)
         self.few = any(m.strings.can_run_out(names) for names, _ in shape.additional)
         """Some additional names can be used up, so that it matters which have come."""
+        self.ways: dict[tuple[int, int, int, int, tuple[int, ...]], list[tuple[Members, Goal]]] = {}
+        """What `Members.added` has found."""
 
     @property
     def notes_names(self) -> bool:
@@ -101,9 +103,17 @@ class Members:
         best = replace(after, pending=0)
         return after if best.feasible() else None
 
-    def added(self, m: JsonMachine, accepted: Sequence[int]) -> Iterator[tuple[Members, Goal]]:
+    def added(self, m: JsonMachine, accepted: tuple[int, ...]) -> list[tuple[Members, Goal]]:
         """The ways to take an additional property whose name is in the ``accepted`` classes: what follows, and what its
         value must satisfy. It may serve any of the pending ones that it can, at the cost of a stricter value."""
+        # Asked at every byte of a key, with few different answers.
+        place = (self.came, self.position, self.count, self.pending, accepted)
+        known = self.plan.ways.get(place)
+        if known is None:
+            known = self.plan.ways[place] = list(self._ways(m, accepted))
+        return known
+
+    def _ways(self, m: JsonMachine, accepted: tuple[int, ...]) -> Iterator[tuple[Members, Goal]]:
         plan, n_classes = self.plan, len(self.plan.shape.additional)
         after = self.after_added()
         own = [plan.classes[k][1] for k in accepted if k < n_classes]

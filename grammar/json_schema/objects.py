@@ -75,6 +75,7 @@ class ObjectPlan:
             for names, _ in shape.additional
         ]
         """By class, the declared and forbidden keys that are texts of it; of no use where there is no end of texts."""
+        self._moves: dict[ClassThreads, list[tuple[ClassThreads, Edge]]] = {}
 
     @property
     def start(self) -> ClassThreads:
@@ -90,6 +91,17 @@ class ObjectPlan:
                 return UNLIMITED
             total -= (self._shadowed[i] & interval).bit_count()
         return total
+
+    def moves(self, m: JsonMachine, threads: ClassThreads) -> list[tuple[ClassThreads, Edge]]:
+        """Where the bytes of a key lead that is none of the declared ones: the classes it may still be of, and the
+        edge. Most keys of an object share them."""
+        known = self._moves.get(threads)
+        if known is None:
+            known = self._moves[threads] = []
+            for lo, hi, after in together([(i, self.classes[i], at) for i, at in threads]):
+                target = m.state(Key(self, None, after))
+                known.append((after, self.towards(lo, hi, target, after, 0, 0, (XKEY, FEWKEY))))
+        return known
 
     @cached_property
     def may_come(self) -> list[int]:
@@ -230,20 +242,18 @@ class Key:
         plan = self.plan
         branches = dict(plan.trie.children(self.node)) if self.node else {}
         terminal = plan.trie.terminal(self.node) if self.node else -1
-        moves = together([(i, plan.classes[i], at) for i, at in self.threads]) if self.threads else []
+        moves = plan.moves(m, self.threads) if self.threads else []
         edges: list[Edge] = []
         if any(plan.classes[i] is plan.strings.key and at == BETWEEN for i, at in self.threads):
             plan.tables.mark_keyed(m.state(self))
         for byte, node in branches.items():
-            threads = next((after for lo, hi, after in moves if lo <= byte <= hi), ())
+            threads = next((after for after, edge in moves if edge[0] <= byte <= edge[1]), ())
             if plan.remaining(threads, node[0], node[1]) <= 0:
                 threads = ()
             below = m.state(Key(plan, node, threads))
             edges.append(plan.towards(byte, byte, below, threads, node[0], node[1], (XKEY, FEWKEY)))
-        for lo, hi, threads in moves:
-            target = m.state(Key(plan, None, threads))
-            for first, last in gaps(lo, hi, branches.keys()):
-                edges.append(plan.towards(first, last, target, threads, 0, 0, (XKEY, FEWKEY)))
+        for _, edge in moves:
+            edges += [(first, last, *edge[2:]) for first, last in gaps(edge[0], edge[1], branches.keys())]
         if terminal >= 0:
             if terminal in plan.goals:
                 colon = m.flexible(Colon(plan.goals[terminal], plan))
@@ -270,9 +280,12 @@ class Colon:
 
 def gaps(lo: int, hi: int, taken: Collection[int]) -> list[tuple[int, int]]:
     """[lo, hi] without ``taken``, as ranges."""
+    inside = [byte for byte in taken if lo <= byte <= hi]
+    if not inside:
+        return [(lo, hi)]
     gaps: list[tuple[int, int]] = []
     start = lo
-    for byte in sorted(b for b in taken if lo <= b <= hi):
+    for byte in sorted(inside):
         if start < byte:
             gaps.append((start, byte - 1))
         start = byte + 1

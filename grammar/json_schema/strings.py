@@ -335,17 +335,21 @@ def together(
 ) -> list[tuple[int, int, tuple[tuple[_Thread, Hashable], ...]]]:
     """Disjoint byte ranges with the threads that take them: (lo, hi, (thread, its next state)...). ``threads``: (name,
     automaton, state)."""
-    moves = [(name, automaton.edges(at)) for name, automaton, at in threads]
+    which: dict[tuple[int, Hashable], int] = {}
+    moves: list[Sequence[tuple[int, int, Hashable]]] = []
+    for _, automaton, at in threads:
+        if which.setdefault((id(automaton), at), len(which)) == len(moves):
+            moves.append(automaton.edges(at))
+    named = [(name, which[id(automaton), at]) for name, automaton, at in threads]
     if len(moves) == 1:
-        ((name, ranges),) = moves
-        return [(lo, hi, ((name, to),)) for lo, hi, to in ranges]
+        return [(lo, hi, tuple((name, to) for name, _ in named)) for lo, hi, to in moves[0]]
     # Between two neighbouring cuts all bytes take the same edges.
-    cuts = sorted({cut for _, ranges in moves for lo, hi, _ in ranges for cut in (lo, hi + 1)})
+    cuts = sorted({cut for ranges in moves for lo, hi, _ in ranges for cut in (lo, hi + 1)})
     found: list[tuple[int, int, tuple[tuple[_Thread, Hashable], ...]]] = []
     for lo, end in pairwise(cuts):
-        alive = tuple((name, to) for name, ranges in moves for first, last, to in ranges if first <= lo <= last)
-        if alive:
-            found.append((lo, end - 1, alive))
+        taken = {i: to for i, ranges in enumerate(moves) for first, last, to in ranges if first <= lo <= last}
+        if taken:
+            found.append((lo, end - 1, tuple((name, taken[i]) for name, i in named if i in taken)))
     return found
 
 
