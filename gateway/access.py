@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from litestar import Request
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Caller
@@ -29,13 +30,15 @@ PROBES = frozenset({"/health", "/ready", "/metrics"})
 
 @dataclass(slots=True)
 class Record:
-    """``started``: seconds, monotonic. ``fields``: what handlers add to the log line. ``headers``: lower-case."""
+    """``started``: seconds, monotonic. ``caller``: known beforehand of what the server asks of itself. ``priority``: as
+    of `providers.base.GenerateRequest`. ``fields``: what handlers add to the log line. ``headers``: lower-case."""
 
     method: str
     request_id: str = field(default_factory=lambda: f"req_{uuid4().hex}")
     started: float = field(default_factory=time.perf_counter)
     status: int = 0
     caller: Caller | None = None
+    priority: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     span: Span | None = None
@@ -47,6 +50,12 @@ class Record:
 
 def record_of(scope: Scope) -> Record:
     return scope["sluice.record"]  # type: ignore[typeddict-item]
+
+
+def tenant_of(request: Request[Any, Any, Any]) -> str:
+    """Whose request it is: "" on an open server."""
+    caller = record_of(request.scope).caller
+    return caller.tenant if caller else ""
 
 
 class Access:

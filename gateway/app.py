@@ -22,14 +22,20 @@ from litestar.types import ASGIApp
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import openapi
-from gateway.access import Access, record_of
+from gateway.access import Access, record_of, tenant_of
 from gateway.answer import Asked, answer
 from gateway.auth import Caller, KeyRing, bearer_token
+from gateway.batches.batch_store import BatchStore
+from gateway.batches.in_process import InProcess
+from gateway.batches.opening import open_runner
+from gateway.batches.routes import batch_routes
 from gateway.chat import read_chat
 from gateway.completions import read_completion
 from gateway.database.place import database_at
 from gateway.decisions import decide
 from gateway.errors import ApiError, error_response
+from gateway.files.file_store import FileStore
+from gateway.files.routes import file_routes
 from gateway.inspecting import inspect
 from gateway.keys.stored import StoredKeys
 from gateway.ledger.ledger import Ledger
@@ -80,11 +86,17 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     background = Background(store) if store else None
     recogniser = Recogniser()
     provider = open_router(engine, settings, ledger, recogniser)
+    files = FileStore(database, settings.files) if settings.files.store else None
+    batches = BatchStore(database, ledger.worker) if files else None
+    runner = open_runner(batches, files, settings, metrics, provider) if batches and files else None
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        record = record_of(connection.scope)
+        if record.caller is not None:
+            return
         key = bearer_token(connection.headers.get("authorization", "")) or connection.headers.get("x-api-key")
-        record_of(connection.scope).caller = _caller(ring, stored, settings.auth.required, key)
+        record.caller = _caller(ring, stored, settings.auth.required, key)
 
     def weigher() -> Weigher:
         if not isinstance(engine, Weigher):
@@ -96,9 +108,9 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
         async def handler(request: Request[Any, Any, Any]) -> ASGIResponse:
             record = record_of(request.scope)
             id = f"{prefix}{uuid4().hex}"
-            asked = await read(request, provider, tenant=_tenant(request), id=id, created=int(time.time()))
+            asked = await read(request, provider, tenant=tenant_of(request), id=id, created=int(time.time()))
             mine = [sent_by(one, record.caller, request.headers) for one in asked.requests]
-            asked = replace(asked, requests=mine)
+            asked = replace(asked, requests=[replace(one, priority=record.priority) for one in mine])
             record.fields["model"] = asked.requests[0].model
             record.span = traces.start(operation, asked.requests[0], request.headers)
             return await answer(request, provider, metrics, asked)
@@ -138,11 +150,11 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
 
     @get("/usage", media_type=JSON)
     async def own_usage(request: Request[Any, Any, Any]) -> bytes:
-        return await show_usage(request, database, _tenant(request))
+        return await show_usage(request, database, tenant_of(request))
 
     @post("/route/explain", status_code=200, media_type=JSON)
     async def explained(request: Request[Any, Any, Any]) -> bytes:
-        asked = await read_chat(request, provider, tenant=_tenant(request), id="explain", created=int(time.time()))
+        asked = await read_chat(request, provider, tenant=tenant_of(request), id="explain", created=int(time.time()))
         return await explain(provider, sent_by(asked.requests[0], record_of(request.scope).caller, request.headers))
 
     @get("/models", media_type=JSON)
@@ -192,11 +204,13 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
         models,
         model,
         *stored_routes(store, background),
+        *file_routes(files),
+        *batch_routes(batches, files, runner, settings.batches),
         *unserved(),
     ]
 
     @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:
             closing.callback(traces.shutdown)
             closing.push_async_callback(database.aclose)
@@ -210,6 +224,9 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
             await provider.start()
             if background is not None:
                 closing.push_async_callback(background.aclose)
+            if runner is not None:
+                closing.push_async_callback(runner.aclose)
+                runner.start(InProcess(app))
             yield
 
     app = Litestar(
@@ -230,11 +247,6 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
         request_max_body_size=settings.server.max_body_bytes,
     )
     return Access(app, metrics)
-
-
-def _tenant(request: Request[Any, Any, Any]) -> str:
-    caller = record_of(request.scope).caller
-    return caller.tenant if caller else ""
 
 
 def _caller(ring: KeyRing, stored: StoredKeys, required: bool, key: str | None) -> Caller:

@@ -77,7 +77,7 @@ async def decide(
     record = record_of(request.scope)
     caller = record.caller or Caller()
     turns = (Message("system", SYSTEM), Message("user", f"{input}\n\n"))
-    asked = WeighRequest(id, model, turns, tuple(questions), caller.tenant, caller.name)
+    asked = WeighRequest(id, model, turns, tuple(questions), caller.tenant, caller.name, record.priority)
     try:
         weighed = await unless_gone(request.receive, weigher.weigh(asked), metrics)
     except ProviderError as error:

@@ -113,3 +113,6 @@ class Metrics:
         self.disconnects = Counter(
             "sluice_http_disconnects", "Clients that went away before their answer ended.", registry=self.registry
         )
+        self.batch_lines = Counter(
+            "sluice_batch_lines", "Lines of batches answered here.", ("outcome",), registry=self.registry
+        )

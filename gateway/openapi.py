@@ -20,9 +20,11 @@ from schemas.anthropic.messages import CountRequest, MessageRequest
 from schemas.errors import ErrorResponse
 from schemas.explanation import Explanation
 from schemas.inspection import CompileRequest, Inspection
+from schemas.openai.batches import Batch, BatchList, BatchRequest
 from schemas.openai.chat import ChatCompletion, ChatRequest
 from schemas.openai.completions import Completion, CompletionRequest
 from schemas.openai.decisions import Decision, DecisionRequest
+from schemas.openai.files import DeletedFile, File, FileList
 from schemas.openai.models import Model, ModelList
 from schemas.openai.response_events import DeletedResponse, Response
 from schemas.openai.responses import ResponseRequest
@@ -37,11 +39,11 @@ REFERENCE = "#/components/schemas/{name}"
 @dataclass(frozen=True, slots=True)
 class Operation:
     """``asked`` is the body of a POST; without one it is a GET, unless ``verb`` says otherwise. ``streams``: with
-    `stream` there are events."""
+    `stream` there are events. ``answered``: None for bytes."""
 
     path: str
     summary: str
-    answered: type[msgspec.Struct]
+    answered: type[msgspec.Struct] | None
     asked: type[msgspec.Struct] | None = None
     streams: bool = False
     failed: type[msgspec.Struct] = ErrorResponse
@@ -77,12 +79,26 @@ STORED = (
 )
 """Of what a server that stores has."""
 
+PAGES = ("after", "limit", "order")
+FILES = (
+    Operation("/v1/files", "Upload a file, as a form with `file`, `purpose` and `expires_after`", File, verb="post"),
+    Operation("/v1/files", "The tenant's files", FileList, query=(*PAGES, "purpose")),
+    Operation("/v1/files/{file}", "A file", File),
+    Operation("/v1/files/{file}", "Forget a file", DeletedFile, verb="delete"),
+    Operation("/v1/files/{file}/content", "What is in a file", None),
+    Operation("/v1/batches", "Answer the lines of a file", Batch, BatchRequest),
+    Operation("/v1/batches", "The tenant's batches", BatchList, query=PAGES),
+    Operation("/v1/batches/{batch}", "A batch", Batch),
+    Operation("/v1/batches/{batch}/cancel", "End a batch", Batch, verb="post"),
+)
+"""Of what a server that keeps files has."""
+
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1, as plain JSON values."""
-    operations = (*OPERATIONS, *STORED)
-    structs = {op.answered for op in operations} | {op.failed for op in operations}
-    structs |= {op.asked for op in operations if op.asked is not None}
+    operations = (*OPERATIONS, *STORED, *FILES)
+    structs = {op.failed for op in operations}
+    structs |= {struct for op in operations for struct in (op.asked, op.answered) if struct is not None}
     named = sorted(structs, key=lambda struct: f"{struct.__module__}.{struct.__qualname__}")
     references, components = msgspec.json.schema_components(named, schema_hook=_any, ref_template=REFERENCE)
     schemas = dict(zip(named, references, strict=True))
@@ -112,7 +128,9 @@ def _any(kind: type) -> dict[str, Any]:
 
 
 def _operation(op: Operation, schemas: dict[type[msgspec.Struct], Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"application/json": {"schema": schemas[op.answered]}}
+    answer: dict[str, Any] = {"application/octet-stream": {}}
+    if op.answered is not None:
+        answer = {"application/json": {"schema": schemas[op.answered]}}
     if op.streams:
         answer["text/event-stream"] = {"schema": {"type": "string"}}
     described: dict[str, Any] = {

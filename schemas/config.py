@@ -128,6 +128,26 @@ class Responses(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retention_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
 
 
+class Files(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``store``: keep what clients upload to ``/v1/files``, and run batches over it; both in the database. ``max_mb``:
+    MiB of one file. ``tenant_mb``: MiB of all files of a tenant. ``retention_days``: of batches, their input and their
+    output, where a request does not say otherwise."""
+
+    store: bool = True
+    max_mb: Annotated[int, Meta(ge=1, le=10_000)] = 200
+    tenant_mb: Positive = 2048
+    retention_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
+
+
+class Batches(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``concurrency``: lines that one server answers at once, behind all other requests. ``max_lines``: of one batch.
+    ``max_unfinished``: batches of one tenant that are not over."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=1000)] = 8
+    max_lines: Positive = 50_000
+    max_unfinished: Positive = 100
+
+
 class Telemetry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``otlp_endpoint``: URL that OpenTelemetry traces are sent to by OTLP over HTTP; absent = none are made."""
 
@@ -153,6 +173,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     prices: tuple[Price, ...] = ()
     database: Database = Database()
     responses: Responses = Responses()
+    files: Files = Files()
+    batches: Batches = Batches()
     telemetry: Telemetry = Telemetry()
     providers: tuple[ProviderSettings, ...] = ()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from advanced_alchemy.base import orm_registry
 
+import gateway.batches.tables
+import gateway.files.tables
 import gateway.keys.tables
 import gateway.ledger.tables
 import gateway.storing.tables  # noqa: F401

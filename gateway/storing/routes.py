@@ -8,7 +8,7 @@ import msgspec
 from litestar import Request, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from gateway.access import record_of
+from gateway.access import tenant_of
 from gateway.errors import ApiError, invalid
 from gateway.storing.background import Background
 from gateway.storing.response_store import ResponseStore
@@ -30,7 +30,7 @@ def stored_routes(store: ResponseStore | None, background: Background | None) ->
 
     async def body_of(request: Request[Any, Any, Any]) -> bytes:
         id = str(request.path_params["id"])
-        found = await store.find(id, _tenant(request)) if store else None
+        found = await store.find(id, tenant_of(request)) if store else None
         if found is None:
             raise not_found(id)
         return found.body.encode()
@@ -44,7 +44,7 @@ def stored_routes(store: ResponseStore | None, background: Background | None) ->
     @delete("/responses/{id:str}", status_code=200, media_type=JSON)
     async def forget(request: Request[Any, Any, Any]) -> bytes:
         id = str(request.path_params["id"])
-        if store is None or not await store.forget(id, _tenant(request)):
+        if store is None or not await store.forget(id, tenant_of(request)):
             raise not_found(id)
         return _encode(DeletedResponse(id))
 
@@ -54,7 +54,7 @@ def stored_routes(store: ResponseStore | None, background: Background | None) ->
         if not msgspec.json.decode(body, type=_Kind).background:
             raise invalid("Only a response that was created with 'background: true' can be cancelled.", "response_id")
         assert background is not None
-        await background.cancel(str(request.path_params["id"]), _tenant(request))
+        await background.cancel(str(request.path_params["id"]), tenant_of(request))
         return await body_of(request)
 
     return [show, forget, cancel]
@@ -62,8 +62,3 @@ def stored_routes(store: ResponseStore | None, background: Background | None) ->
 
 def not_found(id: str) -> ApiError:
     return ApiError(404, f"Response with id '{id}' not found.", param="response_id", code="response_not_found")
-
-
-def _tenant(request: Request[Any, Any, Any]) -> str:
-    caller = record_of(request.scope).caller
-    return caller.tenant if caller else ""

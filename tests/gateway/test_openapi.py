@@ -10,7 +10,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.openapi import OPERATIONS, STORED, Operation
+from gateway.openapi import FILES, OPERATIONS, STORED, Operation
 from tests.gateway.fakes import MODEL, FakeProvider
 from tests.gateway.test_parameters import LEAST
 from tests.gateway.test_responses import TOOLS
@@ -82,6 +82,15 @@ def test_what_is_stored_is_described_by_method(http: httpx.Client, document: dic
         refusal = http.request(op.method, op.path.replace("{response}", "resp_1"))
         assert refusal.status_code == 404 and holds(document, body(described["responses"]["default"]), refusal.json())
     assert set(document["paths"]["/v1/responses/{response}"]) == {"get", "delete"}
+
+
+def test_files_and_batches_are_described_by_method(http: httpx.Client, document: dict[str, Any]) -> None:
+    for op in FILES:
+        described = document["paths"][op.path][op.method]
+        answer = http.request(op.method, re.sub(r"{\w+}", "none", op.path), json={"input_file_id": "none"})
+        wanted = "200" if op.method == "get" and "{" not in op.path else "default"
+        assert (answer.status_code == 200) == (wanted == "200")
+        assert holds(document, body(described["responses"][wanted]), answer.json())
 
 
 def test_the_page_shows_every_operation(http: httpx.Client) -> None:

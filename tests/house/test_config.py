@@ -51,6 +51,8 @@ def test_the_example_file_names_every_key() -> None:
         "policy": set(Policy.__struct_fields__),
         "database": set(Settings().database.__struct_fields__),
         "responses": set(Settings().responses.__struct_fields__),
+        "files": set(Settings().files.__struct_fields__),
+        "batches": set(Settings().batches.__struct_fields__),
         "telemetry": set(Settings().telemetry.__struct_fields__),
     }
     assert set(shown["models"][0]) == set(Settings().models[0].__struct_fields__)

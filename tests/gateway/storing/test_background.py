@@ -15,20 +15,18 @@ from gateway.database.database import Database
 from gateway.database.place import database_at
 from gateway.storing.response_store import ResponseStore
 from providers.base import Delta, Finished, GenerateRequest, GenerationEvent, Message, ProviderError, Usage
-from schemas.config import Auth, Responses, Settings
 from schemas.config import Database as Place
+from schemas.config import Responses, Settings
 from tests.gateway.fakes import MODEL, TEXT, FakeProvider, forever, serving, silence, wait_until
-from tests.gateway.storing.test_stored_responses import KEYS, Served
+from tests.gateway.served import Served, served_at
 
 ASK: dict[str, Any] = {"model": MODEL, "input": "One", "background": True}
 
 
 @pytest.fixture
 def served(database_url: str) -> Iterator[Served]:
-    provider = FakeProvider()
-    settings = Settings(auth=Auth(keys=KEYS), responses=Responses(store=True), database=Place(url=database_url))
-    with serving(provider, settings) as url:
-        yield Served(provider, url)
+    with served_at(database_url) as served:
+        yield served
 
 
 def ended(client: openai.OpenAI, id: str) -> Response:

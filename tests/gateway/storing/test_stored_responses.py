@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -15,32 +14,19 @@ from msgspec import Raw
 from gateway.database.database import Database
 from gateway.storing.response_store import ResponseStore
 from providers.base import Call, Message
-from schemas.config import Auth, Responses, Settings
-from schemas.config import Database as Place
-from tests.gateway.fakes import MODEL, TEXT, FakeProvider, serving
-from tests.gateway.test_auth import key
+from schemas.config import Responses
+from tests.gateway.fakes import MODEL, TEXT
+from tests.gateway.served import Served, served_at
 from tests.gateway.test_tools import call_one, cut
 
-KEYS = (key("ci", "sk-first", "acme"), key("app", "sk-second", "acme"), key("lab", "sk-third", "lab"))
 ASK: dict[str, Any] = {"model": MODEL}
 WEATHER: Any = {"type": "function", "name": "weather", "parameters": None, "strict": None}
 
 
-@dataclass(frozen=True)
-class Served:
-    provider: FakeProvider
-    url: str
-
-    def client(self, key: str = "sk-first") -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
-
-
 @pytest.fixture
 def served(database_url: str) -> Iterator[Served]:
-    provider = FakeProvider()
-    settings = Settings(auth=Auth(keys=KEYS), responses=Responses(store=True), database=Place(url=database_url))
-    with serving(provider, settings) as url:
-        yield Served(provider, url)
+    with served_at(database_url) as served:
+        yield served
 
 
 def test_a_conversation_goes_on(served: Served) -> None:
