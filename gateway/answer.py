@@ -257,6 +257,8 @@ class Delivery:
                         yield closing
         except ProviderError as error:
             yield self._failure(self._understood(error))
+        except ApiError as error:  # the ledger lets no further call be made
+            yield self._failure(error)
         except Exception as error:
             # The status line is out: a stream can only say so itself, and must, lest a cut answer look whole.
             log.exception("stream failed", exc_info=error)

@@ -1,8 +1,8 @@
 """The field ``sluice`` of answers: what was enforced and by whom, and the fields of JSON as they are complete.
 
 It is laid over whatever an API's own shape sends, as one more member of the JSON that goes out anyway: of a plain
-answer's body, of the first event of a stream, and of each event whose text completes fields. Clients that do not know
-it see nothing new.
+answer's body, of the first event of a stream, and of each event whose text completes fields. Only those who send the
+field get it: some clients refuse what they do not know. Everybody gets the headers.
 """
 
 from __future__ import annotations
@@ -29,16 +29,14 @@ _EVENT_END = b"}\n\n"
 def extending(
     asked: RequestExtension | None, constraint: Constraint | None, *, scored: bool
 ) -> Callable[[Shape, Admission], Shape]:
-    """What to lay over a shape: the extension where it was asked for, or where a constraint is only checked after the
-    fact. ``scored``: as of `Extended`. Raises `ApiError`."""
+    """What to lay over a shape: the extension where it was asked for. ``scored``: as of `Extended`. Raises
+    `ApiError`."""
     fields = asked is not None and asked.fields
     if fields and (constraint is None or not isinstance(constraint.spec, JsonSchemaSpec | JsonObjectSpec)):
         raise invalid("'sluice.fields' are those of JSON, which is not asked for.", "sluice.fields")
 
     def extend(shape: Shape, admission: Admission) -> Shape:
-        if asked is None and admission.enforcement != "validated":
-            return shape
-        return Extended(shape, admission, fields, scored)
+        return shape if asked is None else Extended(shape, admission, fields, scored)
 
     return extend
 

@@ -70,7 +70,6 @@ class OtelTracing:
         optional = {
             "gen_ai.request.max_tokens": request.max_tokens,
             "gen_ai.request.seed": sampling.seed,
-            "gen_ai.request.stop_sequences": request.stop or None,
         }
         attributes.update({name: value for name, value in optional.items() if value is not None})
         parent = propagate.extract(dict(headers))

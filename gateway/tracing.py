@@ -1,7 +1,7 @@
 """OpenTelemetry traces, one server span a generation, by the GenAI semantic conventions (``gen_ai.*``, in development).
 
 Off by default: then nothing of OpenTelemetry is imported. Credentials of the collector come from OpenTelemetry's own
-``OTEL_EXPORTER_OTLP_HEADERS``. Prompts and answers are never recorded.
+``OTEL_EXPORTER_OTLP_HEADERS``. Prompts, answers and stop strings are never recorded.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     "none". ``native``: constraints besides schemas that vLLM's ``structured_outputs`` takes. ``keywords`` (None: all)
     and ``formats``: what a schema sent there may have; the rest is told to the model in words, and checked afterwards.
     ``contract``: the API promises that answers hold to all of a schema that it takes. ``parameters``: sampling
-    parameters by their names in `schemas.engine.Sampling`, and "stop", "stop_token_ids", "ignore_eos". ``explicit``:
+    parameters by their names in `schemas.engine.Sampling`, and "stop", "stop_token_ids", "ignore_eos", "close" (within
+    ``max_tokens``, as Sluice does). ``explicit``:
     sampling parameters are sent even where they have OpenAI's default, since the server's may differ. ``store``: the
     API must be told to keep nothing.
 

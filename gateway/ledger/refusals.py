@@ -19,7 +19,9 @@ LONGEST_RETRY = 60
 
 
 class Refused(ApiError):
-    """An attempt that may not be made."""
+    """An attempt that may not be made. ``elsewhere``: another candidate's, which costs less, may be."""
+
+    elsewhere: bool = False
 
 
 class RateLimited(Refused):
@@ -49,7 +51,8 @@ def refusal(exceeded: Exceeded, now: float) -> Refused:
         used, needed = usd_text(level.nano), usd_text(asked.nano)
         return _over_budget(
             f"{meter.whose} may spend ${usd_text(ceiling.nano)} {per}: ${used} is spent or reserved, and this request "
-            f"may cost ${needed}."
+            f"may cost ${needed}.",
+            elsewhere=True,
         )
     if level.requests + asked.requests > ceiling.requests:
         what = f"{meter.whose} may make {ceiling.requests} requests {per}."
@@ -71,11 +74,14 @@ def refusal(exceeded: Exceeded, now: float) -> Refused:
 
 def unpriced(meter: MeterLimit, model: str) -> OverBudget:
     """For a model that costs nobody knows what, under a budget in dollars."""
-    return _over_budget(f"{meter.whose} has a budget in dollars, and what {model} costs is not known.")
+    message = f"{meter.whose} has a budget in dollars, and what {model} costs is not known."
+    return _over_budget(message, elsewhere=True)
 
 
-def _over_budget(message: str) -> OverBudget:
-    return OverBudget(429, message, code="insufficient_quota", headers={"x-should-retry": "false"})
+def _over_budget(message: str, *, elsewhere: bool = False) -> OverBudget:
+    over = OverBudget(429, message, code="insufficient_quota", headers={"x-should-retry": "false"})
+    over.elsewhere = elsewhere
+    return over
 
 
 def allowances(meters: list[MeterLimit], levels: list[Amounts], now: float) -> tuple[Allowance, ...]:

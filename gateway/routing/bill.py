@@ -7,9 +7,11 @@ too; the local engine is one call.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.ledger.refusals import Refused
 from gateway.ledger.reservation import Reservation
 from gateway.policy.prices import Tokens
 from gateway.policy.selection import Candidate
@@ -53,8 +55,10 @@ class Bill:
         self._request = request
         self._cost = cost
         self._bound = bound
-        self._reserving = 0
         self._number = 0
+        # Reserved one after another: the first that is not refused counts as the request, and each sees what those
+        # before it may cost.
+        self._reserving = asyncio.Lock()
 
     @property
     def nano_usd(self) -> int | None:
@@ -74,14 +78,19 @@ class Bill:
     async def call(self, candidate: Candidate, most: Tokens, decision: str) -> Call:
         """Reserve a call of at most ``most`` tokens. Raises `ProviderError` "policy" where it could cost too much, and
         what the ledger refuses with."""
-        charged, request = candidate.max_nano_usd or 0, self._request
-        if self._bound is not None and (self.nano_usd or 0) + self._reserving + charged > self._bound:
-            message = f"{candidate.name}: after the calls before it, one more could exceed the policy's max_usd."
-            raise ProviderError("policy", message, param="sluice.policy.max_usd", elsewhere=True)
+        async with self._reserving:
+            if self._bound is not None and (self.nano_usd or 0) + (candidate.max_nano_usd or 0) > self._bound:
+                message = f"{candidate.name}: after the calls before it, one more could exceed the policy's max_usd."
+                raise ProviderError("policy", message, param="sluice.policy.max_usd", elsewhere=True)
+            call = Call(await self._reserved(candidate, most, decision), candidate, self._cost)
+            self.calls.append(call)
+            return call
+
+    async def _reserved(self, candidate: Candidate, most: Tokens, decision: str) -> OpenLeg:
         reservation = Reservation(
-            request_id=request.id,
-            tenant=request.tenant,
-            key=request.key,
+            request_id=self._request.id,
+            tenant=self._request.tenant,
+            key=self._request.key,
             provider=candidate.endpoint.name,
             model=candidate.model,
             max_nano_usd=candidate.max_nano_usd,
@@ -90,13 +99,11 @@ class Bill:
             decision=decision,
         )
         self._number += 1
-        self._reserving += charged
         try:
-            call = Call(await self._ledger.reserve(reservation), candidate, self._cost)
-        finally:
-            self._reserving -= charged
-        self.calls.append(call)
-        return call
+            return await self._ledger.reserve(reservation)
+        except Refused:
+            self._number -= 1
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,17 @@ wins.
                └ after_s ─▶ c2 ✓
 
 An answer counts from its first event, since nothing of it has been delivered before. An error that another candidate
-would meet too (an invalid schema is invalid everywhere) ends the race.
+would meet too (an invalid schema is invalid everywhere) ends the race. Where a budget in dollars is too small for one
+candidate it may do for another.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from typing import TypeGuard
 
+from gateway.ledger.refusals import Refused
 from gateway.policy.selection import Candidate
 from gateway.routing.leg import Leg
 from providers.base import ErrorKind, ProviderError
@@ -36,6 +39,7 @@ MAX_AT_ONCE = 2
 """Legs of one request that run at a time."""
 
 Make = Callable[[Candidate], Leg]
+Failure = ProviderError | Refused
 
 
 class Race:
@@ -43,13 +47,13 @@ class Race:
 
     def __init__(self, hedge_after_s: float | None, max_ttft_s: float | None) -> None:
         self.asked: list[Leg] = []
-        self.failures: list[tuple[Candidate, ProviderError]] = []
+        self.failures: list[tuple[Candidate, Failure]] = []
         self._hedge_after_s = hedge_after_s
         self._max_ttft_s = max_ttft_s
 
     async def run(self, candidates: tuple[Candidate, ...], make: Make) -> Leg:
-        """The leg that answered first. Raises `ProviderError`: one that all would meet, or the last; or what the
-        ledger refused with."""
+        """The leg that answered first. Raises what all would meet, or the last `Failure`: a `Refused` only where there
+        was no other."""
         waiting = iter(candidates)
         running = [self._start(next(waiting), make)]
         patience = self._hedge_after_s
@@ -86,14 +90,14 @@ class Race:
     def _another(
         self, waiting: Iterator[Candidate], running: list[Leg], make: Make, patience: float | None
     ) -> float | None:
-        """Ask the next candidate, after a failure or beside a slow one. Raises the last failure where nobody is
-        left."""
+        """Ask the next candidate, after a failure or beside a slow one. Raises a failure where nobody is left."""
         candidate = next(waiting, None)
         if candidate is not None:
             running.append(self._start(candidate, make))
             return patience
         if not running:
-            raise self.failures[-1][1]
+            failures = [error for _, error in self.failures]
+            raise next((error for error in reversed(failures) if isinstance(error, ProviderError)), failures[-1])
         return None
 
     def _answered(self, leg: Leg) -> bool:
@@ -101,10 +105,22 @@ class Race:
         error = leg.answered.exception()
         if error is None:
             return True
-        if not isinstance(error, ProviderError) or not (error.elsewhere or error.kind in ELSEWHERE):
+        if not _is_this_ones(error):
             raise error
         self.failures.append((leg.candidate, error))
         return False
+
+
+def _is_this_ones(error: BaseException) -> TypeGuard[Failure]:
+    """Whether another candidate may do better."""
+    if isinstance(error, ProviderError):
+        return error.elsewhere or error.kind in ELSEWHERE
+    return isinstance(error, Refused) and error.elsewhere
+
+
+def named(error: Failure) -> str:
+    """What went wrong, in a word."""
+    return error.kind if isinstance(error, ProviderError) else str(error.code)
 
 
 def _has_answered(leg: Leg) -> bool:

@@ -17,6 +17,7 @@ from functools import partial
 
 import msgspec
 
+from gateway.ledger.refusals import Refused
 from gateway.policy.pii.redaction import Redaction, guard
 from gateway.policy.selection import Candidate, Selection, select
 from gateway.routing.answering import RoutedGeneration, late
@@ -26,7 +27,7 @@ from gateway.routing.directory import Directory
 from gateway.routing.ledger import Ledger
 from gateway.routing.leg import Leg
 from gateway.routing.policies import Policies
-from gateway.routing.racing import Race
+from gateway.routing.racing import Failure, Race, named
 from providers.base import (
     GenerateRequest,
     Generation,
@@ -166,7 +167,7 @@ class _Asking:
     async def _raced(self, candidates: tuple[Candidate, ...]) -> Leg:
         try:
             return await self._race.run(candidates, self._leg)
-        except ProviderError as error:
+        except (ProviderError, Refused) as error:
             raise self._together(error) from error
 
     async def _cascade(self, candidates: tuple[Candidate, ...], threshold: float) -> Generation:
@@ -185,13 +186,13 @@ class _Asking:
         before = len(self._race.failures)
         try:
             leg = await self._race.run((candidate,), partial(self._leg, scores=True))
-        except ProviderError:
+        except (ProviderError, Refused):
             if len(self._race.failures) == before:
                 raise
             return None, []
         try:
             return leg, [event async for event in leg.events()]
-        except ProviderError as error:
+        except (ProviderError, Refused) as error:
             self._race.failures.append((candidate, error))
             return None, []
         finally:
@@ -205,23 +206,33 @@ class _Asking:
 
     def _decision(self) -> str:
         """For the ledger: what has been tried before this attempt."""
-        failed = {candidate.name: error.kind for candidate, error in self._race.failures}
+        failed = {candidate.name: named(error) for candidate, error in self._race.failures}
         asked = [leg.candidate.name for leg in self._race.asked]
         return msgspec.json.encode({"asked": asked, "failed": failed}).decode() if asked else ""
 
     def _reason(self, leg: Leg, candidates: int) -> str:
         if self._race.failures:
-            failed = "; ".join(f"{candidate.name}: {error.kind}" for candidate, error in self._race.failures)
+            failed = "; ".join(f"{candidate.name}: {named(error)}" for candidate, error in self._race.failures)
             return f"after {failed}"
         slower = [other.candidate.name for other in self._race.asked if other is not leg]
         return f"faster than {', '.join(slower)}" if slower else f"first of {candidates}"
 
-    def _together(self, last: ProviderError) -> ProviderError:
-        """What to answer when everybody failed: the last one's error, with what the others said."""
-        if len(self._race.failures) < 2 or last is not self._race.failures[-1][1]:
-            return last
-        said = " ".join(f"[{candidate.name}] {error.message}" for candidate, error in self._race.failures)
-        return ProviderError(last.kind, f"No candidate answered. {said}", pointer=last.pointer, param=last.param)
+    def _together(self, error: Failure) -> Failure:
+        """What to answer when everybody failed: ``error``, with what the others said."""
+        failures = self._race.failures
+        told = [failure for _, failure in failures]
+        if len(told) < 2 or error not in told or isinstance(error, Refused):
+            return error
+        said = " ".join(f"[{candidate.name}] {failure.message}" for candidate, failure in failures)
+        message = f"No candidate answered. {said}"
+        return ProviderError(
+            error.kind,
+            message,
+            pointer=error.pointer,
+            param=error.param,
+            tool=error.tool,
+            retry_after=error.retry_after,
+        )
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:

@@ -58,6 +58,8 @@ class OpenAIChat:
             body["stop_token_ids"] = list(request.stop_token_ids)
         if request.ignore_eos:
             body["ignore_eos"] = True
+        if request.close:
+            body["sluice"] = {"close": True}
         if request.sampling.logprobs is not None:
             body["logprobs"] = True
             body["top_logprobs"] = request.sampling.logprobs
@@ -94,14 +96,7 @@ def _message(message: Message) -> dict[str, Any]:
         out["name"] = message.name
     if message.calls:
         out["content"] = message.content or None
-        out["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
-            }
-            for call in message.calls
-        ]
+        out["tool_calls"] = [_called(call) for call in message.calls]
     if message.role == "tool":
         out["tool_call_id"] = message.call_id
     return out
@@ -171,20 +166,22 @@ class _Choice(Struct):
     stop_reason: int | str | None = None
 
 
-class _PromptDetails(Struct):
+class PromptDetails(Struct):
+    """Of a usage, in both of OpenAI's APIs."""
+
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
-class _CompletionDetails(Struct):
+class CompletionDetails(Struct):
     reasoning_tokens: int | None = None
 
 
 class _Usage(Struct):
     prompt_tokens: int
     completion_tokens: int = 0
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
 
 
 class _Chunk(Struct):
@@ -220,7 +217,10 @@ class ChatReader:
         if chunk.error:
             raise failed_midway(chunk.error)
         if chunk.usage is not None:
-            self.usage = _usage(chunk.usage)
+            used = chunk.usage
+            self.usage = usage_of(
+                used.prompt_tokens, used.completion_tokens, used.prompt_tokens_details, used.completion_tokens_details
+            )
         for choice in chunk.choices:
             said = choice.delta or choice.message
             if said is not None:
@@ -262,14 +262,13 @@ class ChatReader:
             raise BrokenAnswer("a choice ended for a reason that the API does not have")
 
 
-def _usage(usage: _Usage) -> Usage:
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+def usage_of(prompt: int, completion: int, read: PromptDetails | None, spent: CompletionDetails | None) -> Usage:
     return Usage(
-        prompt=usage.prompt_tokens,
-        cached=(prompt and prompt.cached_tokens) or 0,
-        completion=usage.completion_tokens,
-        written=(prompt and prompt.cache_write_tokens) or 0,
-        reasoning=(completion and completion.reasoning_tokens) or 0,
+        prompt=prompt,
+        cached=(read and read.cached_tokens) or 0,
+        completion=completion,
+        written=(read and read.cache_write_tokens) or 0,
+        reasoning=(spent and spent.reasoning_tokens) or 0,
     )
 
 

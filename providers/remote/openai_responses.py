@@ -11,7 +11,7 @@ from msgspec import Struct
 from providers.base import Delta, GenerationEvent, Message, Usage
 from providers.remote.dialect import ANSWER, Ask, BrokenAnswer, Choices, decoded, named
 from providers.remote.failures import failed_midway
-from providers.remote.openai_chat import Logprobs, scored
+from providers.remote.openai_chat import CompletionDetails, Logprobs, PromptDetails, scored, usage_of
 from providers.remote.shaping import ShapedTool
 
 _SCORES = "message.output_text.logprobs"
@@ -88,20 +88,11 @@ def _choice(ask: Ask) -> Any:
     return "required"
 
 
-class _InputDetails(Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _OutputDetails(Struct):
-    reasoning_tokens: int | None = None
-
-
 class _Usage(Struct):
     input_tokens: int
     output_tokens: int
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
+    input_tokens_details: PromptDetails | None = None
+    output_tokens_details: CompletionDetails | None = None
 
 
 class _Part(Struct):
@@ -212,7 +203,10 @@ class ResponsesReader:
         if response.error or response.status in ("failed", "cancelled"):
             raise failed_midway(response.error)
         if response.usage is not None:
-            self.usage = _usage(response.usage)
+            used = response.usage
+            self.usage = usage_of(
+                used.input_tokens, used.output_tokens, used.input_tokens_details, used.output_tokens_details
+            )
         reason = response.incomplete_details.reason if response.incomplete_details else None
         if self._refusal or reason == "content_filter":
             self._choices.decline(0, self._refusal)
@@ -228,14 +222,3 @@ def _string(delta: Any) -> str:
     if not isinstance(delta, str):
         raise BrokenAnswer("a delta is no text")
     return delta
-
-
-def _usage(usage: _Usage) -> Usage:
-    read, spent = usage.input_tokens_details, usage.output_tokens_details
-    return Usage(
-        prompt=usage.input_tokens,
-        cached=(read and read.cached_tokens) or 0,
-        completion=usage.output_tokens,
-        written=(read and read.cache_write_tokens) or 0,
-        reasoning=(spent and spent.reasoning_tokens) or 0,
-    )

@@ -45,6 +45,10 @@ _DIALECTS: dict[Kind, type[Dialect]] = {
 }
 
 
+_FIELDS = {"close": "sluice.close"}
+"""Parameters that requests call otherwise."""
+
+
 class RemoteProvider:
     """Implements `providers.base.Provider`. ``recogniser``: shared by all providers of a server, which closes it."""
 
@@ -197,7 +201,8 @@ def _unfit(name: str, request: GenerateRequest, model: RemoteModel, can: Capabil
     for parameter in _asked(request):
         greedy = parameter == "top_k" and request.sampling.top_k == 1 and greedy_by_temperature(can)
         if parameter not in can.parameters and not greedy:
-            yield reason(f"has no '{parameter}'", parameter)
+            field = _FIELDS.get(parameter, parameter)
+            yield reason(f"has no '{field}'", field)
     if len(request.stop) > can.max_stops and "stop" in can.parameters:
         yield reason(f"takes {can.max_stops} stop strings at most", "stop")
     if request.sampling.temperature > can.max_temperature:

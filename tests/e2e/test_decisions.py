@@ -62,4 +62,4 @@ def test_a_schema_that_cannot_be_enforced_is_checked(server: Server) -> None:
     assert answers[0].status_code == 400 and answers[0].json()["error"]["code"] == "unsupported_schema"
     assert answers[1].status_code in (200, 502)
     if answers[1].status_code == 200:
-        assert answers[1].headers["x-sluice-enforced"] == answers[1].json()["sluice"]["enforced"] == "validated"
+        assert answers[1].headers["x-sluice-enforced"] == "validated"

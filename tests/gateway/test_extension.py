@@ -189,8 +189,11 @@ def test_without_fields_it_says_what_holds(client: openai.OpenAI, provider: Fake
     )
     assert "sluice" not in client.completions.create(model=MODEL, prompt="x").to_dict()
     provider.admission = Admission(7, "validated", "", ("why",))
-    answer = client.chat.completions.create(**ASK, response_format=FORMAT)
+    answer = client.chat.completions.create(**ASK, response_format=FORMAT, extra_body={"sluice": {}})
     assert answer.to_dict()["sluice"] == {"enforced": "validated", "reasons": ["why"], **SERVED, "cost_usd": "0"}
+    unasked = client.chat.completions.with_raw_response.create(**ASK, response_format=FORMAT)
+    assert unasked.headers["x-sluice-enforced"] == "validated"
+    assert "sluice" not in unasked.parse().to_dict()
 
 
 @pytest.mark.parametrize(

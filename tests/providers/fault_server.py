@@ -38,7 +38,7 @@ class Used:
 class Act:
     """What to do with one request. ``texts``: of the choices, in turn; ``calls``: (name, arguments) of each choice.
     ``end``: "stop", "length" or "declined". ``cut``: the share of the answer after which the connection breaks.
-    ``counted``: the answer says what it used."""
+    ``counted``: the answer says what it used. ``complaint``: of a status, what its error says."""
 
     texts: tuple[str, ...] = ("Hello",)
     calls: tuple[tuple[str, str], ...] = ()
@@ -51,6 +51,7 @@ class Act:
     piece: int = 7
     counted: bool = True
     whole: bool = False
+    complaint: str = "as scripted"
 
 
 @dataclass
@@ -121,7 +122,7 @@ class FaultServer:
         act = asked.act
         await asyncio.sleep(act.delay)
         if act.fault == "status":
-            error = json.dumps({"error": {"message": "as scripted", "type": "scripted", "code": "scripted"}})
+            error = json.dumps({"error": {"message": act.complaint, "type": "scripted", "code": "scripted"}})
             await _send(writer, act.status, [*act.headers, ("content-type", "application/json")], error.encode())
             return True
         texts = tuple(act.texts[i % len(act.texts)] for i in range(_choices(api, body)))

@@ -142,7 +142,7 @@ UNFIT: list[tuple[Api, dict[str, Any], str]] = [
     ("chat", {"stop": tuple("abcde")}, "stop"),
     ("chat", {"stop_token_ids": (1,)}, "stop_token_ids"),
     ("chat", {"ignore_eos": True}, "ignore_eos"),
-    ("chat", {"close": True}, "close"),
+    ("chat", {"close": True}, "sluice.close"),
     ("chat", {"sampling": Sampling(seed=2**63)}, "seed"),
     ("responses", {"stop": ("a",)}, "stop"),
     ("responses", {"sampling": Sampling(seed=1)}, "seed"),

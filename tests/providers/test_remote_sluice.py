@@ -136,6 +136,16 @@ def test_every_constraint_arrives_and_is_judged_all_the_same(
     assert refused.value.kind == "invalid_answer"
 
 
+def test_that_an_answer_may_not_be_cut_arrives(second: Second) -> None:
+    second.fake.script = saying('{"a": 1}')
+    second.fake.admission = Admission(7, "engine", "exact")
+    second.ask(GenerateRequest("r", "ours", TALK, constraint=JsonSchemaSpec(SCHEMA), close=True, max_tokens=9))
+    assert second.fake.last.close
+    second.fake.script = saying("abc")
+    second.ask(GenerateRequest("r", "ours", TALK, constraint=RegexSpec("[a-z]+")))
+    assert not second.fake.last.close
+
+
 def test_calls_arrive(second: Second) -> None:
     second.fake.script = saying("", ("f", '{"a": 1}'), ("f", '{"a": 2}'))
     tools = Tools((Tool("f", SCHEMA, "Does it."),), ("f",))

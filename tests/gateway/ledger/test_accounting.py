@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import anthropic
 import httpx
@@ -116,11 +117,26 @@ async def ask_often(url: str, times: int) -> list[object]:
         return await asyncio.gather(*asked, return_exceptions=True)
 
 
-def test_of_two_hundred_requests_against_a_budget_of_fifty_fifty_succeed_and_none_is_retried(served: Served) -> None:
-    outcomes = asyncio.run(ask_often(served.url, 200))
-    refusals = [outcome for outcome in outcomes if isinstance(outcome, openai.RateLimitError)]
-    assert len(refusals) == 150 == len([outcome for outcome in outcomes if isinstance(outcome, Exception)])
-    assert {(refusal.code, refusal.type) for refusal in refusals} == {("insufficient_quota", "insufficient_quota")}
+async def ask_claude_often(url: str, times: int) -> list[object]:
+    async with anthropic.AsyncAnthropic(base_url=url, api_key="sk-second", max_retries=2) as client:
+        asked = (client.messages.create(**LEAST["messages"]) for _ in range(times))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("often", "limited", "kind"),
+    [
+        (ask_often, openai.RateLimitError, "insufficient_quota"),
+        (ask_claude_often, anthropic.RateLimitError, "rate_limit_error"),
+    ],
+)
+def test_of_two_hundred_requests_against_a_budget_of_fifty_fifty_succeed_and_none_is_retried(
+    served: Served, often: Callable[[str, int], Coroutine[Any, Any, list[object]]], limited: type[Exception], kind: str
+) -> None:
+    outcomes = asyncio.run(often(served.url, 200))
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert len(refusals) == 150 and {type(refusal) for refusal in refusals} == {limited}
+    assert {getattr(refusal, "type", None) for refusal in refusals} == {kind}
     assert len(served.provider.requests) == 50
     assert [leg.state for leg in served.legs()] == ["settled"] * 50
     figures = httpx.get(f"{served.url}/metrics").text

@@ -103,11 +103,15 @@ async def test_refusals_say_who_how_much_and_when(database: Database) -> None:
     with pytest.raises(OverBudget, match="'lab' may make 0 requests a month") as over:
         await ledger.reserve(asking(key="a", tenant="lab"))
     assert (over.value.code, over.value.headers) == ("insufficient_quota", {"x-should-retry": "false"})
+    assert not over.value.elsewhere, "every candidate's attempt is a request"
     await ledger.reserve(asking(key="a", tenant="poor"))
-    with pytest.raises(OverBudget, match=r"\$0.0000001 a day: \$0.0000001 is spent or reserved.* cost \$0.00000002"):
+    with pytest.raises(
+        OverBudget, match=r"\$0.0000001 a day: \$0.0000001 is spent or reserved.* cost \$0.00000002"
+    ) as dear:
         await ledger.reserve(asking(key="a", tenant="poor", nano=20))
-    with pytest.raises(OverBudget, match="what tiny costs is not known"):
+    with pytest.raises(OverBudget, match="what tiny costs is not known") as unpriced:
         await ledger.reserve(asking(key="a", tenant="poor", nano=None))
+    assert dear.value.elsewhere and unpriced.value.elsewhere
     with pytest.raises(RateLimited, match="may use 3 tokens a minute: 0 are used") as never:
         await ledger.reserve(asking(key="a", tenant="small"))
     assert never.value.headers == {"x-should-retry": "false"}, "waiting does not make the request smaller"

@@ -76,14 +76,15 @@ class Entry:
 
 
 class MemoryLedger:
-    """``refusals``: raised by the next reservations, in order."""
+    """``refusals``: raised by reservations, in order, after the first ``unrefused`` ones."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.refusals: list[Exception] = []
+        self.unrefused = 0
 
     async def reserve(self, reservation: Reservation) -> Entry:
-        if self.refusals:
+        if self.refusals and len(self.entries) >= self.unrefused:
             raise self.refusals.pop(0)
         entry = Entry(reservation)
         self.entries.append(entry)

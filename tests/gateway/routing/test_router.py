@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.ledger.refusals import OverBudget, Refused
 from providers.base import Delta, ProviderError, Usage
 from schemas.constraint import ChoiceSpec, JsonObjectSpec
 from schemas.engine import Sampling
@@ -196,14 +197,73 @@ async def test_a_fallback_that_could_exceed_max_usd_is_not_asked() -> None:
 
 
 async def test_what_the_ledger_refuses_is_not_sent() -> None:
-    class OverBudget(Exception):
-        pass
-
     one = house()
-    one.ledger.refusals = [OverBudget()]
+    one.ledger.refusals = [OverBudget(429, "Spent.")]
     with pytest.raises(OverBudget):
         await read(one.router, ask())
     assert not one.fakes["local"].seen
+
+
+def too_dear() -> OverBudget:
+    refusal = OverBudget(429, "Too dear.", code="insufficient_quota")
+    refusal.elsewhere = True
+    return refusal
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(hedge_after_s=5.0), Policy(max_ttft_s=5.0)])
+async def test_where_dollars_are_too_few_for_one_another_is_asked(policy: Policy) -> None:
+    three = house(fake("a"), fake("b"), fake("local", hosting="local"))
+    three.ledger.refusals = [too_dear(), too_dear()]
+    text, served, _ = await read(three.router, ask(policy))
+    assert (text, served.provider, served.attempts, served.nano_usd) == (TEXT, "local", 3, 0)
+    assert served.reason == f"after a/{MODEL}: insufficient_quota; b/{MODEL}: insufficient_quota"
+    (entry,) = three.ledger.entries
+    assert entry.reservation.number == 0, "what was refused was no attempt"
+
+
+async def test_where_dollars_are_too_few_for_everybody_that_is_the_answer() -> None:
+    two = house(fake("a"), fake("b"))
+    two.ledger.refusals = [too_dear(), too_dear()]
+    with pytest.raises(OverBudget):
+        await read(two.router, ask())
+    assert not two.ledger.entries
+
+
+async def test_who_was_down_is_told_of_before_who_was_too_dear() -> None:
+    """A client may try again then: whoever was down may be up, and fits."""
+    two = house(fake("a", DOWN), fake("b"))
+    two.ledger.unrefused = 1
+    two.ledger.refusals = [too_dear()]
+    with pytest.raises(ProviderError, match=r"\[b/m\] Too dear") as refusal:
+        await read(two.router, ask())
+    assert refusal.value.kind == "unavailable"
+
+
+@pytest.mark.parametrize(
+    ("policy", "refusal"),
+    [(Policy(fallbacks=False), too_dear()), (Policy(), OverBudget(429, "No more requests this month."))],
+)
+async def test_no_other_is_asked_where_the_policy_or_the_limit_leaves_none(policy: Policy, refusal: Refused) -> None:
+    two = house(fake("a"), fake("b"))
+    two.ledger.refusals = [refusal]
+    with pytest.raises(OverBudget):
+        await read(two.router, ask(policy))
+    assert not two.fakes["b"].seen
+
+
+async def test_a_cascade_goes_on_where_a_step_is_too_dear() -> None:
+    two = house(fake("small"), fake("large"), tiers={"small": 1, "large": 2})
+    two.ledger.refusals = [too_dear()]
+    _, served, _ = await read(two.router, ask(Policy(cascade_min_confidence=0.5)))
+    assert (served.provider, served.attempts) == ("large", 2)
+
+
+async def test_what_nobody_could_enforce_names_the_tool() -> None:
+    refusal = ProviderError("unsupported_constraint", "No such schema.", tool=1, elsewhere=True)
+    two = house(fake("a", Behaviour(refusal=refusal)), fake("b", Behaviour(refusal=refusal)))
+    with pytest.raises(ProviderError) as together:
+        await read(two.router, ask())
+    assert together.value.tool == 1
 
 
 async def test_nobody_left_is_told_why() -> None:
