@@ -120,7 +120,7 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     generation = [
         generating("/chat/completions", "chatcmpl-", "chat", read_chat),
         generating("/completions", "cmpl-", "text_completion", read_completion),
-        generating("/responses", "resp_", "chat", ResponseReader(store, background)),
+        generating("/responses", "resp_", "chat", ResponseReader(store, background, provider.effective)),
         generating("/messages", "msg_", "chat", read_message),
     ]
 

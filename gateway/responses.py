@@ -6,7 +6,7 @@ those of the answer. References to single items answer 404, as OpenAI does for w
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 from litestar import Request
 from msgspec import Raw
 
+from gateway.access import record_of
 from gateway.answer import Asked
 from gateway.asking import request_of
 from gateway.body import read_fields
@@ -24,10 +25,13 @@ from gateway.extension import extending
 from gateway.items import read_item
 from gateway.models import find_model
 from gateway.offer import Choosing, Place, arguments_schema, custom_tool, tools_of
+from gateway.policy.asking import sent_by
+from gateway.policy.lasting import lasting
+from gateway.policy.merging import merged
 from gateway.response_shape import ResponseShape
 from gateway.storing.background import Background
 from gateway.storing.response_store import ResponseStore
-from providers.base import Call, Message, Provider, Tool, Tools
+from providers.base import ANYBODY, Call, GenerateRequest, Message, Provider, Tool, Tools
 from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
 from schemas.openai.messages import RefusalPart
 from schemas.openai.responses import (
@@ -51,6 +55,7 @@ from schemas.openai.responses import (
     ResponseRequest,
     ToolChoice,
 )
+from schemas.policy import Policy
 
 NEUTRAL_INCLUDES = frozenset({"reasoning.encrypted_content"})
 """What there is nothing of."""
@@ -61,10 +66,12 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class ResponseReader:
-    """Reads requests; without a ``store`` nothing is kept, or made in the background."""
+    """Reads requests; without a ``store`` nothing is kept, or made in the background. ``effective``: all policies that
+    hold for a request, as one."""
 
     store: ResponseStore | None
     background: Background | None
+    effective: Callable[[GenerateRequest], Policy]
 
     async def __call__(
         self, request: Request[Any, Any, Any], provider: Provider, *, tenant: str, id: str, created: int
@@ -76,13 +83,16 @@ class ResponseReader:
         if fields.background and (self.store is None or fields.store is False or fields.stream):
             reason = "it is stored, and not streamed" if self.store else "nothing is stored here"
             raise invalid(f"Unsupported parameter: 'background': {reason}.", "background", "unsupported_parameter")
-        earlier = await self._earlier(fields.previous_response_id, tenant)
+        earlier, rules = await self._earlier(fields.previous_response_id, tenant)
         own = _items(fields.input)
         kept = self.store if fields.store is not False else None
         shape = ResponseShape(fields, id, created, stored=kept is not None)
         asked = _asked(fields, provider, shape, earlier, own, id=id, tenant=tenant)
+        asked = replace(asked, requests=[replace(one, policy=merged([one.policy, rules])) for one in asked.requests])
         if kept is None:
             return asked
+        mine = sent_by(asked.requests[0], record_of(request.scope).caller, request.headers)
+        rules = lasting(self.effective(mine))
 
         async def keep() -> None:
             said = (item for item in shape.response.output if item.status == "completed")
@@ -90,26 +100,27 @@ class ResponseReader:
             if fields.background:
                 await kept.end(id, context, _encode(shape.response))
             else:
-                await kept.keep(id, tenant, context, _encode(shape.response))
+                await kept.keep(id, tenant, context, _encode(shape.response), rules=rules)
 
         async def apart(work: Coroutine[Any, Any, bytes]) -> bytes:
             assert self.background is not None
             begun = _encode(shape.response)
-            await kept.keep(id, tenant, [*earlier, *own], begun, begun=True)
+            await kept.keep(id, tenant, [*earlier, *own], begun, rules=rules, begun=True)
             await self.background.start(shape.response, tenant, work)
             return begun
 
         return replace(asked, keep=keep, apart=apart if fields.background else None)
 
-    async def _earlier(self, id: str | None, tenant: str) -> list[Raw]:
-        """The items that a request goes on from."""
+    async def _earlier(self, id: str | None, tenant: str) -> tuple[list[Raw], Policy]:
+        """The items that a request goes on from, and the rules that hold for them."""
         if id is None:
-            return []
+            return [], ANYBODY
         found = await self.store.find(id, tenant) if self.store else None
         if found is None:
             message = f"Previous response with id '{id}' not found."
             raise ApiError(404, message, param="previous_response_id", code="previous_response_not_found")
-        return msgspec.json.decode(found.context, type=list[Raw])
+        rules = msgspec.json.decode(found.rules, type=Policy)
+        return msgspec.json.decode(found.context, type=list[Raw]), rules
 
 
 def _items(given: str | list[Raw]) -> list[Raw]:

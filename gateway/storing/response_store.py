@@ -15,7 +15,9 @@ from gateway.database.database import Database
 from gateway.ledger.tables import Worker
 from gateway.storing.tables import StoredResponse
 from schemas.config import Responses
+from schemas.policy import Policy, Rules
 
+ANYTHING = Policy()
 _DAY_US = 86_400 * 1_000_000
 LOST = "The server that made this answer has ended."
 
@@ -33,14 +35,25 @@ class ResponseStore:
         self._worker = worker
         self._clock = clock
 
-    async def keep(self, id: str, tenant: str, context: Sequence[Raw], body: bytes, *, begun: bool = False) -> None:
-        """Also lets go of what is past its time. ``begun``: it is being made here, and `end` follows."""
+    async def keep(
+        self,
+        id: str,
+        tenant: str,
+        context: Sequence[Raw],
+        body: bytes,
+        *,
+        rules: Rules = ANYTHING,
+        begun: bool = False,
+    ) -> None:
+        """Also lets go of what is past its time. ``rules``: hold for whoever goes on from it. ``begun``: it is being
+        made here, and `end` follows."""
         now = self._now()
         row = {
             "id": id,
             "tenant": tenant,
             "context": _encode(context).decode(),
             "body": body.decode(),
+            "rules": _encode(rules).decode(),
             "created_at": now,
             "expires_at": now + self._retention_us,
             "worker": self._worker if begun else "",
