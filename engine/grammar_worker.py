@@ -5,7 +5,7 @@ of their own, expansions at once in the reader, so that a slow schema holds up n
 every compile; a compile that takes long has its thread's priority lowered so that it takes no core from the step loop;
 and the parent kills the whole process when a deadline passes (engine/programs.py).
 
-    parent → worker   Compile, Expand, Forget
+    parent → worker   Prepare, Compile, Expand, Forget
     worker → parent   Compiled | Refused, Expanded | Refused
 """
 
@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from grammar.compile import Compiled, answer_misses, compile_machine
+from grammar.compile import Compiled, answer_misses, compile_machine, prepare
 from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.errors import ConstraintError, ConstraintTooLarge
 from grammar.json_schema.decoding import load
@@ -37,6 +37,19 @@ from schemas.constraint import (
 
 POLITE_AFTER_S = 0.25
 """A compile that takes longer yields to everything else on the machine."""
+
+
+IDLE_S = 0.2
+"""Garbage is looked for when nothing has come for so long: a collection stops all threads."""
+
+MUCH_GARBAGE = 256
+"""Compiles and machines forgotten after which it is looked for in any case, and everywhere."""
+
+
+class Prepare(msgspec.Struct, tag="prepare"):
+    """Have at hand what the first schemas would wait for. ``spellable`` as in `Compile`."""
+
+    spellable: bytes
 
 
 class Compile(msgspec.Struct, tag="compile"):
@@ -85,7 +98,7 @@ class Refused(msgspec.Struct, tag="refused"):
     pointer: str
 
 
-ToWorker = Compile | Expand | Forget
+ToWorker = Prepare | Compile | Expand | Forget
 FromWorker = CompiledReply | Expanded | Refused
 
 
@@ -115,6 +128,7 @@ def constraint_of(spec: ConstraintSpec) -> Constraint:
 def run(connection: Connection) -> None:
     """The worker's main loop; returns when the parent closes the pipe."""
     gc.freeze()  # what is imported stays: no collection need look at it
+    gc.disable()  # `_Worker` says when
     _Worker(connection).serve()
 
 
@@ -124,25 +138,47 @@ class _Worker:
         self._sending = threading.Lock()
         self._machines: dict[int, Compiled] = {}
         self._compiling: dict[int, float] = {}
+        self._young = False
+        """Something was done since the last collection."""
+        self._old = 0
+        """Machines made and forgotten since the last collection of everything."""
         self._decoder = msgspec.msgpack.Decoder(ToWorker)
         self._encoder = msgspec.msgpack.Encoder()
 
     def serve(self) -> None:
         while True:
             try:
-                waiting = self._connection.poll(POLITE_AFTER_S if self._compiling else None)
+                waiting = self._connection.poll(POLITE_AFTER_S if self._compiling else IDLE_S if self._young else None)
                 message = self._decoder.decode(self._connection.recv_bytes()) if waiting else None
             except (EOFError, ConnectionResetError):
                 return
+            self._young = self._young or message is not None
             match message:
+                case Prepare():
+                    prepare([bool(b) for b in message.spellable])
                 case Compile():
+                    self._old += 1
                     threading.Thread(target=self._compile, args=(message,), daemon=True).start()
                 case Expand():
                     self._expand(message)
                 case Forget():
                     self._machines.pop(message.program, None)
-                case None:
+                    self._old += 1
+                case None if self._compiling:
                     self._be_polite()
+                case None:
+                    self._collect()
+            if self._old > MUCH_GARBAGE:
+                self._collect()
+
+    def _collect(self) -> None:
+        """Free what only circles of references still hold: what is new, and now and then all."""
+        if self._old > min(MUCH_GARBAGE, len(self._machines) // 4):
+            gc.collect()
+            self._old = 0
+        else:
+            gc.collect(1)
+        self._young = False
 
     def _be_polite(self) -> None:
         now = time.monotonic()

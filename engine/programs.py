@@ -170,6 +170,7 @@ class Programs:
         self._replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]] = queue.SimpleQueue()
         self._news: list[News] = []
         self._worker = _Worker(self._replies, wake)
+        self._worker.send(worker.Prepare(self._spellable))
         self._sleeping_bytes = 0
         self._refusals = 0
         self._settled = True

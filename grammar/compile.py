@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from grammar.constraint import Choice, Constraint, Contract, JsonObject, JsonSchema, Lark, Regex, StructuralTag
+from grammar.errors import ConstraintError
+from grammar.json_schema.formats import FORMATS
 from grammar.json_schema.machine import compile_json_object, compile_json_schema
 from grammar.lark.compile import compile_lark
 from grammar.literals import ChoiceMachine
@@ -85,6 +87,13 @@ def _compile(constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead
     expand_ahead(compiled.machine, [compiled.machine.start], ahead)
     compiled.machine.admit()
     return compiled
+
+
+def prepare(spellable: Sequence[bool]) -> None:
+    """Read the patterns of all formats, so that the first schemas that use them need not wait for it."""
+    every = {"anyOf": [{"type": "string", "format": name} for name in FORMATS]}
+    with suppress(ConstraintError):  # of a vocabulary that can spell none of them
+        compile_machine(JsonSchema(every), spellable)
 
 
 def answer_misses(machine: Machine, misses: Sequence[tuple[int, int]]) -> None:

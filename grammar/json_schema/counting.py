@@ -7,6 +7,8 @@ is written in one of the shape's ways, and each way leads to a tally:
 
 `Counting` walks this graph once, backwards from where the array may end, and keeps the places from which it can: only
 ways that lead to one of them are ever offered, so that the last items that there may be are those that there must be.
+Where all items are alike and none can be too many, the number that must still come depends on the tally alone, and the
+ways that count most lead there soonest: no graph is needed.
 
 Two readings of one item never have to be kept: that which counts it for more of what must come, and for less of what
 may not, can be completed wherever the other can (`best`).
@@ -18,8 +20,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from math import prod
+from operator import add, ge, le
 
 from grammar.json_schema.shapes import NEVER, ArrayShape, Contains, Goal
+from grammar.tables import ENDLESS
 
 Tally = tuple[int, ...]
 """By each of the shape's ``contains``, how many items it has counted; no further than it must, or may."""
@@ -40,15 +44,25 @@ class Counting:
         """Numbers of items beyond are all alike."""
         self.places = (self.horizon + 1) * prod(_last(asked) + 1 for asked in shape.contains)
         """There are no more than so many."""
+        self._enough = tuple(asked.least for asked in shape.contains)
+        self._most = tuple(ENDLESS if asked.most is None else asked.most for asked in shape.contains)
+        self._last = tuple(map(_last, shape.contains))
+        self._alike = not self._prefix and all(asked.most is None and not asked.skip for asked in shape.contains)
+        self._needed: dict[Tally, int] = {}
 
     def complete(self, items: int, tally: Tally) -> bool:
         """Whether the array may end here."""
-        enough = all(count >= asked.least for count, asked in zip(tally, self.shape.contains, strict=True))
-        return enough and items >= self._min_items
+        return items >= self._min_items and all(map(ge, tally, self._enough))
 
     def feasible(self, items: int, tally: Tally) -> bool:
         """Whether it may end here, or after more items."""
-        return (min(items, self.horizon), tally) in self._feasible
+        if not self._alike:
+            return (min(items, self.horizon), tally) in self._feasible
+        more = max(self._more(tally), self._min_items - items)
+        if more <= 0:
+            return True
+        enough = more < ENDLESS if self.shape.max_items is None else items + more <= self.shape.max_items
+        return enough and bool(self._choices[0])
 
     def following(self, items: int, tally: Tally) -> Iterator[tuple[Goal, Tally]]:
         """What the next item may satisfy, and the tally that it leads to; from there the array can be completed."""
@@ -84,18 +98,46 @@ class Counting:
         raise AssertionError("a feasible array can be completed")
 
     def _steps(self, items: int, tally: Tally) -> Iterator[tuple[Goal, Tally]]:
-        shape = self.shape
-        if shape.max_items is not None and items >= shape.max_items:
+        if self.shape.max_items is not None and items >= self.shape.max_items:
             return
-        for way in shape.ways:
-            goal = way.prefix[items] if items < self._prefix else way.rest
-            if goal == NEVER or not self._possible(goal):
-                continue
-            after = tuple(count + 1 if way.counted >> i & 1 else count for i, count in enumerate(tally))
-            if all(
-                asked.most is None or count <= asked.most for count, asked in zip(after, shape.contains, strict=True)
-            ):
-                yield goal, tuple(min(count, _last(asked)) for count, asked in zip(after, shape.contains, strict=True))
+        for goal, adds in self._choices[min(items, self._prefix)]:
+            after = tuple(map(add, tally, adds))
+            if all(map(le, after, self._most)):
+                yield goal, tuple(map(min, after, self._last))
+
+    @cached_property
+    def _choices(self) -> list[list[tuple[Goal, Tally]]]:
+        """By item of the prefix, and for the items after it: the goals that have values, and what each counts."""
+        choices: list[list[tuple[Goal, Tally]]] = []
+        for item in range(self._prefix + 1):
+            goals = [way.prefix[item] if item < self._prefix else way.rest for way in self.shape.ways]
+            counted = [tuple(way.counted >> i & 1 for i in range(len(self.start))) for way in self.shape.ways]
+            possible = {goal for goal in goals if goal != NEVER and self._possible(goal)}
+            choices.append([(goal, adds) for goal, adds in zip(goals, counted, strict=True) if goal in possible])
+        return choices
+
+    def _more(self, tally: Tally) -> int:
+        """How many items must still come for what is to be counted, where all items are alike; `ENDLESS`: no number
+        of items is enough."""
+        known = self._needed.get(tally)
+        if known is not None:
+            return known
+        more, reached, seen = 0, {tally}, {tally}
+        while reached and not any(all(map(ge, counts, self._enough)) for counts in reached):
+            after = {
+                tuple(map(min, map(add, counts, adds), self._last)) for counts in reached for adds in self._strongest
+            }
+            reached = after - seen
+            seen |= reached
+            more += 1
+        self._needed[tally] = more if reached else ENDLESS
+        return self._needed[tally]
+
+    @cached_property
+    def _strongest(self) -> list[Tally]:
+        """What the ways count that no other way counts too."""
+        counted = {adds for _, adds in self._choices[0]}
+        return [adds for adds in counted if not any(adds != other and all(map(le, adds, other)) for other in counted)]
 
     @cached_property
     def _feasible(self) -> set[tuple[int, Tally]]:

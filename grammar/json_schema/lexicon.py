@@ -10,6 +10,7 @@ that need it: transitions that lead nowhere are cut here, once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 Range = tuple[int, int, int]
@@ -131,10 +132,17 @@ def _spelled(piece: Range, spellable: Sequence[bool]) -> list[Range]:
 
 _SHORT = {0x08: b"\\b", 0x09: b"\\t", 0x0A: b"\\n", 0x0C: b"\\f", 0x0D: b"\\r", 0x22: b'\\"', 0x5C: b"\\\\"}
 
+_ITSELF = re.compile(r"[ !#-\[\]-~]*")
+"""ASCII that is spelled as it is."""
+
 
 def spell(text: str, spellable: Sequence[bool]) -> bytes:
     """The canonical spelling of a text inside a JSON string; characters that the vocabulary cannot spell in UTF-8 are
     escaped."""
+    if _ITSELF.fullmatch(text):
+        raw = text.encode()
+        if all(spellable[b] for b in set(raw)):
+            return raw
     out = bytearray()
     for char in text:
         code = ord(char)
