@@ -37,7 +37,7 @@ class Counting:
         self._possible = possible
         self.start: Tally = (0,) * len(shape.contains)
         self._prefix = max((len(way.prefix) for way in shape.ways), default=0)
-        implied = max((asked.skip + asked.least for asked in shape.contains), default=0)
+        implied = max((asked.skip + asked.least for asked in shape.contains if asked.least), default=0)
         """So many items there are wherever enough are counted."""
         self._min_items = shape.min_items if shape.min_items > implied else 0
         self.horizon = max(self._prefix, self._min_items, shape.max_items or 0)
