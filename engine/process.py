@@ -39,7 +39,8 @@ _encoder = msgspec.msgpack.Encoder()
 
 def main(connection: Connection, settings_json: bytes) -> None:
     """Entry point of the spawned process. ``settings_json``: `schemas.config.Settings` with resolved model paths."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end: it drains first
+    for sent_to_all in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(sent_to_all, signal.SIG_IGN)  # the parent decides when to end: it drains first
     settings = msgspec.json.decode(settings_json, type=Settings)
     inbox: queue.SimpleQueue[ToEngine | EOFError | None] = queue.SimpleQueue()
     try:

@@ -6,10 +6,12 @@ as its shapes.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -32,12 +34,16 @@ from gateway.batches.routes import batch_routes
 from gateway.chat import read_chat
 from gateway.completions import read_completion
 from gateway.database.place import database_at
+from gateway.database.sweeping import Sweeping
 from gateway.decisions import decide
 from gateway.errors import ApiError, error_response
 from gateway.files.file_store import FileStore
 from gateway.files.routes import file_routes
+from gateway.health import health_of
 from gateway.inspecting import inspect
 from gateway.keys.stored import StoredKeys
+from gateway.ledger.figures import LedgerFigures
+from gateway.ledger.forgetting import Forgetting
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limiting import LimitBook
 from gateway.ledger.usage import show_usage
@@ -46,11 +52,13 @@ from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
 from gateway.policy.asking import sent_by
+from gateway.reloading import Reloading
 from gateway.responses import ResponseReader
 from gateway.routing.explaining import explain
-from gateway.routing.opening import open_router
+from gateway.routing.figures import BreakerFigures, RoutingFigures
+from gateway.routing.opening import breakers, open_router, succeeding
 from gateway.storing.background import Background
-from gateway.storing.response_store import ResponseStore
+from gateway.storing.response_store import ResponseStore, forget_expired
 from gateway.storing.routes import stored_routes
 from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
@@ -73,30 +81,34 @@ class Reader(Protocol):
     ) -> Asked: ...
 
 
-def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = None) -> ASGIApp:
+def create_app(
+    engine: Provider, settings: Settings, tracing: Tracing | None = None, reloading: Reloading | None = None
+) -> ASGIApp:
     """The application over ``engine``, this server's own provider, and over those of the settings; it starts and stops
-    them. ``tracing``: instead of what the settings say."""
+    them. ``tracing``: instead of what the settings say. ``reloading``: whoever tells of new settings."""
     traces = tracing or open_tracing(settings.telemetry)
     metrics = Metrics()
-    ring = KeyRing(settings.auth.keys)
+    ring = KeyRing(settings.auth.keys, settings.auth.required)
     database = database_at(settings.database.url)
     stored = StoredKeys(database)
-    ledger = Ledger(database, LimitBook(settings.limits, stored.limits))
+    book = LimitBook(settings.limits, stored.limits)
+    ledger = Ledger(database, book, figures=LedgerFigures(metrics.registry, by_key=settings.telemetry.by_key))
     store = ResponseStore(database, settings.responses, ledger.worker) if settings.responses.store else None
     background = Background(store) if store else None
     recogniser = Recogniser()
-    provider = open_router(engine, settings, ledger, recogniser)
+    provider = open_router(engine, settings, ledger, recogniser, RoutingFigures(metrics.registry))
+    metrics.registry.register(BreakerFigures(partial(breakers, provider)))
     files = FileStore(database, settings.files) if settings.files.store else None
     batches = BatchStore(database, ledger.worker) if files else None
     runner = open_runner(batches, files, settings, metrics, provider) if batches and files else None
+    forgetting = Forgetting(settings.retention)
+    sweeping = Sweeping(database, {"legs": forgetting, "responses": forget_expired})
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         record = record_of(connection.scope)
-        if record.caller is not None:
-            return
-        key = bearer_token(connection.headers.get("authorization", "")) or connection.headers.get("x-api-key")
-        record.caller = _caller(ring, stored, settings.auth.required, key)
+        if record.caller is None:
+            record.caller = _caller(ring, stored, _key(connection))
 
     def weigher() -> Weigher:
         if not isinstance(engine, Weigher):
@@ -167,8 +179,8 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
         return show_model(provider, str(request.path_params["model"]).removeprefix("/"), started)
 
     @route("/health", http_method=PROBING, media_type=JSON)
-    async def health() -> bytes:
-        return b'{"status":"ok"}'
+    async def health(request: Request[Any, Any, Any]) -> bytes:
+        return health_of(reloading, knows=_known(ring, stored, _key(request)))
 
     @route("/ready", http_method=PROBING, media_type=JSON)
     async def ready() -> Response[bytes]:
@@ -209,6 +221,12 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
         *unserved(),
     ]
 
+    async def apply(told: Settings) -> None:
+        await provider.take(*await asyncio.to_thread(succeeding, provider.directory, told, recogniser))
+        ring.take(told.auth.keys, told.auth.required)
+        book.take(told.limits)
+        forgetting.take(told.retention)
+
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:
@@ -222,6 +240,11 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
             closing.callback(recogniser.close)
             closing.push_async_callback(provider.aclose)
             await provider.start()
+            closing.push_async_callback(sweeping.aclose)
+            sweeping.open()
+            if reloading is not None:
+                closing.push_async_callback(reloading.aclose)
+                reloading.open(apply, metrics.registry)
             if background is not None:
                 closing.push_async_callback(background.aclose)
             if runner is not None:
@@ -249,8 +272,21 @@ def create_app(engine: Provider, settings: Settings, tracing: Tracing | None = N
     return Access(app, metrics)
 
 
-def _caller(ring: KeyRing, stored: StoredKeys, required: bool, key: str | None) -> Caller:
-    if ring.open and not stored.exist and not required:
+def _key(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+    return bearer_token(connection.headers.get("authorization", "")) or connection.headers.get("x-api-key")
+
+
+def _known(ring: KeyRing, stored: StoredKeys, key: str | None) -> bool:
+    """Whether whoever sends ``key`` may use this server."""
+    try:
+        _caller(ring, stored, key)
+    except ApiError:
+        return False
+    return True
+
+
+def _caller(ring: KeyRing, stored: StoredKeys, key: str | None) -> Caller:
+    if ring.open and not stored.exist:
         return Caller()
     headers = {"www-authenticate": "Bearer"}
     if not key:

@@ -24,13 +24,20 @@ class Caller:
 
 
 class KeyRing:
-    def __init__(self, keys: Iterable[ApiKey]) -> None:
+    """The keys of the settings. ``required``: whether a key is needed even where there is none."""
+
+    def __init__(self, keys: Iterable[ApiKey], required: bool = False) -> None:
+        self.take(keys, required)
+
+    def take(self, keys: Iterable[ApiKey], required: bool) -> None:
+        """Go by these from now on."""
         self._keys = [(bytes.fromhex(key.sha256), Caller(key.name, key.tenant)) for key in keys]
+        self._required = required
 
     @property
     def open(self) -> bool:
-        """No key is configured."""
-        return not self._keys
+        """No key is configured, and none is needed."""
+        return not self._keys and not self._required
 
     def caller(self, key: str) -> Caller | None:
         """Whose ``key`` this is. Compares with every key, in constant time, so that time tells nothing."""

@@ -52,8 +52,8 @@ def load(
         ConfigError: a file that cannot be read, a key that does not exist, a value of the wrong type or out of range,
             or a server that would be open to other machines.
     """
-    source = path or environ.get("SLUICE_CONFIG")
-    merged = _read(Path(source)) if source else {}
+    source = file_of(path, environ)
+    merged = _read(source) if source else {}
     origins: dict[str, str] = {}
     for variable, place, value in _from_environment(environ):
         _put(merged, place, value, origin=str(source))
@@ -71,8 +71,14 @@ def load(
         settings = msgspec.convert(merged, Settings)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), str(source or "settings"), origins)) from None
-    _refuse_open_door(settings)
+    refuse_open_door(settings)
     return settings
+
+
+def file_of(path: str | Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file that settings are read from, if there is one."""
+    source = path or environ.get("SLUICE_CONFIG")
+    return Path(source) if source else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -157,7 +163,8 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
-def _refuse_open_door(settings: Settings) -> None:
+def refuse_open_door(settings: Settings) -> None:
+    """Raises `ConfigError` for a server that other machines can reach and that asks for no key."""
     host = settings.server.host
     if settings.auth.keys or settings.auth.required or is_loopback(host):
         return

@@ -38,7 +38,7 @@ def _refuse_twins(values: Iterable[str], what: str) -> None:
 class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``port`` 0 = any free one. ``max_body_bytes``: larger request bodies get a 413. ``max_queue``: requests that may
     wait for the engine before further ones get a 429. ``drain_seconds``: time that running requests have to finish
-    after SIGTERM."""
+    after SIGTERM. ``watch``: take the settings file up when it changes, as on SIGHUP."""
 
     host: Name = "127.0.0.1"
     port: Port = 8000
@@ -46,6 +46,7 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_queue: Positive = 256
     drain_seconds: Seconds = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    watch: bool = False
 
 
 class ApiKey(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -149,10 +150,19 @@ class Batches(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Telemetry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``otlp_endpoint``: URL that OpenTelemetry traces are sent to by OTLP over HTTP; absent = none are made."""
+    """``otlp_endpoint``: URL that OpenTelemetry traces are sent to by OTLP over HTTP; absent = none are made.
+    ``by_key``: /metrics counts attempts, tokens and dollars of each tenant and key too, for whoever can read it."""
 
     otlp_endpoint: Annotated[str, Meta(pattern="^https?://")] | None = None
     service_name: Name = "sluice"
+    by_key: bool = False
+
+
+class Retention(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``ledger_days``: how long legs of the ledger are kept once they have ended; absent = for ever. Usage can be asked
+    for as far back as they are. Legs under way and in doubt stay."""
+
+    ledger_days: Annotated[float, Meta(ge=1, le=36_500)] | None = None
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -175,6 +185,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     responses: Responses = Responses()
     files: Files = Files()
     batches: Batches = Batches()
+    retention: Retention = Retention()
     telemetry: Telemetry = Telemetry()
     providers: tuple[ProviderSettings, ...] = ()
 

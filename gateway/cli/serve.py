@@ -8,6 +8,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from schemas.config import Settings
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -37,20 +39,25 @@ def run(options: argparse.Namespace) -> int:
     from engine.model.store import resolve
     from gateway import config
 
-    settings = config.load(options.config, os.environ, overrides(options))
-    models = tuple(replace(model, path=str(resolve(model.path))) for model in settings.models)
+    def load() -> Settings:
+        return config.load(options.config, os.environ, overrides(options))
+
+    told = load()
+    models = tuple(replace(model, path=str(resolve(model.path))) for model in told.models)
 
     from gateway.database.place import default_url
     from providers.local import LocalProvider
 
-    database = replace(settings.database, url=settings.database.url or default_url())
-    settings = replace(settings, models=models, database=database)
+    database = replace(told.database, url=told.database.url or default_url())
+    settings = replace(told, models=models, database=database)
     local = LocalProvider(settings)
     local.launch()
     try:
         from gateway import server  # which takes as long to import as a model to load
+        from gateway.reloading import Reloading
 
-        server.run(settings, local)
+        file = config.file_of(options.config, os.environ)
+        server.run(settings, local, Reloading(told, load, file if told.server.watch else None))
     finally:
         local.kill()
     return 0

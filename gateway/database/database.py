@@ -17,6 +17,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from advanced_alchemy.config import AsyncSessionConfig, EngineConfig, SQLAlchemyAsyncConfig
@@ -25,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from gateway.database.errors import DatabaseError
-from gateway.database.revisions import Revisions, revisions
+from gateway.database.revisions import Revisions, downgrade, revisions
 
 T = TypeVar("T")
 
@@ -62,6 +63,10 @@ class Database(ABC):
                 await self.write(revisions)
         except (DBAPIError, OSError) as error:
             raise DatabaseError(f"{self.name} cannot be used: {_cause(error)}") from error
+
+    async def downgrade(self, revision: str) -> None:
+        """Take the tables back to those of ``revision``. Raises `DatabaseError` for one that is not before theirs."""
+        await self.write(partial(downgrade, wanted=revision))
 
     async def revisions(self) -> Revisions:
         """Which tables there are, and which ones this version has."""

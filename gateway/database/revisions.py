@@ -41,16 +41,29 @@ def revisions(connection: Connection) -> Revisions:
     assert wanted is not None
     if found is not None and found not in known:
         where = connection.engine.url.render_as_string()
-        raise DatabaseError(f"{where} is at revision {found}, which is newer than this version of Sluice knows.")
+        raise DatabaseError(f"{where} is at revision {found}, which is newer than {wanted}, this version's.")
     return Revisions(found, wanted)
 
 
 def upgrade(connection: Connection) -> None:
     """Raises `DatabaseError` for tables of a newer version."""
-    if revisions(connection).current:
-        return
+    if not revisions(connection).current:
+        command.upgrade(_config(connection), "head")
+
+
+def downgrade(connection: Connection, wanted: str) -> None:
+    """Back to revision ``wanted``. Raises `DatabaseError` for one that is unknown, or not before the one there is."""
+    found = revisions(connection).found
+    scripts = ScriptDirectory(str(FOLDER)).iterate_revisions(found, "base") if found else ()
+    before = [script.revision for script in scripts][1:]
+    if wanted not in before:
+        raise DatabaseError(f"there is no revision {wanted} before {found}; there are: {', '.join(before) or 'none'}")
+    command.downgrade(_config(connection), wanted)
+
+
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config

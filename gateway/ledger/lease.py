@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -23,12 +24,16 @@ log = structlog.get_logger()
 
 
 class Lease:
-    """``worker``: this process. ``beat_seconds``: between two beats; all processes of a database have the same."""
+    """``worker``: this process. ``beat_seconds``: between two beats; all processes of a database have the same.
+    ``orphaned`` is told how many legs of the dead were put in doubt."""
 
-    def __init__(self, database: Database, worker: str, beat_seconds: float) -> None:
+    def __init__(
+        self, database: Database, worker: str, beat_seconds: float, orphaned: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._database = database
         self._worker = worker
         self._beat_seconds = beat_seconds
+        self._orphaned = orphaned
         self._heard: dict[str, tuple[int, int]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -59,6 +64,7 @@ class Lease:
         self._heard = {id: self._listened(id, count) for id, count in beats.items()}
         silent = {id: count for id, (count, still) in self._heard.items() if still >= SILENT_BEATS}
         if doubtful := await self._database.write(partial(bury, silent=silent)):
+            self._orphaned(doubtful)
             log.warning("legs of a dead process are in doubt", legs=doubtful)
 
     def _listened(self, id: str, count: int) -> tuple[int, int]:

@@ -20,6 +20,8 @@ from functools import partial
 from typing import Any
 
 from gateway.database.database import Database
+from gateway.ledger.figures import LedgerFigures
+from gateway.ledger.ids import new_id
 from gateway.ledger.lease import Lease
 from gateway.ledger.leg import Leg
 from gateway.ledger.limiting import MICROSECONDS, UNLIMITED, Amounts, LimitBook
@@ -40,12 +42,14 @@ class Ledger:
         *,
         beat_seconds: float = BEAT_SECONDS,
         clock: Callable[[], float] = time.time,
+        figures: LedgerFigures | None = None,
     ) -> None:
         self._database = database
         self._limits = limits
         self._clock = clock
+        self._figures = figures or LedgerFigures()
         self._worker = f"worker_{secrets.token_hex(8)}"
-        self._lease = Lease(database, self._worker, beat_seconds)
+        self._lease = Lease(database, self._worker, beat_seconds, self._figures.orphaned)
         self._releasing: set[asyncio.Task[None]] = set()
 
     @property
@@ -68,10 +72,11 @@ class Ledger:
         if reservation.max_nano_usd is None:
             for meter in meters:
                 if meter.ceiling.nano != UNLIMITED:
+                    self._figures.refused("price", meter)
                     raise unpriced(meter, reservation.model)
         asked = Amounts(int(reservation.number == 0), reservation.max_tokens, reservation.max_nano_usd or 0)
         ids = [meter.id for meter in meters]
-        leg = Leg(f"leg_{int(now * MICROSECONDS):014x}{secrets.token_hex(6)}", reservation, ids, self._database)
+        leg = Leg(new_id(int(now * MICROSECONDS)), reservation, ids, self._database, self._figures)
         work = partial(reserve, row=self._row(leg, ids, now), meters=meters, asked=asked)
         writing = self._database.write(work)
         try:
@@ -80,7 +85,9 @@ class Ledger:
             self._keep(_release(writing, leg))
             raise
         except Exceeded as exceeded:
+            self._figures.refused(exceeded.what, exceeded.meter)
             raise refusal(exceeded, now) from None
+        leg.begun()
         leg.allowances = allowances(meters, levels, now)
         return leg
 
@@ -122,4 +129,5 @@ async def _release(writing: asyncio.Future[list[Amounts]], leg: Leg) -> None:
         await writing
     except Exceeded:
         return
+    leg.begun()
     await leg.release()

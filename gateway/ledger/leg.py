@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.ledger.figures import LedgerFigures
 from gateway.ledger.reservation import Reservation
 from gateway.ledger.statements import Ending, State, doubt, end
 from providers.base import Allowance, Enforcement, Usage
@@ -20,16 +21,23 @@ class Leg:
     """Exactly one of `settle`, `estimate`, `release` and `unknown` is called, once. What they write is written although
     the caller is cancelled. ``allowances``: what the caller's limits have left after this reservation."""
 
-    def __init__(self, id: str, reservation: Reservation, meters: list[str], database: Database) -> None:
+    def __init__(
+        self, id: str, reservation: Reservation, meters: list[str], database: Database, figures: LedgerFigures
+    ) -> None:
         self.id = id
         self.reservation = reservation
         self.allowances: tuple[Allowance, ...] = ()
         self._meters = meters
         self._database = database
+        self._figures = figures
         self._began = time.perf_counter()
         self._first_token_us: int | None = None
         self._enforcement = ""
         self._ended = False
+
+    def begun(self) -> None:
+        """It is written down."""
+        self._figures.reserved(self.reservation)
 
     def admitted(self, enforcement: Enforcement | None) -> None:
         """Say how the constraint is held."""
@@ -55,6 +63,7 @@ class Leg:
     async def unknown(self) -> None:
         """It may have been executed: the reserved maximum stays charged until it is reconciled."""
         self._end_once()
+        self._figures.ended(self.reservation, "unknown", NOTHING, self.reservation.max_nano_usd)
         await self._database.write(partial(doubt, leg=self.id))
 
     async def _end(self, state: State, usage: Usage, nano_usd: int | None) -> None:
@@ -73,6 +82,7 @@ class Leg:
             "total_us": self._elapsed_us(),
         }
         reserved = self.reservation
+        self._figures.ended(reserved, state, usage, nano_usd)
         change = (nano_usd or 0) - (reserved.max_nano_usd or 0)
         await self._database.write(partial(end, ending=Ending(row, self._meters, tokens - reserved.max_tokens, change)))
 

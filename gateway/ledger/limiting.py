@@ -69,8 +69,12 @@ class LimitBook:
     """The limits of the settings, and of keys that bring their own (``of_key``: by a key's name)."""
 
     def __init__(self, limits: Iterable[ScopedLimit], of_key: Callable[[str], Iterable[Limit]] = lambda _: ()) -> None:
-        self._limits: dict[str, list[Limit]] = {}
         self._of_key = of_key
+        self.take(limits)
+
+    def take(self, limits: Iterable[ScopedLimit]) -> None:
+        """Go by these from now on, for what is reserved from now on. What meters show stays."""
+        self._limits: dict[str, list[Limit]] = {}
         for limit in limits:
             scope = f"key:{limit.key}" if limit.key else f"tenant:{limit.tenant}" if limit.tenant else "all:"
             self._limits.setdefault(scope, []).append(limit)

@@ -8,6 +8,7 @@ Refused     what `Ledger.reserve` raises, as any endpoint answers it: 429
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from gateway.errors import ApiError
 from gateway.ledger.limiting import UNLIMITED, Amounts, MeterLimit
@@ -41,20 +42,28 @@ class Exceeded(Exception):
         self.level = level
         self.asked = asked
 
+    @property
+    def what(self) -> Literal["usd", "requests", "tokens"]:
+        """There is too little of: of several, the first of these."""
+        ceiling = self.meter.ceiling
+        if self.level.nano + self.asked.nano > ceiling.nano:
+            return "usd"
+        return "requests" if self.level.requests + self.asked.requests > ceiling.requests else "tokens"
+
 
 def refusal(exceeded: Exceeded, now: float) -> Refused:
     """``now``: seconds since 1970."""
     meter, level, asked = exceeded.meter, exceeded.level, exceeded.asked
     ceiling = meter.ceiling
     per = "in all" if meter.per == "total" else f"a {meter.per}"
-    if level.nano + asked.nano > ceiling.nano:
+    if exceeded.what == "usd":
         used, needed = usd_text(level.nano), usd_text(asked.nano)
         return _over_budget(
             f"{meter.whose} may spend ${usd_text(ceiling.nano)} {per}: ${used} is spent or reserved, and this request "
             f"may cost ${needed}.",
             elsewhere=True,
         )
-    if level.requests + asked.requests > ceiling.requests:
+    if exceeded.what == "requests":
         what = f"{meter.whose} may make {ceiling.requests} requests {per}."
     else:
         what = (

@@ -33,6 +33,11 @@ class RoutedGeneration:
         self._deadline = deadline
         self._kept = kept
         self._change = change
+        self._finally: Callable[[], None] | None = None
+
+    def finally_call(self, done: Callable[[], None]) -> None:
+        """``done`` is called once, when this is closed."""
+        self._finally = done
 
     async def __aiter__(self) -> AsyncIterator[GenerationEvent]:
         async for event in self._events():
@@ -61,7 +66,12 @@ class RoutedGeneration:
             yield event
 
     async def aclose(self) -> None:
-        await self._leg.close()
+        try:
+            await self._leg.close()
+        finally:
+            done, self._finally = self._finally, None
+            if done is not None:
+                done()
 
 
 def late() -> ProviderError:

@@ -5,7 +5,7 @@ a public name ─▶ a route's targets │ a model of the local engine │ provi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from gateway.policy.facts import LOCAL_ENDPOINT, Endpoint, Known, known_of
 from gateway.policy.prices import MTOK, PriceBook, Tokens
 from gateway.policy.selection import Candidate
 from gateway.routing.bounds import most_tokens
+from gateway.routing.figures import RoutingFigures
 from gateway.routing.measuring import Paces
 from providers.base import GenerateRequest, Provider, ProviderError
 from schemas.engine import ModelCard
@@ -45,13 +46,15 @@ class EngineJudge:
 @dataclass(frozen=True, slots=True)
 class Member:
     """A provider with what routing must know of it. ``upstreams``: model → what it is called by who sets its price,
-    where that is another name. ``max_outputs``: model → tokens of an answer, where there is such a limit."""
+    where that is another name. ``max_outputs``: model → tokens of an answer, where there is such a limit. ``breaker``:
+    the state of its circuit breaker, where it has one."""
 
     endpoint: Endpoint
     provider: Provider
     judge: Judge = field(default_factory=EngineJudge)
     upstreams: Mapping[str, str] = field(default_factory=dict[str, str])
     max_outputs: Mapping[str, int] = field(default_factory=dict[str, int])
+    breaker: Callable[[], str] | None = None
 
     @property
     def name(self) -> str:
@@ -66,13 +69,21 @@ def local_member(provider: Provider) -> Member:
 
 
 class Directory:
-    """``members``: the local engine first. ``routes`` lead to these."""
+    """``members``: the local engine first. ``routes`` lead to these. ``paces`` and ``figures``: of the directory that
+    this one comes after, if it does."""
 
     def __init__(
-        self, members: Iterable[Member], routes: Iterable[Route], facts: Iterable[Fact], prices: Iterable[Price]
+        self,
+        members: Iterable[Member],
+        routes: Iterable[Route],
+        facts: Iterable[Fact],
+        prices: Iterable[Price],
+        paces: Paces | None = None,
+        figures: RoutingFigures | None = None,
     ) -> None:
         self.members = {member.name: member for member in members}
-        self.paces = Paces()
+        self.paces = paces or Paces()
+        self.figures = figures or RoutingFigures()
         self.prices = PriceBook(prices)
         self._routes = {route.name: route for route in routes}
         kept = tuple(facts)

@@ -52,6 +52,7 @@ class Leg:
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._member = directory.members[candidate.endpoint.name]
         self._paces = directory.paces
+        self._figures = directory.figures
         self._most = directory.most(candidate, request)
         self._meter = CandidateMeter(bill, candidate, self._most, decision)
         self._local = candidate.endpoint.hosting == "local"
@@ -78,7 +79,8 @@ class Leg:
         self._began = time.monotonic()
         try:
             self._generation = await self._member.provider.generate(self._request)
-        except ProviderError:
+        except ProviderError as error:
+            self._figures.failed(self.candidate, error.kind)
             if call := self._taken():
                 await call.release()
             raise
@@ -146,6 +148,7 @@ class Leg:
         if not self.answered.done():
             assert self._task is not None, "only what runs ahead can be late"
             self._task.cancel()
+            self._figures.failed(self.candidate, "deadline")
             message = f"{self.candidate.name} did not begin to answer within {seconds} s (max_ttft_s)."
             self.answered.set_exception(ProviderError("deadline", message, elsewhere=True))
 
@@ -156,26 +159,33 @@ class Leg:
     async def _accounted(self) -> AsyncIterator[GenerationEvent]:
         """The generation's events. Who has seen a usage finds it in the ledger."""
         assert self._generation is not None, "a leg speaks once it has begun"
-        async for event in self._generation:
-            match event:
-                case Delta(text=text) | CallDelta(arguments=text) | CallBegun(name=text):
-                    self._heard(text)
-                case Usage():
-                    await self._settle(event)
-                case _:
-                    pass
-            yield event
+        try:
+            async for event in self._generation:
+                match event:
+                    case Delta(text=text) | CallDelta(arguments=text) | CallBegun(name=text):
+                        self._heard(text)
+                    case Usage():
+                        await self._settle(event)
+                    case _:
+                        pass
+                yield event
+        except ProviderError as error:
+            self._figures.failed(self.candidate, error.kind)
+            raise
 
     def _heard(self, text: str) -> None:
         self._bytes += len(text.encode("utf-8", "surrogatepass"))
         if self._spoke is None:
             self._spoke = time.monotonic()
             self._paces.began(self.candidate.endpoint.name, self.candidate.model, self._spoke - self._began)
+            self._figures.began(self.candidate, self._spoke - self._began)
             if self._call is not None:
                 self._call.opened.spoken()
 
     async def _settle(self, usage: Usage) -> None:
-        seconds = time.monotonic() - (self._spoke or self._began)
+        now = time.monotonic()
+        self._figures.ended(self.candidate, now - self._began)
+        seconds = now - (self._spoke or self._began)
         self._paces.ended(self.candidate.endpoint.name, self.candidate.model, usage.completion, seconds)
         if call := self._taken():
             await call.settle(usage)

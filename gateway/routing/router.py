@@ -10,7 +10,7 @@ way is short.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -26,9 +26,11 @@ from gateway.routing.cascading import confidence, scored, unscored
 from gateway.routing.directory import Directory
 from gateway.routing.ledger import Ledger
 from gateway.routing.leg import Leg
+from gateway.routing.lineup import Lineup, Succession
 from gateway.routing.policies import Policies
 from gateway.routing.racing import Failure, Race, named
 from providers.base import (
+    ErrorKind,
     GenerateRequest,
     Generation,
     GenerationEvent,
@@ -47,13 +49,16 @@ POLICY_FIELD = "sluice.policy"
 
 
 class Router:
-    """Implements `providers.base.Provider` over the members of ``directory``."""
+    """Implements `providers.base.Provider` over the members of ``directory``, or of the one that came after it."""
 
     def __init__(self, directory: Directory, ledger: Ledger, policies: Policies) -> None:
-        self.directory = directory
         self._ledger = ledger
-        self._policies = policies
+        self._succession = Succession(Lineup(directory, policies))
         self._local = directory.members[LOCAL].provider
+
+    @property
+    def directory(self) -> Directory:
+        return self._succession.now.directory
 
     @property
     def ready(self) -> bool:
@@ -63,32 +68,46 @@ class Router:
         return self.directory.models()
 
     async def start(self) -> None:
-        started: list[Provider] = []
-        try:
-            for member in self.directory.members.values():
-                await member.provider.start()
-                started.append(member.provider)
-        except BaseException:
-            await asyncio.gather(*(provider.aclose() for provider in started))
-            raise
+        await _started(self._succession.now.providers)
+
+    async def take(self, directory: Directory, policies: Policies) -> None:
+        """Go by these from now on; requests on their way end as they began. Raises `ProviderError` where a provider
+        does not start: then nothing changes."""
+        running = {id(provider) for provider in self._succession.now.providers}
+        next = Lineup(directory, policies)
+        await _started(provider for provider in next.providers if id(provider) not in running)
+        self._succession.take(next)
 
     def effective(self, request: GenerateRequest) -> Policy:
         """All policies that hold for ``request``, as one."""
-        return self._policies.effective(request, self.directory.policy(request.model))
+        return _effective(self._succession.now, request)
 
     async def select(self, request: GenerateRequest, policy: Policy) -> Selection:
         """Raises `ProviderError` "unknown_model"."""
-        enforcement = policy.require_enforcement is not None
-        return select(await self.directory.candidates(request, enforcement=enforcement), policy)
+        return await _selected(self.directory, request, policy)
 
     async def generate(self, request: GenerateRequest) -> Generation:
-        policy = self.effective(request)
-        selection = await self.select(request, policy)
+        lineup = self._succession.now
+        lineup.enter()
+        try:
+            generation = await self._answered(lineup, request)
+        except BaseException:
+            lineup.leave()
+            raise
+        generation.finally_call(lineup.leave)
+        return generation
+
+    async def _answered(self, lineup: Lineup, request: GenerateRequest) -> RoutedGeneration:
+        directory = lineup.directory
+        policy = _effective(lineup, request)
+        selection = await _selected(directory, request, policy)
+        directory.figures.selected(selection)
         redaction = await guard(request, policy.pii, selection.allowed)
         allowed = tuple(c for c in selection.allowed if not redaction.keeps_from(c))
         if not allowed:
+            directory.figures.nobody()
             raise nobody(selection, redaction)
-        asking = _Asking(self.directory, self._ledger, request, policy, redaction)
+        asking = _Asking(directory, self._ledger, request, policy, redaction)
         return await asking.answer(allowed if policy.fallbacks else allowed[:1])
 
     def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:
@@ -115,7 +134,28 @@ class Router:
         return await self._local.report()
 
     async def aclose(self) -> None:
-        await asyncio.gather(*(member.provider.aclose() for member in self.directory.members.values()))
+        await self._succession.aclose()
+
+
+def _effective(lineup: Lineup, request: GenerateRequest) -> Policy:
+    return lineup.policies.effective(request, lineup.directory.policy(request.model))
+
+
+async def _selected(directory: Directory, request: GenerateRequest, policy: Policy) -> Selection:
+    enforcement = policy.require_enforcement is not None
+    return select(await directory.candidates(request, enforcement=enforcement), policy)
+
+
+async def _started(providers: Iterable[Provider]) -> None:
+    """Start all, or none."""
+    started: list[Provider] = []
+    try:
+        for provider in providers:
+            await provider.start()
+            started.append(provider)
+    except BaseException:
+        await asyncio.gather(*(provider.aclose() for provider in started))
+        raise
 
 
 class _Asking:
@@ -135,7 +175,7 @@ class _Asking:
             self._deadline = asyncio.get_running_loop().time() + policy.max_total_s
         self._race = Race(policy.hedge_after_s, policy.max_ttft_s)
 
-    async def answer(self, candidates: tuple[Candidate, ...]) -> Generation:
+    async def answer(self, candidates: tuple[Candidate, ...]) -> RoutedGeneration:
         async with self._in_time():
             if self._policy.cascade_min_confidence is not None and len(candidates) > 1:
                 return await self._cascade(candidates, self._policy.cascade_min_confidence)
@@ -170,13 +210,14 @@ class _Asking:
         except (ProviderError, Refused) as error:
             raise self._together(error) from error
 
-    async def _cascade(self, candidates: tuple[Candidate, ...], threshold: float) -> Generation:
+    async def _cascade(self, candidates: tuple[Candidate, ...], threshold: float) -> RoutedGeneration:
         *smaller, last = candidates
         change = unscored if self._request.sampling.logprobs is None else None
         for candidate in smaller:
             leg, events = await self._whole(candidate)
             if leg is not None and (sure := confidence(events)) >= threshold:
                 reason = f"confidence {sure:.2f} of {threshold:.2f}"
+                self._counted(leg)
                 return RoutedGeneration(leg, self._bill, self._served(leg, reason), None, events, change)
         leg = await self._raced((last,))
         return self._routed(leg, "no smaller model was sure enough")
@@ -198,7 +239,12 @@ class _Asking:
         finally:
             await leg.close()
 
-    def _routed(self, leg: Leg, reason: str) -> Generation:
+    def _counted(self, leg: Leg) -> None:
+        failed: list[tuple[str, ErrorKind]] = [(other.endpoint.name, e.kind) for other, e in self._race.failures]
+        self._directory.figures.answered(leg.candidate, failed)
+
+    def _routed(self, leg: Leg, reason: str) -> RoutedGeneration:
+        self._counted(leg)
         return RoutedGeneration(leg, self._bill, self._served(leg, reason), self._deadline)
 
     def _served(self, leg: Leg, reason: str) -> Served:

@@ -45,8 +45,7 @@ class ResponseStore:
         rules: Rules = ANYTHING,
         begun: bool = False,
     ) -> None:
-        """Also lets go of what is past its time. ``rules``: hold for whoever goes on from it. ``begun``: it is being
-        made here, and `end` follows."""
+        """``rules``: hold for whoever goes on from it. ``begun``: it is being made here, and `end` follows."""
         now = self._now()
         row = {
             "id": id,
@@ -58,7 +57,7 @@ class ResponseStore:
             "expires_at": now + self._retention_us,
             "worker": self._worker if begun else "",
         }
-        await self._database.write(partial(_keep, row=row, now=now))
+        await self._database.write(partial(_keep, row=row))
 
     async def end(self, id: str, context: Sequence[Raw], body: bytes) -> None:
         """What was begun is made, unless it was given up or deleted meanwhile."""
@@ -91,8 +90,13 @@ class ResponseStore:
         return int(self._clock() * 1_000_000)
 
 
-def _keep(connection: Connection, row: dict[str, Any], now: int) -> None:
-    connection.execute(delete(StoredResponse).where(StoredResponse.expires_at <= now))
+def forget_expired(connection: Connection, *, now: int, limit: int) -> int:
+    """A `gateway.database.sweeping.Sweep`; nobody has found these since they expired."""
+    expired = select(StoredResponse.id).where(StoredResponse.expires_at <= now).limit(limit)
+    return connection.execute(delete(StoredResponse).where(StoredResponse.id.in_(expired))).rowcount
+
+
+def _keep(connection: Connection, row: dict[str, Any]) -> None:
     connection.execute(insert(StoredResponse).values(row))
 
 

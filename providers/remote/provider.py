@@ -7,7 +7,7 @@ another one may do better; the request's `Meter` is told of every call.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Literal
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from providers.base import (
 )
 from providers.remote.answering import Answers
 from providers.remote.anthropic import Anthropic
+from providers.remote.breaker import State
 from providers.remote.calling import Caller
 from providers.remote.capabilities import capabilities_of
 from providers.remote.dialect import Ask, Dialect, greedy_by_temperature
@@ -70,8 +71,18 @@ class RemoteProvider:
         return self._settings.hosting
 
     @property
+    def settings(self) -> ProviderSettings:
+        """What it was made from."""
+        return self._settings
+
+    @property
+    def breaker(self) -> State:
+        """The state of its circuit breaker."""
+        return self._caller.breaker.state
+
+    @property
     def ready(self) -> bool:
-        return self._open and self._caller.breaker.state != "open"
+        return self._open and self.breaker != "open"
 
     def models(self) -> list[ModelCard]:
         return [_card(model) for model in self._models.values()]
@@ -175,11 +186,6 @@ class RemoteGeneration:
 
     async def aclose(self) -> None:
         await self._events.aclose()
-
-
-def open_providers(settings: Iterable[ProviderSettings], recogniser: Recogniser) -> list[RemoteProvider]:
-    """Those of the settings."""
-    return [RemoteProvider(provider, recogniser) for provider in settings]
 
 
 def _card(model: RemoteModel) -> ModelCard:

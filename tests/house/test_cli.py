@@ -96,7 +96,7 @@ def test_serve_hands_over_settings_with_models_found(tmp_path: Path, monkeypatch
 
     served: list[Settings] = []
     engines: list[str] = []
-    monkeypatch.setattr(gateway.server, "run", lambda settings, _: served.append(settings))
+    monkeypatch.setattr(gateway.server, "run", lambda settings, *_: served.append(settings))
     monkeypatch.setattr(LocalProvider, "launch", lambda _: engines.append("launched"))
     monkeypatch.setattr(LocalProvider, "kill", lambda _: engines.append("ended"))
     model = tmp_path / "tiny.gguf"

@@ -29,3 +29,19 @@ def test_what_cannot_be_used_is_named(
     monkeypatch.setenv("SLUICE_DATABASE__URL", f"sqlite:///{tmp_path / 'sluice.db'}")
     assert main(["database", "upgrade"]) == 1
     assert "sluice.db cannot be used: file is not a database" in capsys.readouterr().err
+
+
+def test_tables_are_taken_back_and_brought_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLUICE_DATABASE__URL", f"sqlite:///{tmp_path / 'sluice.db'}")
+    assert main(["database", "downgrade", "0001"]) == 1
+    assert "there is no revision 0001 before None; there are: none" in capsys.readouterr().err
+    assert main(["database", "upgrade"]) == 0
+    for wrong in ("0000", "base", "head"):
+        assert main(["database", "downgrade", wrong]) == 1
+    assert "there are: " in capsys.readouterr().err
+    assert main(["database", "downgrade", "0001"]) == 0
+    assert capsys.readouterr().out.endswith("at revision 0001\n")
+    assert main(["database", "check"]) == 1
+    assert main(["database", "upgrade"]) == 0

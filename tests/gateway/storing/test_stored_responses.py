@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from msgspec import Raw
 
 from gateway.database.database import Database
-from gateway.storing.response_store import ResponseStore
+from gateway.storing.response_store import ResponseStore, forget_expired
 from providers.base import Call, Message
 from schemas.config import Responses
 from tests.gateway.fakes import MODEL, TEXT
@@ -112,6 +113,8 @@ async def test_what_is_past_its_time_is_gone(database: Database) -> None:
     now[0] += 2 * 86_400 + 1
     assert await store.find("a", "t") is None and not await store.forget("a", "t")
     await store.keep("b", "t", [], b"{}")
+    forget = partial(forget_expired, now=int(now[0] * 1e6), limit=1)
+    assert [await database.write(forget) for _ in range(2)] == [1, 0]
     now[0] -= 2 * 86_400
     assert await store.find("a", "t") is None and await store.find("b", "t") is not None
     assert await store.forget("b", "t") and not await store.forget("b", "t")
