@@ -64,7 +64,7 @@ class RoutingFigures:
     def nobody(self) -> None:
         self._nobody.inc()
 
-    def answered(self, candidate: Candidate, failed: Iterable[tuple[str, ErrorKind]]) -> None:
+    def answered(self, candidate: Candidate, failed: Iterable[tuple[str, str]]) -> None:
         """``failed``: providers that were asked before, and what became of that."""
         self._answers.labels(candidate.endpoint.name, candidate.model).inc()
         for provider, error in failed:

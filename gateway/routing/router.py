@@ -30,7 +30,6 @@ from gateway.routing.lineup import Lineup, Succession
 from gateway.routing.policies import Policies
 from gateway.routing.racing import Failure, Race, named
 from providers.base import (
-    ErrorKind,
     GenerateRequest,
     Generation,
     GenerationEvent,
@@ -240,7 +239,7 @@ class _Asking:
             await leg.close()
 
     def _counted(self, leg: Leg) -> None:
-        failed: list[tuple[str, ErrorKind]] = [(other.endpoint.name, e.kind) for other, e in self._race.failures]
+        failed = ((other.endpoint.name, named(error)) for other, error in self._race.failures)
         self._directory.figures.answered(leg.candidate, failed)
 
     def _routed(self, leg: Leg, reason: str) -> RoutedGeneration:
