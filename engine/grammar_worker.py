@@ -54,13 +54,14 @@ class Prepare(msgspec.Struct, tag="prepare"):
 
 class Compile(msgspec.Struct, tag="compile"):
     """``spellable``: 256 bytes, 1 where the vocabulary has that byte as a token. ``replay``: expansions to repeat, in
-    order."""
+    order. ``controls``: the vocabulary's control tokens, where a grammar may ask for them."""
 
     program: int
     constraint: ConstraintSpec
     spellable: bytes
     fuel: int | None = None
     replay: list[list[tuple[int, int]]] = []
+    controls: dict[str, int] = {}
 
 
 class Expand(msgspec.Struct, tag="expand"):
@@ -191,7 +192,9 @@ class _Worker:
         thread = threading.get_native_id()
         self._compiling[thread] = began
         try:
-            compiled = compile_machine(constraint_of(job.constraint), [bool(b) for b in job.spellable], fuel=job.fuel)
+            spellable = [bool(b) for b in job.spellable]
+            constraint = constraint_of(job.constraint)
+            compiled = compile_machine(constraint, spellable, fuel=job.fuel, controls=job.controls)
             for misses in job.replay:
                 answer_misses(compiled.machine, misses)
             self._machines[job.program] = compiled

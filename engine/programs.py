@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -28,7 +28,7 @@ import msgspec
 from engine import grammar_worker as worker
 from fsm.image import Image
 from fsm.runtime import Miss, Runtime, Sleeping
-from schemas.constraint import ConstraintSpec
+from schemas.constraint import ConstraintSpec, LarkSpec
 
 
 @dataclass(frozen=True)
@@ -298,8 +298,12 @@ class Programs:
         entry = _Entry(key, spec, self._tickets, owner=self._worker)
         self._by_ticket[entry.ticket] = entry
         entry.deadline = time.monotonic() + self._deadline_s
-        self._worker.send(worker.Compile(entry.ticket, spec, self._spellable, self._fuel))
+        self._worker.send(self._job(entry))
         return entry
+
+    def _job(self, entry: _Entry, replay: Sequence[list[Miss]] = ()) -> worker.Compile:
+        controls = self.runtime.table.controls if isinstance(entry.spec, LarkSpec) else {}
+        return worker.Compile(entry.ticket, entry.spec, self._spellable, self._fuel, list(replay), controls)
 
     def _expand(self, entry: _Entry, misses: list[Miss]) -> None:
         entry.deadline = time.monotonic() + self._deadline_s
@@ -307,7 +311,7 @@ class Programs:
         if entry.owner is not self._worker:
             # Its worker is gone: rebuild the machine first, up to where the image is.
             entry.owner = self._worker
-            self._worker.send(worker.Compile(entry.ticket, entry.spec, self._spellable, self._fuel, list(entry.log)))
+            self._worker.send(self._job(entry, entry.log))
             return
         entry.log.append(misses)
         self._worker.send(worker.Expand(entry.ticket, misses))
@@ -347,7 +351,7 @@ class Programs:
                 self._refuse(entry, "internal", reason, "")
             else:
                 entry.owner = self._worker
-                self._worker.send(worker.Compile(entry.ticket, entry.spec, self._spellable, self._fuel))
+                self._worker.send(self._job(entry))
 
     # -- eviction ------------------------------------------------------------------------------------------------------
 

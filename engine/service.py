@@ -55,7 +55,8 @@ class Service:
         vocabulary = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
         vocabulary += [None] * (runner.vocab_size - len(vocabulary))
         silent = [i for i in tokenizer.special_ids if vocabulary[i] is None]
-        runtime = Runtime(TokenTable(vocabulary, tokenizer.eos_ids, silent))
+        controls = dict(zip(tokenizer.special_names, tokenizer.special_ids, strict=True))
+        runtime = Runtime(TokenTable(vocabulary, tokenizer.eos_ids, silent, controls))
         forced = ForcedRuns(runtime, partial(tokenizer.encode, special=False))
         self.card = ModelCard(
             name=model.name,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fsm import layout as at
 from fsm.rehash import first_cells, insert_return, rehash
-from grammar.tables import REDUCE, SHIFT, UNEXPANDED, Delta
+from grammar.tables import UNEXPANDED, Delta
 
 MISSING, NOT_ALLOWED = -1, -2
 """In the place of a configuration: it is not known yet, or there is none."""
@@ -95,7 +95,6 @@ class Image:
         states = self._view(_STATES)
         states[defined[:, 0]] = defined[:, 1:]
         if len(edges):
-            self.heap[at.PARSER] |= np.isin(edges[:, 2], (SHIFT, REDUCE)).any()
             self._append(_EDGES, np.pad(edges, ((0, 0), (0, 1))))
         if len(registers):
             self._append(_REGISTERS, registers)
@@ -103,6 +102,7 @@ class Image:
             self._append(_SETS, sets.reshape(-1, 1))
         for ret, verdict, state in returns.tolist():
             insert_return(self.heap, ret, verdict, state)
+        self.heap[at.PARSER] |= delta.parses
         # Rows found under a smaller bound stay right: no state that they consulted compares with more.
         self.heap[at.SATURATE] = self._longest + 1 + delta.reach
 

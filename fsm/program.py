@@ -199,5 +199,5 @@ def compile_constraint(
 
     Raises ConstraintError with the JSON pointer (or line:column) of what cannot be enforced.
     """
-    compiled = compile_machine(constraint, table.spellable.tolist(), fuel=fuel)
+    compiled = compile_machine(constraint, table.spellable.tolist(), fuel=fuel, controls=table.controls)
     return Program(compiled, table, runtime)

@@ -25,6 +25,7 @@ from fsm.profiles import Profiles
 from fsm.rows import RowPool
 from fsm.tokens import TokenTable
 from fsm.trie import TokenTrie
+from grammar.controls import MARK
 from grammar.tables import Delta
 
 LONGEST_FORCED = 200
@@ -181,7 +182,7 @@ class Runtime:
         missing = self._room_for(len(programs))
         table = self.table
         while True:
-            steps.advance(self._desc, programs, states, tokens, table.data, table.offset, out, status, missing)
+            steps.advance(self._desc, programs, states, tokens, table.read, table.read_offset, out, status, missing)
             if not status.any():
                 return
             full = np.flatnonzero(status == steps.FULL)
@@ -266,7 +267,7 @@ class Runtime:
             if complete is None or allowed is None:
                 return None
             (choices,) = np.nonzero(allowed)
-            if len(choices) != 1:
+            if len(choices) != 1 or choices[0] == MARK:  # a control token is no text
                 break
             here = self.after_byte(program, here, int(choices[0]))
             if here == MISSING:

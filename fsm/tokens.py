@@ -14,7 +14,8 @@ a text. A generated answer continues a prompt, so the table keeps that space: ``
 stands, and the text of an answer is the concatenation of its tokens' bytes. Decoders for which no token has bytes of
 its own (WordPiece, CTC, BPE word suffixes, or none at all, which joins tokens with spaces) are refused by name.
 
-Added tokens are ordinary text unless they are flagged special. One that the model's own vocabulary also holds is
+Added tokens are ordinary text unless they are flagged special; a constraint may ask for a special one by its name or id
+(`grammar.controls`). Of the others, one that the model's own vocabulary also holds is
 spelled as that vocabulary spells it (Gemma adds ``▁▁``, meaning two spaces); any other is literal text.
 """
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from hashlib import blake2b
 from operator import methodcaller
@@ -32,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsm.trie import TokenTrie
+from grammar.controls import HIGHEST, MARK, spelled
 
 
 class UnknownTokenizer(ValueError):
@@ -50,11 +52,19 @@ class TokenTable:
     ``data``: uint8[N], all tokens' bytes, one after another. ``offset``: int32[V + 1]; token i is
     ``data[offset[i] : offset[i + 1]]``, empty for ids that match no text. ``special``: bool[V], control tokens and the
     end-of-sequence ids; ids that are merely unused (padding of the embedding, empty tokens) are empty, not special.
-    ``spellable``: bool[256], bytes that are an ordinary token by themselves. ``max_token_bytes``: length of the longest
-    token. ``fingerprint``: 16 bytes, equal for equal tables.
+    ``spellable``: bool[256], bytes that are an ordinary token by themselves. ``controls``: the special tokens that a
+    constraint may ask for, by name; not the end-of-sequence ids. ``read``, ``read_offset``: as ``data`` and ``offset``,
+    what machines read of each token: the bytes of text, and `grammar.controls` for ``controls``. ``max_token_bytes``:
+    the most that is read of one token. ``fingerprint``: 16 bytes, equal for equal tables.
     """
 
-    def __init__(self, tokens: Sequence[bytes | None], eos_ids: Iterable[int], special_ids: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[bytes | None],
+        eos_ids: Iterable[int],
+        special_ids: Iterable[int] = (),
+        controls: Mapping[str, int] | None = None,
+    ) -> None:
         self.vocab_size = len(tokens)
         self.eos_ids = tuple(sorted(set(eos_ids)))
         self.special: NDArray[np.bool_] = np.zeros(self.vocab_size, np.bool_)
@@ -68,31 +78,40 @@ class TokenTable:
             b"" if token is None or control else token
             for token, control in zip(tokens, self.special.tolist(), strict=True)
         ]
-        lengths = np.fromiter(map(len, pieces), np.int64, self.vocab_size)
-        if lengths.sum() > np.iinfo(np.int32).max:
-            raise ValueError(f"the tokens take {lengths.sum()} bytes together, more than 2 GiB")
-        self.data: NDArray[np.uint8] = np.frombuffer(b"".join(pieces), np.uint8).copy()
-        self.offset: NDArray[np.int32] = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-        self.max_token_bytes = int(lengths.max(initial=0))
+        self.controls = {
+            name: i
+            for name, i in sorted((controls or {}).items())
+            if self.special[i] and i not in self.eos_ids and i <= HIGHEST
+        }
+        self.data, self.offset = _joined(pieces)
+        read = [b"" if MARK in piece else piece for piece in pieces]
+        for i in self.controls.values():
+            read[i] = spelled(i)
+        self.read, self.read_offset = _joined(read)
+        self.max_token_bytes = max(map(len, read), default=0)
         self.spellable: NDArray[np.bool_] = np.zeros(256, np.bool_)
-        self.spellable[self.data[self.offset[:-1][lengths == 1]]] = True
+        self.spellable[[piece[0] for piece in read if len(piece) == 1]] = True
 
         digest = blake2b(digest_size=16)
-        for array in (self.offset, self.data, self.special, np.array(self.eos_ids, np.int32)):
+        for array in (self.offset, self.data, self.read_offset, self.special, np.array(self.eos_ids, np.int32)):
             digest.update(len(array).to_bytes(8, "little"))
             digest.update(array.tobytes())
         self.fingerprint = digest.digest()
 
     @classmethod
     def from_bytes(
-        cls, tokens: Sequence[bytes | None], eos_ids: Iterable[int], special_ids: Iterable[int] = ()
+        cls,
+        tokens: Sequence[bytes | None],
+        eos_ids: Iterable[int],
+        special_ids: Iterable[int] = (),
+        controls: Mapping[str, int] | None = None,
     ) -> TokenTable:
         """A table of raw byte strings by id, as tiktoken's rank files hold them.
 
         None and the empty string are ids that match no text; ``special_ids`` and ``eos_ids`` match none whatever their
-        bytes. ValueError for an id outside the vocabulary.
+        bytes. ``controls``: names of special ids. ValueError for an id outside the vocabulary.
         """
-        return cls(tokens, eos_ids, special_ids)
+        return cls(tokens, eos_ids, special_ids, controls)
 
     @classmethod
     def from_tokenizer(
@@ -116,13 +135,13 @@ class TokenTable:
                 raise ValueError(f"{type(tokenizer).__name__} names no end-of-sequence token: pass eos_ids")
             eos_ids = (own,)
         spelling = json.loads(cast(Serializable, backend).to_str())
-        tokens, special_ids = _spell(spelling)
-        special_ids |= {i for i in getattr(tokenizer, "all_special_ids", ()) if i is not None}
+        tokens, controls = _spell(spelling)
+        special_ids = {*controls.values(), *(i for i in getattr(tokenizer, "all_special_ids", ()) if i is not None)}
         if vocab_size is not None:
             if vocab_size < len(tokens):
                 raise ValueError(f"vocab_size {vocab_size} is below the tokenizer's highest id {len(tokens) - 1} + 1")
             tokens += [None] * (vocab_size - len(tokens))
-        return cls(tokens, eos_ids, special_ids)
+        return cls(tokens, eos_ids, special_ids, controls)
 
     def bytes_of(self, token: int) -> bytes | None:
         """The bytes of an ordinary token; None for control tokens and unused ids. IndexError outside 0..V-1."""
@@ -132,22 +151,31 @@ class TokenTable:
 
     @cached_property
     def ids_of(self) -> dict[bytes, int]:
-        """The lowest id of each ordinary token, by its bytes."""
-        ends = self.offset.tolist()
-        data = self.data.tobytes()
+        """The lowest id of each token that machines read something of, by that."""
+        ends = self.read_offset.tolist()
+        data = self.read.tobytes()
         return {data[ends[i] : ends[i + 1]]: i for i in reversed(range(self.vocab_size)) if ends[i] < ends[i + 1]}
 
     @cached_property
     def trie(self) -> TokenTrie:
-        """The trie of all ordinary tokens, built on first use."""
-        return TokenTrie(self.data, self.offset)
+        """The trie of all tokens that machines read something of, built on first use."""
+        return TokenTrie(self.read, self.read_offset)
 
     def __repr__(self) -> str:
         return f"TokenTable({self.vocab_size} ids, {int(self.special.sum())} special, {self.fingerprint.hex()[:8]})"
 
 
-def _spell(tokenizer: dict[str, Any]) -> tuple[list[bytes | None], set[int]]:
-    """Bytes by token id, and the ids of control tokens, of a parsed tokenizer.json."""
+def _joined(pieces: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Byte strings one after another, and where each begins and the last one ends."""
+    lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+    if lengths.sum() > np.iinfo(np.int32).max:
+        raise ValueError(f"the tokens take {lengths.sum()} bytes together, more than 2 GiB")
+    data = np.frombuffer(b"".join(pieces), np.uint8).copy()
+    return data, np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+
+
+def _spell(tokenizer: dict[str, Any]) -> tuple[list[bytes | None], dict[str, int]]:
+    """Bytes by token id, and the control tokens by name, of a parsed tokenizer.json."""
     model: dict[str, Any] = tokenizer["model"]
     listed: dict[str, int] | list[list[Any]] = model["vocab"]
     if isinstance(listed, dict):
@@ -163,13 +191,13 @@ def _spell(tokenizer: dict[str, Any]) -> tuple[list[bytes | None], set[int]]:
     tokens: list[bytes | None] = [None] * size
     for i, piece in pieces.items():
         tokens[i] = decode(piece)
-    special_ids = set() if unknown is None else {unknown}
+    controls = {} if unknown is None else {pieces[unknown]: unknown}
     for token in added:
         if token["special"]:
-            special_ids.add(token["id"])
+            controls[token["content"]] = token["id"]
         elif pieces.get(token["id"]) != token["content"]:
             tokens[token["id"]] = token["content"].encode()
-    return tokens, special_ids
+    return tokens, controls
 
 
 def _decoder(decoder: dict[str, Any] | None) -> Callable[[str], bytes]:

@@ -41,14 +41,20 @@ class Compiled:
 
 
 def compile_machine(
-    constraint: Constraint, spellable: Sequence[bool], *, fuel: int | None = None, ahead: int = AHEAD
+    constraint: Constraint,
+    spellable: Sequence[bool],
+    *,
+    fuel: int | None = None,
+    ahead: int = AHEAD,
+    controls: Mapping[str, int] | None = None,
 ) -> Compiled:
-    """Compile ``constraint`` to a machine over the bytes that the vocabulary can spell (bool[256]).
+    """Compile ``constraint`` to a machine over the bytes that the vocabulary can spell (bool[256]), and its control
+    tokens (`grammar.controls`).
 
     Raises ConstraintError with the place of what cannot be enforced.
     """
     with _without_collections():
-        return _compile(constraint, spellable, DEFAULT_FUEL if fuel is None else fuel, ahead)
+        return _compile(constraint, spellable, DEFAULT_FUEL if fuel is None else fuel, ahead, controls or {})
 
 
 @contextmanager
@@ -64,7 +70,9 @@ def _without_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _compile(constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead: int) -> Compiled:
+def _compile(
+    constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead: int, controls: Mapping[str, int]
+) -> Compiled:
     match constraint:
         case JsonSchema():
             machine, reasons = compile_json_schema(constraint, spellable, fuel)
@@ -81,7 +89,7 @@ def _compile(constraint: Constraint, spellable: Sequence[bool], fuel: int, ahead
             contract = Contract.SOUND_SUBSET if tags.reasons else Contract.EXACT
             compiled = Compiled(tags, contract, tags.reasons, tags.limits)
         case Lark():
-            parser, reasons = compile_lark(constraint, spellable, fuel)
+            parser, reasons = compile_lark(constraint, spellable, fuel, controls)
             contract = Contract.SOUND_SUBSET if reasons else Contract.EXACT
             compiled = Compiled(parser, contract, reasons, parser.limits)
     expand_ahead(compiled.machine, [compiled.machine.start], ahead)

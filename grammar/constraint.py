@@ -71,17 +71,34 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Indenter:
+    """What Lark's Indenter is told: the terminals whose tokens say how far the next line is indented, those that it
+    makes of it, those between which lines do not count, and how many spaces a tab is worth. The defaults are
+    Lark's PythonIndenter."""
+
+    newline: str = "_NEWLINE"
+    indent: str = "_INDENT"
+    dedent: str = "_DEDENT"
+    open_parens: tuple[str, ...] = ("LPAR", "LSQB", "LBRACE")
+    close_parens: tuple[str, ...] = ("RPAR", "RSQB", "RBRACE")
+    tab_len: int = 8
+
+
+@dataclass(frozen=True)
 class Lark:
     """A sentence of a Lark grammar, as Lark reads it (docs/lark.md).
 
     semantics   "dynamic_complete": what Lark's Earley parser with that lexer accepts, every way to cut a text into
                 tokens; ambiguity is no matter. "contextual": what its LALR(1) parser with that lexer accepts, which
                 takes the longest token, by priority; grammars that are not LALR(1) are refused.
+    indenter    what turns indentation into tokens, under "contextual". None: PythonIndenter's names, where the grammar
+                declares `_INDENT` and `_DEDENT`.
     """
 
     grammar: str
     start: str = "start"
     semantics: Literal["dynamic_complete", "contextual"] = "dynamic_complete"
+    indenter: Indenter | None = None
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     ``registers``: rows (hi, lo, ext). ``sets``: uint32 words; a set's id is the offset of its first word, the word
     before holds its length. ``returns``: rows (ret, verdict, state). ``plain``, ``keyed``: states of
     `Tables.mark_plain` and `mark_keyed`. ``n_states``: states known after this delta, expanded or not. ``reach``: the
-    largest number that an edge compares a register with; larger registers are all alike to it.
+    largest number that an edge compares a register with; larger registers are all alike to it. ``parses``: as in
+    `Tables`.
     """
 
     n_states: int
@@ -99,6 +100,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     plain: bytes
     keyed: bytes
     reach: int
+    parses: bool
 
     @property
     def n_defined(self) -> int:
@@ -109,6 +111,8 @@ class Tables:
     """Append-only static tables, written by one machine. Plain lists: a machine appends a few values at a time."""
 
     def __init__(self) -> None:
+        self.parses = False
+        """There are states of an LR parser, expanded or not."""
         self.n_states = 0
         self.n_edges = 0
         self._successors: list[tuple[int, ...] | None] = []
@@ -213,7 +217,7 @@ class Tables:
         for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u4", "<i4", "<i4", "<i4"), strict=True)):
             parts.append(np.array(values[self._marks[i] :], dtype=kind).tobytes())
             self._marks[i] = len(values)
-        return Delta(self.n_states, *parts, reach=self._reach)
+        return Delta(self.n_states, *parts, reach=self._reach, parses=self.parses)
 
 
 class Machine(Protocol):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from grammar.constraint import JsonSchema, Lark
+from grammar.controls import reading
 from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.fuel import Fuel
 from grammar.json_schema.decoding import load as load_json
@@ -22,16 +24,21 @@ from grammar.states import States
 from grammar.utf8 import Spelling, json_spelling, raw_spelling
 
 SEMANTICS = ("dynamic_complete", "contextual")
+_IDS = re.compile(r"<\[\s*(\d+(?:-\d+)?(?:\s*,\s*\d+(?:-\d+)?)*)\s*\]>")
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 QUOTE = (0x22, 0x22)
 """The bytes that end a JSON string."""
 
 
-def compile_lark(constraint: Lark, spellable: Sequence[bool], fuel: int) -> tuple[LarkMachine, tuple[str, ...]]:
+def compile_lark(
+    constraint: Lark, spellable: Sequence[bool], fuel: int, controls: Mapping[str, int] | None = None
+) -> tuple[LarkMachine, tuple[str, ...]]:
     """The machine of a grammar, and the reasons why it reaches less than all sentences (none: it is exact).
+    ``controls``: the ids of the vocabulary's control tokens, by name.
 
     Raises ConstraintError with ``line:column`` for what cannot be enforced.
     """
-    return _compile(constraint, spellable, fuel, raw_spelling(spellable), States(fuel), END)
+    return _compile(constraint, spellable, fuel, raw_spelling(spellable), States(fuel), END, controls or {})
 
 
 def compile_quoted_lark(
@@ -39,23 +46,37 @@ def compile_quoted_lark(
 ) -> tuple[DynamicMachine, tuple[str, ...]]:
     """`compile_lark` of a grammar whose sentence stands inside a JSON string, in a text that others write too
     (``states``). A closing quote ends it. UnsupportedConstraint for `%json`, whose values are not escaped."""
-    machine, reasons = _compile(constraint, spellable, fuel, json_spelling(spellable), states, QUOTE)
+    machine, reasons = _compile(constraint, spellable, fuel, json_spelling(spellable), states, QUOTE, {})
     assert isinstance(machine, DynamicMachine)
     return machine, reasons
 
 
 def _compile(
-    constraint: Lark, spellable: Sequence[bool], fuel: int, spelling: Spelling, states: States, follow: tuple[int, int]
+    constraint: Lark,
+    spellable: Sequence[bool],
+    fuel: int,
+    spelling: Spelling,
+    states: States,
+    follow: tuple[int, int],
+    controls: Mapping[str, int],
 ) -> tuple[LarkMachine, tuple[str, ...]]:
     if constraint.semantics not in SEMANTICS:
         allowed = " or ".join(SEMANTICS)
         raise UnsupportedConstraint(f"semantics must be {allowed}, not {constraint.semantics!r}")
-    source = load(constraint.grammar, constraint.start)
+    source = load(constraint.grammar, constraint.start, constraint.indenter)
     shared = Fuel(fuel)
     programs = Programs(shared)
     text = constraint.grammar
     starts = {name: _compile_terminal(text, source, name, programs, spelling) for name in source.terminals}
+    for name, (written, place) in source.controls.items():
+        if follow != END:
+            raise UnsupportedConstraint(f"the control token `{written}` cannot stand inside a JSON string", place)
+        starts[name] = programs.compile_control(name, reading(_control_ids(written, place, controls)))
     lexemes = Lexemes(programs, starts, spelling, shared)
+    if source.indenter is not None and constraint.semantics != "contextual":
+        indent = source.indenter.indent
+        reason = f"%declare {indent}: an Indenter stands behind a lexer, which only `contextual` has"
+        raise UnsupportedConstraint(reason, place_of(text, indent))
     if constraint.semantics == "contextual":
         return ContextualMachine(source, lexemes, states, shared), ()
     schemas: dict[str, JsonMachine] = {}
@@ -70,6 +91,23 @@ def _compile(
     if looking:
         reasons.append(f"tokens with a lookahead are read whole, never split: {', '.join(looking)}")
     return machine, tuple(reasons)
+
+
+def _control_ids(written: str, place: str, controls: Mapping[str, int]) -> list[int]:
+    """The ids that ``<name>`` or ``<[ids]>`` stands for."""
+    if not (listed := _IDS.fullmatch(written)):
+        if (token := controls.get(written)) is None:
+            raise UnsupportedConstraint(f"the vocabulary has no control token `{written}`", place)
+        return [token]
+    known, found = set(controls.values()), list[int]()
+    for first, last in _RANGE.findall(listed[1]):
+        ids = range(int(first), int(last or first) + 1)
+        if (other := next((i for i in ids if i not in known), None)) is not None:
+            raise UnsupportedConstraint(f"`{written}`: token {other} is no control token of the vocabulary", place)
+        found += ids
+    if not found:
+        raise ConstraintError(f"`{written}` names no token", place)
+    return found
 
 
 def _compile_schema(

@@ -3,12 +3,15 @@
 The parser's table is the one that Lark computes, conflicts settled as Lark settles them. In each state Lark's lexer
 tries the terminals that the state has an action for, and those to be ignored, in an order of its own; a string that a
 regular expression matches too is no competitor but a word that the expression's token may turn out to be.
+
+Lark's Indenter, where a grammar has one, is lines.py.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from lark.common import ParserConf
@@ -19,8 +22,9 @@ from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.fuel import Fuel
 from grammar.lark.corners import Item, viable_symbols
-from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexemes, Scanner, Shadow
-from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine
+from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
+from grammar.lark.lines import MAX_BLOCKS, MAX_COLUMNS, UNCOUNTED, Layout, Line
+from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine, Turning
 from grammar.lark.source import Source, place_of
 from grammar.states import States
 from grammar.tables import END_OF_TEXT, GOTO, Edge
@@ -70,12 +74,17 @@ class ContextualTable:
         action, rule = self._actions[state].get(terminal, (None, None))
         return None if action is None or action is Shift else self._rules[rule]
 
+    def expects(self, state: int) -> frozenset[str]:
+        """The terminals that the parser has a use for."""
+        return frozenset(self._actions[state])
+
     def scanner(self, state: int) -> Scanner:
         """What Lark's lexer tries in a state."""
         found = self._scanners.get(state)
         if found is None:
             defined = self._source.terminals
-            names = frozenset(name for name in (*self._actions[state], *self._source.ignored) if name in defined)
+            always = (*self._source.ignored, *self._source.newlines)
+            names = frozenset(name for name in (*self._actions[state], *always) if name in defined)
             found = self._by_terminals.get(names)
             if found is None:
                 found = self._by_terminals[names] = _scanner([defined[n] for n in names], self._source.ignored)
@@ -94,8 +103,11 @@ class ContextualMachine(LarkMachine):
         super().__init__(lexemes, states, fuel)
         _check(source)
         self._source = source
+        self._indenter = source.indenter
         self._table = ContextualTable(source)
         self._viable: set[tuple[int, str]] | None = None
+        if self._indenter is not None:
+            self.limits = {"indented_blocks": MAX_BLOCKS, "indentation_columns": MAX_COLUMNS}
         if len(self._table.items) <= MAX_EXPLORED:
             rules = {rule.origin.name for rule in source.rules}
             self._viable = viable_symbols(self._table.items, self._table.shift, self._readable, rules.__contains__)
@@ -111,6 +123,8 @@ class ContextualMachine(LarkMachine):
 
     def _readable(self, state: int, terminal: str) -> bool:
         """Whether the lexer can come upon a terminal in a parser state, and something can follow it."""
+        if terminal in self._source.declared:
+            return True
         first = self._lexemes.start((self._table.scanner(state),))
         wanted = frozenset((terminal,))
         return bool(self._lexemes.live(first) & wanted) and self.may_end(Inside(state, first, wanted, NO_SHADOW))
@@ -119,44 +133,145 @@ class ContextualMachine(LarkMachine):
         return state
 
     def upcoming(self, state: int) -> tuple[tuple[Scanner, ...], bool]:
-        ends = state == self._table.end or self._table.reduction(state, END_TOKEN) is not None
+        ends = state == self._table.end or bool(self._table.expects(state) & {END_TOKEN, *self._dedents})
         return (self._table.scanner(state),), ends
+
+    def usable(self, state: int, terminals: frozenset[str], inside: bool) -> bool:
+        useful = self._table.expects(state) | {IGNORED}
+        return bool(terminals & (useful.union(self._source.newlines) if inside else useful))
 
     def opens(self, state: int, shadow: Shadow) -> bool:
         return False
 
-    def before_token(self, here: Between) -> Iterator[Edge]:
+    def layout_behind(self, terminal: str, layout: Layout) -> Layout:
+        indenter = self._indenter
+        if indenter is None or terminal not in (*indenter.open_parens, *indenter.close_parens):
+            return layout
+        return layout._replace(parens=layout.parens + (1 if terminal in indenter.open_parens else -1))
+
+    @property
+    def _dedents(self) -> tuple[str, ...]:
+        return () if self._indenter is None else (self._indenter.dedent,)
+
+    def before_token(self, here: Between | Turning) -> Iterator[Edge]:
+        return self._turn(here) if isinstance(here, Turning) else self._read(here)
+
+    def _read(self, here: Between) -> Iterator[Edge]:
         table, state, wanted = self._table, here.state, here.wanted
-        first = self._lexemes.start((table.scanner(here.reader),))
-        for lo, hi, lexeme, shadow in self.reading(first, here.shadow):
+        for lo, hi, lexeme, shadow in self._begun(here.reader, here.shadow):
             live = self._lexemes.live(lexeme)
             if wanted is not None:
                 live &= wanted
+            if here.layout.parens and wanted is None:
+                for newline in live.intersection(self._source.newlines):
+                    inside = Inside(state, lexeme, frozenset((newline,)), shadow, here.layout, UNCOUNTED)
+                    yield from self.enter(lo, hi, inside)
+            live -= self._forbidden(here.layout)
             taken = frozenset(t for t in live if table.shift(state, t) is not None and self._leads_on(state, t))
+            for newline in taken.intersection(self._source.newlines):
+                behind = Turning(self.goto(state, newline), here.reader, here.shadow, here.layout)
+                yield self.shift(lo, hi, state, self.state(behind))
+            begun = taken.difference(self._source.newlines)
             if wanted is None:
-                taken |= live & {IGNORED}
-            if taken:
-                yield from self.enter(lo, hi, Inside(state, lexeme, taken, shadow))
+                begun |= live & {IGNORED}
+            if begun:
+                yield from self.enter(lo, hi, Inside(state, lexeme, begun, shadow, here.layout))
             calling: dict[int, list[str]] = {}
-            for terminal in sorted(live - taken):
+            for terminal in sorted(live - taken - begun):
                 rule = table.reduction(state, terminal)
                 if rule is not None:
                     calling.setdefault(rule, []).append(terminal)
             for rule in sorted(calling):
-                yield self._reduced(lo, hi, here, rule, frozenset(calling[rule]))
+                yield self._reduced(lo, hi, state, rule, replace(here, wanted=frozenset(calling[rule])))
         if (wanted is None or END_TOKEN in wanted) and self._lexemes.may_end_text(here.shadow):
-            rule = table.reduction(state, END_TOKEN)
-            if state == table.end:
-                yield END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0
-            elif rule is not None:
-                yield self._reduced(END_OF_TEXT, END_OF_TEXT, here, rule, frozenset((END_TOKEN,)))
+            yield from self._end(here)
+
+    def _end(self, here: Between) -> Iterator[Edge]:
+        """What the end of the text does."""
+        if len(here.layout.columns) > 1:
+            yield from self.moves(Turning(here.state, -1, here.shadow, here.layout))
+            return
+        rule = self._table.reduction(here.state, END_TOKEN)
+        if here.state == self._table.end:
+            yield END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0
+        elif rule is not None:
+            ended = replace(here, wanted=frozenset((END_TOKEN,)))
+            yield self._reduced(END_OF_TEXT, END_OF_TEXT, here.state, rule, ended)
+
+    def _begun(self, reader: int, shadow: Shadow) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
+        """`reading`, for the first byte of a token. No token begins where the text ends."""
+        if reader >= 0:
+            yield from self.reading(self._lexemes.start((self._table.scanner(reader),)), shadow)
+
+    def _forbidden(self, layout: Layout) -> frozenset[str]:
+        """What the parser does not get to see, or the Indenter cannot bear."""
+        indenter = self._indenter
+        if indenter is None:
+            return frozenset()
+        return frozenset((indenter.newline,) if layout.parens else indenter.close_parens)
 
     def _leads_on(self, state: int, terminal: str) -> bool:
         return self._viable is None or (state, terminal) in self._viable
 
-    def _reduced(self, lo: int, hi: int, here: Between, number: int, wanted: frozenset[str]) -> Edge:
+    def _reduced(self, lo: int, hi: int, state: int, number: int, before: Between | Turning) -> Edge:
         rule = self._source.rules[number]
-        return self.reduction(lo, hi, here, rule.origin.name, len(rule.expansion), wanted)
+        return self.reduction(lo, hi, state, rule.origin.name, len(rule.expansion), before)
+
+    # -- lines (lines.py) ----------------------------------------------------------------------------------------------
+
+    def _turn(self, here: Turning) -> Iterator[Edge]:
+        """Read the newline token, or give the parser one more token of the Indenter's."""
+        assert self._indenter is not None
+        ends, columns = here.reader < 0, here.layout.columns
+        taking = [(END_OF_TEXT, END_OF_TEXT)] if ends else [(lo, hi) for lo, hi, _, _ in self._newline_begun(here)]
+        if not here.owed and (not ends or len(columns) == 1):
+            yield from self._turned(here)
+        for terminal in (self._indenter.indent, self._indenter.dedent):
+            if not self._may_give(here, terminal):
+                continue
+            behind = columns[:-1] if terminal == self._indenter.dedent else columns
+            after = self._table.shift(here.state, terminal)
+            rule = self._table.reduction(here.state, terminal)
+            for lo, hi in taking:
+                if after is not None:
+                    given = replace(here, state=after, layout=Layout(behind), owed="", turned=terminal)
+                    yield self.shift(lo, hi, here.state, self.state(given))
+                elif rule is not None:
+                    yield self._reduced(lo, hi, here.state, rule, replace(here, owed=terminal))
+
+    def _may_give(self, here: Turning, terminal: str) -> bool:
+        assert self._indenter is not None
+        if here.owed:
+            return here.owed == terminal
+        if terminal == self._indenter.dedent:
+            return len(here.layout.columns) > 1 and here.turned != self._indenter.indent
+        return here.reader >= 0 and not here.turned and len(here.layout.columns) <= MAX_BLOCKS
+
+    def _turned(self, here: Turning) -> Iterator[Edge]:
+        """The Indenter has no more to say: the newline token itself, or the end of the text."""
+        assert self._indenter is not None
+        if here.reader < 0:
+            yield from self._end(Between(here.state, here.reader, frozenset((END_TOKEN,)), here.shadow))
+            return
+        column, opens = here.layout.columns[-1], here.turned == self._indenter.indent
+        if not self._goes_on(here.state, len(here.layout.columns) + opens):
+            return
+        least, most = (column + 1, MAX_COLUMNS) if opens else (column, column)
+        line = Line(least, most, opens, self._indenter.tab_len)
+        wanted = frozenset((self._indenter.newline,))
+        for lo, hi, lexeme, shadow in self._newline_begun(here):
+            for first, last, begun in line.reads(lo, hi):
+                yield from self.enter(first, last, Inside(here.state, lexeme, wanted, shadow, here.layout, begun))
+
+    def _newline_begun(self, here: Turning) -> list[tuple[int, int, Lexeme, Shadow]]:
+        begun = self._begun(here.reader, here.shadow)
+        return [one for one in begun if self._lexemes.live(one[2]).intersection(self._source.newlines)]
+
+    def _goes_on(self, state: int, blocks: int) -> bool:
+        """Whether a line may go on in a parser state, or the text end there."""
+        assert self._indenter is not None
+        useful = self._table.expects(state) - {self._indenter.indent}
+        return bool(useful if blocks > 1 else useful - {self._indenter.dedent}) or state == self._table.end
 
 
 def _items(closure: Any) -> list[Item]:
@@ -168,12 +283,12 @@ def _items(closure: Any) -> list[Item]:
 
 def _check(source: Source) -> None:
     """Refuse what Lark's LALR parser has no notion of."""
-    for _, place in source.schemas.values():
-        raise UnsupportedConstraint("`%json` is read under `dynamic_complete` only", place)
+    for written, place in (*(("%json", place) for _, place in source.schemas.values()), *source.controls.values()):
+        raise UnsupportedConstraint(f"`{written}` is read under `dynamic_complete` only", place)
     for name in sorted(source.lazy):
         reason = "rules with `lazy` or `suffix` are read under `dynamic_complete` only"
         raise UnsupportedConstraint(reason, place_of(source.text, name))
-    ending = source.coming_to_an_end(set(source.terminals))
+    ending = source.coming_to_an_end(source.terminals.keys() | source.declared)
     for rule in source.rules:
         if rule.origin.name not in ending:
             name = rule.origin.name

@@ -6,11 +6,11 @@ r"""What llguidance writes that Lark does not, rewritten into Lark's own notatio
     name[suffix="x"]: ...          the same, with the suffix after it
     name[capture]: ...             nothing: there are no captures
     expr{2,5}                      expr~2..5
+    <|name|>, <[7]>, <[7-9,12]>    a terminal of its own: a control token by its name, or one of some ids
     %llguidance {}                 nothing
 
-What cannot be kept is refused by name: special tokens (``<|name|>``, ``<[7]>``), which no text spells; ``stop``, which
-takes back text that was written; limits and temperatures of parts. Lines stay where they were, so that places in errors
-are places in the text that was sent.
+What cannot be kept is refused by name: ``stop``, which takes back text that was written; limits and temperatures of
+parts. Lines stay where they were, so that places in errors are places in the text that was sent.
 """
 
 from __future__ import annotations
@@ -50,11 +50,13 @@ _REFUSED = {
 @dataclass
 class Dialect:
     """A grammar in Lark's notation. ``schemas``: for each terminal that stands for JSON the schema's text and its
-    place; ``lazy``: terminals that end as soon as they can; ``runs``: regular expressions of `%regex`, whose
-    alternatives are all equal."""
+    place; ``controls``: for each that stands for a control token how it is written, and its place; ``lazy``:
+    terminals that end as soon as they can; ``runs``: regular expressions of `%regex`, whose alternatives are all
+    equal."""
 
     text: str
     schemas: dict[str, tuple[str, str]] = field(default_factory=dict)
+    controls: dict[str, tuple[str, str]] = field(default_factory=dict)
     lazy: set[str] = field(default_factory=set)
     runs: list[str] = field(default_factory=list)
 
@@ -80,8 +82,9 @@ def translate(text: str) -> Dialect:
             case "repeat":
                 parts.append(_repeat(match[0], place))
             case "special":
-                reason = f"the special token `{match[0]}` cannot be asked for: tokens of a grammar are text"
-                raise UnsupportedConstraint(reason, place)
+                name = _unused("CONTROL", len(found.controls), text)
+                found.controls[name] = (match[0], place)
+                parts.append(f" {name} ")
             case "nested":
                 raise UnsupportedConstraint("`%lark` inside a grammar is not supported", place)
             case "reference":
@@ -89,7 +92,7 @@ def translate(text: str) -> Dialect:
             case _:
                 parts.append(match[0])
     parts.append(text[position:])
-    appended += [f"%declare {name}" for name in found.schemas]
+    appended += [f"%declare {name}" for name in (*found.schemas, *found.controls)]
     found.text = "".join(parts) + "".join(f"\n{line}" for line in appended)
     return found
 

@@ -15,6 +15,7 @@ stand where a terminal may (`%json`); they are read by the schema's own machine,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 from grammar.errors import UnsatisfiableConstraint
@@ -22,7 +23,7 @@ from grammar.fuel import Fuel
 from grammar.json_schema.machine import JsonMachine
 from grammar.lark.corners import viable_symbols
 from grammar.lark.lexemes import NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
-from grammar.lark.machine import END_TOKEN, Below, Between, Inside, LarkMachine, Location, covered
+from grammar.lark.machine import END_TOKEN, Below, Between, Inside, LarkMachine, Location, Turning, covered
 from grammar.lark.source import Source
 from grammar.states import Edges, States
 from grammar.tables import END_OF_TEXT, END_REJECT, GOTO, REDO, Edge
@@ -154,7 +155,7 @@ class DynamicMachine(LarkMachine):
         super().__init__(lexemes, states, fuel)
         self._follow = follow
         self._looks = looks
-        self._terminals = source.terminals
+        self._terminals = source.terminals.keys() | source.controls.keys()
         self._lazy = source.lazy
         self._schemas = schemas
         self.limits = {name: value for machine in schemas.values() for name, value in machine.limits.items()}
@@ -162,7 +163,7 @@ class DynamicMachine(LarkMachine):
         rules, self._nullable = _without_empty_rules(*_productive(source, lexemes), source.start, fuel)
         self._automaton = Automaton(rules, source.start, fuel)
         self._viable: set[tuple[int, str]] | None = None
-        if self._looks & self._terminals.keys():
+        if self._looks & self._terminals:
             origins = {origin for origin, _ in rules}
             items = self._automaton.explored()
             ways = self._automaton.ways
@@ -181,9 +182,13 @@ class DynamicMachine(LarkMachine):
     def upcoming(self, state: int) -> tuple[tuple[Scanner, ...], bool]:
         names = self._next(state)
         ends = END_TOKEN in names or self._final(state)
-        return (*self._scanners(names & self._terminals.keys()), *self._ignored), ends
+        return (*self._scanners(names & self._terminals), *self._ignored), ends
 
-    def before_token(self, here: Between) -> Iterator[Edge]:
+    def usable(self, state: int, terminals: frozenset[str], inside: bool) -> bool:
+        return bool(terminals)
+
+    def before_token(self, here: Between | Turning) -> Iterator[Edge]:
+        assert isinstance(here, Between)
         automaton, state = self._automaton, here.state
         scanners = self._scanners(self._shifted(state))
         if here.wanted is None:
@@ -202,7 +207,7 @@ class DynamicMachine(LarkMachine):
             if END_TOKEN in following and self._lexemes.may_end_text(here.shadow):
                 bytes_taken.append((*self._follow, 0, 0, 0, 0, 0))
             for lo, hi in covered(bytes_taken):
-                yield self.reduction(lo, hi, here, origin, length, _REDUCED)
+                yield self.reduction(lo, hi, state, origin, length, replace(here, wanted=_REDUCED))
         if self._final(state) and self._lexemes.may_end_text(here.shadow):
             yield *self._follow, GOTO if self._follow == END else REDO, 0, 0, 0, 0
 
@@ -262,7 +267,7 @@ class DynamicMachine(LarkMachine):
     def _scanners(self, names: Iterable[str]) -> tuple[Scanner, ...]:
         return tuple(
             Scanner((name,), splits=name not in self._looks, lazy=name in self._lazy)
-            for name in sorted(self._terminals.keys() & names)
+            for name in sorted(self._terminals.intersection(names))
         )
 
 
@@ -270,7 +275,7 @@ def _productive(source: Source, lexemes: Lexemes) -> tuple[list[Rule], set[str],
     """The rules that some text comes of; the terminals that match some text, and those that match the empty one.
     UnsatisfiableConstraint when the start is in no such rule."""
     matching = {name for name in source.terminals if name in lexemes.live(lexemes.start((Scanner((name,)),)))}
-    matching |= source.schemas.keys()
+    matching |= source.schemas.keys() | source.controls.keys()
     empty = {name for name in source.terminals if source.may_be_empty(name)}
     can_end = source.coming_to_an_end(matching | empty)
     rules = [(rule.origin.name, tuple(symbol.name for symbol in rule.expansion)) for rule in source.rules]

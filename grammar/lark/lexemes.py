@@ -22,7 +22,18 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from grammar.fuel import Fuel
-from grammar.lark.programs import AtEnd, Held, Look, LookBack, Match, Programs, Read, Split, behind_matches
+from grammar.lark.programs import (
+    AtEnd,
+    Held,
+    Look,
+    LookBack,
+    Match,
+    Programs,
+    Read,
+    ReadControl,
+    Split,
+    behind_matches,
+)
 from grammar.utf8 import DONE, ByteNode, Spelling
 
 IGNORED = "%ignore"
@@ -294,7 +305,9 @@ class Lexemes:
             found = []
             if node is not DONE:
                 found = [(lo, hi, child, pc, 0) for lo, hi, child in node.edges]
-            elif isinstance(at := self._code[pc], Read):
+            elif isinstance(at := self._code[pc], ReadControl):
+                found = [(lo, hi, child, at.next, 0) for lo, hi, child in at.root.edges]
+            elif isinstance(at, Read):
                 for members, seen in at.pieces:
                     found += [(lo, hi, child, at.next, seen) for lo, hi, child in self._spelling.root(members).edges]
             self._reads[key] = found

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from grammar.fuel import Fuel
 from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
+from grammar.lark.lines import FLAT, Layout, Line
 from grammar.states import Edges, States
 from grammar.tables import END_ASK, END_OF_TEXT, END_REJECT, GOTO, PUSH, REDUCE, SHIFT, Edge
 
@@ -38,16 +39,33 @@ class Between:
     reader: int
     wanted: frozenset[str] | None = None
     shadow: Shadow = NO_SHADOW
+    layout: Layout = FLAT
+
+
+@dataclass(frozen=True, slots=True)
+class Turning:
+    """Before a newline token that the parser has been given already, and some of what an Indenter makes of it. Behind
+    it the blocks of ``layout`` are open. ``reader``: as in `Between`, -1 where the text ends instead; ``owed``: what
+    called for the reductions since, or nothing; ``turned``: the Indenter's tokens have begun."""
+
+    state: int
+    reader: int
+    shadow: Shadow
+    layout: Layout
+    owed: str = ""
+    turned: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """Inside a token, one of ``wanted``."""
+    """Inside a token, one of ``wanted``. ``line``: of a newline token that the parser needs not be given any more."""
 
     state: int
     lexeme: Lexeme
     wanted: frozenset[str]
     shadow: Shadow
+    layout: Layout = FLAT
+    line: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +75,14 @@ class Below:
     state: int
 
 
-Location = Between | Inside | Below
+Location = Between | Turning | Inside | Below
 
 
 class _Reduction(NamedTuple):
     """What a verdict says: which rule has ended, and before what (the parser state aside)."""
 
     origin: str
-    before: Between
+    before: Between | Turning
 
 
 class LarkMachine(ABC):
@@ -79,13 +97,14 @@ class LarkMachine(ABC):
         self._lexemes = lexemes
         self._all = states
         self.tables = states.tables
+        self.tables.parses = True
         self.expand, self.resume, self.admit = states.expand, states.resume, states.admit
         states.join(self)
         self._ids: dict[Location, int] = {}
         self._verdicts: list[_Reduction] = []
         self._verdict_ids: dict[_Reduction, int] = {}
-        self._moves: dict[Between | Inside, list[Edge]] = {}
-        self._followed: dict[tuple[int, Shadow], bool] = {}
+        self._moves: dict[Between | Turning | Inside, list[Edge]] = {}
+        self._followed: dict[tuple[int, Shadow, bool], bool] = {}
         self._ending: dict[Inside, bool] = {}
 
     def admitted(self) -> None:
@@ -109,7 +128,7 @@ class LarkMachine(ABC):
         """`Between.reader` behind a token."""
 
     @abstractmethod
-    def before_token(self, here: Between) -> Iterator[Edge]:
+    def before_token(self, here: Between | Turning) -> Iterator[Edge]:
         """What a byte, or the end of the text, does before a token."""
 
     @abstractmethod
@@ -117,8 +136,16 @@ class LarkMachine(ABC):
         """What may read the next token in a parser state, whatever lies below it; and whether the text may end."""
 
     @abstractmethod
+    def usable(self, state: int, terminals: frozenset[str], inside: bool) -> bool:
+        """Whether one of some terminals may come in a parser state, whatever lies below it. ``inside``: parentheses."""
+
+    @abstractmethod
     def opens(self, state: int, shadow: Shadow) -> bool:
         """Whether something that is no token may begin in a parser state, and gets rid of a shadow."""
+
+    def layout_behind(self, terminal: str, layout: Layout) -> Layout:
+        """What a token makes of a layout, newline tokens aside."""
+        return layout
 
     # -- the owner of its locations (grammar.states) -------------------------------------------------------------------
 
@@ -130,15 +157,14 @@ class LarkMachine(ABC):
 
     def decided(self, location: Below, verdict: int) -> int:
         origin, before = self._verdicts[verdict - 1]
-        target = self.goto(location.state, origin)
-        return self.state(Between(target, before.reader, before.wanted, before.shadow))
+        return self.state(replace(before, state=self.goto(location.state, origin)))
 
     # -- moves ---------------------------------------------------------------------------------------------------------
 
-    def moves(self, location: Between | Inside) -> list[Edge]:
+    def moves(self, location: Between | Turning | Inside) -> list[Edge]:
         found = self._moves.get(location)
         if found is None:
-            edges = self.before_token(location) if isinstance(location, Between) else self._in_token(location)
+            edges = self._in_token(location) if isinstance(location, Inside) else self.before_token(location)
             found = self._moves[location] = list(edges)
         return found
 
@@ -146,22 +172,22 @@ class LarkMachine(ABC):
         """On into a token, if it can still end well; past it where it can only end at once."""
         if not self.may_end(here):
             return
-        ends = [end for end in self._lexemes.ends(here.lexeme) if end.terminal in here.wanted]
+        ends = list(self._ends_of(here, here.lexeme, here.shadow, here.line))
         if len(ends) == 1 and not self._lexemes.step(here.lexeme):
-            after = self.state(self._after(here.state, ends[0].terminal, here.shadow | ends[0].shadow))
-            if ends[0].terminal == IGNORED:
-                yield lo, hi, GOTO, after, 0, 0, 0
+            pushes, after = ends[0]
+            if pushes:
+                yield lo, hi, PUSH, self.state(after), self.state(Below(here.state)), self.tables.registers(), 0
             else:
-                yield lo, hi, PUSH, after, self.state(Below(here.state)), self.tables.registers(), 0
+                yield lo, hi, GOTO, self.state(after), 0, 0, 0
         else:
             yield lo, hi, GOTO, self.state(here), 0, 0, 0
 
-    def reduction(self, lo: int, hi: int, here: Between, origin: str, length: int, wanted: frozenset[str]) -> Edge:
-        """A rule of ``length`` symbols ends before this byte."""
+    def reduction(self, lo: int, hi: int, state: int, origin: str, length: int, before: Between | Turning) -> Edge:
+        """A rule of ``length`` symbols ends before this byte, in a parser state; ``before`` is where that leads (its
+        own parser state aside)."""
         if length == 0:
-            after = Between(self.goto(here.state, origin), here.reader, wanted, here.shadow)
-            return self.shift(lo, hi, here.state, self.state(after))
-        key = _Reduction(origin, Between(0, here.reader, wanted, here.shadow))
+            return self.shift(lo, hi, state, self.state(replace(before, state=self.goto(state, origin))))
+        key = _Reduction(origin, replace(before, state=0))
         verdict = self._verdict_ids.get(key)
         if verdict is None:
             self._verdicts.append(key)
@@ -187,22 +213,31 @@ class LarkMachine(ABC):
     def _in_token(self, here: Inside) -> Iterator[Edge]:
         for lo, hi, lexeme, shadow in self.reading(here.lexeme, here.shadow):
             live = self._lexemes.live(lexeme) & here.wanted
-            if live:
-                yield from self.enter(lo, hi, Inside(here.state, lexeme, live, shadow))
-        for end in self._lexemes.ends(here.lexeme):
-            if end.terminal in here.wanted:
-                after = self._after(here.state, end.terminal, here.shadow | end.shadow)
-                if end.terminal == IGNORED:
-                    yield from self.moves(after)
-                else:
-                    for lo, hi in covered(self.moves(after)):
-                        yield self.shift(lo, hi, here.state, self.state(after))
+            for first, last, line in _read(here.line, lo, hi) if live else ():
+                yield from self.enter(first, last, replace(here, lexeme=lexeme, wanted=live, shadow=shadow, line=line))
+        for pushes, after in self._ends_of(here, here.lexeme, here.shadow, here.line):
+            if not pushes:
+                yield from self.moves(after)
+                continue
+            for lo, hi in covered(self.moves(after)):
+                yield self.shift(lo, hi, here.state, self.state(after))
 
-    def _after(self, state: int, terminal: str, shadow: Shadow) -> Between:
-        """Behind a token."""
-        if terminal != IGNORED:
-            state = self.goto(state, terminal)
-        return Between(state, self.reader(state), None, shadow)
+    def _ends_of(
+        self, here: Inside, lexeme: Lexeme, shadow: Shadow, line: Line | None
+    ) -> Iterator[tuple[bool, Between]]:
+        """What lies behind the tokens that may end with a lexeme, and whether the parser's state is pushed there."""
+        if line is not None and not line.fits:
+            return
+        for end in self._lexemes.ends(lexeme):
+            if end.terminal not in here.wanted:
+                continue
+            layout, pushes = here.layout, line is None and end.terminal != IGNORED
+            if line is not None and line.opens:
+                layout = layout._replace(columns=(*layout.columns, line.column))
+            elif pushes:
+                layout = self.layout_behind(end.terminal, layout)
+            state = self.goto(here.state, end.terminal) if pushes else here.state
+            yield pushes, Between(state, self.reader(state), None, shadow | end.shadow, layout)
 
     def forget_corners(self) -> None:
         """The parser has become another one."""
@@ -214,33 +249,30 @@ class LarkMachine(ABC):
     def may_end(self, here: Inside) -> bool:
         """Whether the token can end so that something may follow it."""
         found = self._ending.get(here)
-        if found is not None:
-            return found
-        found = False
-        start = (here.lexeme, here.shadow)
-        seen, queue = {start}, [start]
-        for lexeme, shadow in queue:
-            for end in self._lexemes.ends(lexeme):
-                if end.terminal in here.wanted:
-                    behind = self._after(here.state, end.terminal, shadow | end.shadow)
-                    if self._may_follow(behind.state, behind.shadow):
-                        found = True
-                        break
-            if found:
-                break
-            for _, _, following, after in self.reading(lexeme, shadow):
-                if (following, after) not in seen:
-                    seen.add((following, after))
-                    queue.append((following, after))
-        self._ending[here] = found
+        if found is None:
+            found = self._ending[here] = self._comes_to_an_end(here)
         return found
 
-    def _may_follow(self, state: int, shadow: Shadow) -> bool:
+    def _comes_to_an_end(self, here: Inside) -> bool:
+        start = (here.lexeme, here.shadow, here.line)
+        seen, queue = {start}, [start]
+        for lexeme, shadow, line in queue:
+            if any(self._may_follow(behind) for _, behind in self._ends_of(here, lexeme, shadow, line)):
+                return True
+            for lo, hi, following, after in self.reading(lexeme, shadow):
+                for _, _, reached in _read(line, lo, hi):
+                    there = (following, after, reached)
+                    if there not in seen:
+                        seen.add(there)
+                        queue.append(there)
+        return False
+
+    def _may_follow(self, here: Between) -> bool:
         """Whether some token, or the end of the text, gets rid of a shadow. Which tokens the stack allows is not asked:
         `upcoming` knows the parser state alone."""
-        if shadow == NO_SHADOW:
+        if here.shadow == NO_SHADOW:
             return True
-        key = (state, shadow)
+        state, shadow, inside = key = (here.state, here.shadow, here.layout.parens > 0)
         found = self._followed.get(key)
         if found is not None:
             return found
@@ -254,9 +286,9 @@ class LarkMachine(ABC):
                 if found:
                     break
                 for _, _, following, after in self.reading(lexeme, cast):
-                    if not self._lexemes.live(following):
+                    if not self.usable(state, self._lexemes.live(following), inside):
                         continue
-                    if after == NO_SHADOW or self._ends_under(state, following, after):
+                    if after == NO_SHADOW or self._ends_under(here, following, after):
                         found = True
                         break
                     if (following, after) not in seen:
@@ -265,12 +297,16 @@ class LarkMachine(ABC):
         self._followed[key] = found
         return found
 
-    def _ends_under(self, state: int, lexeme: Lexeme, shadow: Shadow) -> bool:
+    def _ends_under(self, here: Between, lexeme: Lexeme, shadow: Shadow) -> bool:
         """Whether a token may end here although what came before it is not decided yet."""
         for end in self._lexemes.ends(lexeme):
-            if end.terminal == IGNORED and self._may_follow(state, shadow | end.shadow):
+            if end.terminal == IGNORED and self._may_follow(replace(here, shadow=shadow | end.shadow)):
                 return True
         return any(end.terminal != IGNORED for end in self._lexemes.ends(lexeme))
+
+
+def _read(line: Line | None, lo: int, hi: int) -> list[tuple[int, int, Line | None]]:
+    return [(lo, hi, None)] if line is None else list(line.reads(lo, hi))
 
 
 def covered(edges: list[Edge]) -> list[tuple[int, int]]:

@@ -20,6 +20,7 @@ from grammar.charset import CharSet, refine
 from grammar.errors import UnsupportedConstraint
 from grammar.fuel import Fuel
 from grammar.regex.syntax import Ahead, Alt, Behind, Chars, End, Node, Repeat, Seq, Start
+from grammar.utf8 import ByteNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,14 @@ class Read:
     """One character. ``pieces``: (characters, what a lookbehind will remember of them: a representative)."""
 
     pieces: tuple[tuple[CharSet, int], ...]
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadControl:
+    """One of some control tokens (`grammar.controls`)."""
+
+    root: ByteNode
     next: int
 
 
@@ -76,7 +85,7 @@ class Match:
     cuts: bool
 
 
-Instruction = Read | Split | Look | LookBack | AtEnd | Held | Match
+Instruction = Read | ReadControl | Split | Look | LookBack | AtEnd | Held | Match
 
 
 class Programs:
@@ -106,6 +115,11 @@ class Programs:
         if behind:
             self._check_lookbehinds(start)
         return start
+
+    def compile_control(self, name: str, root: ByteNode) -> int:
+        """The pc where the program of terminal ``name`` begins, which reads a control token."""
+        self._name, self.memory[name] = name, 0
+        return self._add(ReadControl(root, self._add(Match(name, True))))
 
     def _add(self, instruction: Instruction) -> int:
         self._fuel.spend()

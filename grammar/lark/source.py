@@ -14,6 +14,7 @@ from lark.grammar import NonTerminal, Rule
 from lark.lexer import TerminalDef
 from lark.load_grammar import GrammarBuilder
 
+from grammar.constraint import Indenter
 from grammar.errors import ConstraintError, UnsupportedConstraint
 from grammar.lark.dialect import translate
 from grammar.regex.syntax import line_column
@@ -25,7 +26,8 @@ _PLACE = re.compile(r",? ?at line (\d+),? column (\d+)")
 @dataclass(frozen=True)
 class Source:
     """A loaded grammar. ``rules`` hold no EBNF any more; ``ignored`` are terminals' names, in their order. ``text``: as
-    it was sent; ``schemas``, ``lazy``, ``runs``: as in `Dialect`."""
+    it was sent; ``schemas``, ``controls``, ``lazy``, ``runs``: as in `Dialect`; ``indenter``: where the grammar has
+    one."""
 
     start: str
     rules: tuple[Rule, ...]
@@ -33,8 +35,20 @@ class Source:
     ignored: tuple[str, ...]
     text: str
     schemas: dict[str, tuple[str, str]]
+    controls: dict[str, tuple[str, str]]
     lazy: frozenset[str]
     runs: tuple[str, ...]
+    indenter: Indenter | None
+
+    @property
+    def newlines(self) -> tuple[str, ...]:
+        """The terminal that an Indenter looks at, where there is one."""
+        return () if self.indenter is None else (self.indenter.newline,)
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """The terminals that an Indenter makes."""
+        return frozenset() if self.indenter is None else frozenset((self.indenter.indent, self.indenter.dedent))
 
     def coming_to_an_end(self, terminals: set[str]) -> set[str]:
         """``terminals`` and the rules that some text of them comes of."""
@@ -66,30 +80,50 @@ class _Builder(GrammarBuilder):
             raise UnsupportedConstraint(f"%import from `{name}`: only {', '.join(_BUNDLED)} exist", _place_of(path))
         return dotted, base, aliases
 
+    def indenter(self) -> Indenter | None:
+        """The Indenter that the grammar is written for, by the names that it declares."""
+        declared = {name for name, it in self._definitions.items() if it.is_term and it.tree is None}
+        if not declared.issuperset(("_INDENT", "_DEDENT")):
+            return None
+        newline = "_NL" if "_NL" in self._definitions and "_NEWLINE" not in self._definitions else "_NEWLINE"
+        return Indenter(newline)
 
-def load(text: str, start: str) -> Source:
+
+def load(text: str, start: str, indenter: Indenter | None = None) -> Source:
     """The grammar's rules and terminals. ConstraintError with ``line:column`` for what Lark refuses."""
     builder = _Builder()
     dialect = translate(text)
     try:
         builder.load_grammar(dialect.text, "the grammar")
-        terminals, rules, ignored = builder.build().compile([start], set())
+        indenter = indenter or builder.indenter()
+        kept = set[str]() if indenter is None else {indenter.newline}
+        terminals, rules, ignored = builder.build().compile([start], kept)
     except (GrammarError, UnexpectedInput) as error:
         raise _refused(text, error) from None
     except re.error as error:
         raise ConstraintError(f"not a regular expression of Python: {error}", "1:1") from None
     if not any(rule.origin == NonTerminal(start) for rule in rules):
         raise ConstraintError(f"the grammar has no rule `{start}` to start with", "1:1")
-    defined = {terminal.name: terminal for terminal in terminals}
-    for rule in rules:
+    source = Source(
+        start, tuple(rules), {terminal.name: terminal for terminal in terminals}, tuple(dict.fromkeys(ignored)), text,
+        dialect.schemas, dialect.controls, frozenset(dialect.lazy), tuple(dialect.runs), indenter,
+    )  # fmt: skip
+    _check_declared(source)
+    return source
+
+
+def _check_declared(source: Source) -> None:
+    """Refuse terminals that nobody says what they match."""
+    known = source.terminals.keys() | source.schemas.keys() | source.controls.keys() | source.declared
+    for rule in source.rules:
         for symbol in rule.expansion:
-            if symbol.is_term and symbol.name not in defined and symbol.name not in dialect.schemas:
+            if symbol.is_term and symbol.name not in known:
                 what = f"%declare {symbol.name}: nothing says what the terminal matches"
-                raise UnsupportedConstraint(what, place_of(text, symbol.name))
-    ignored = tuple(dict.fromkeys(ignored))
-    return Source(
-        start, tuple(rules), defined, ignored, text, dialect.schemas, frozenset(dialect.lazy), tuple(dialect.runs)
-    )
+                raise UnsupportedConstraint(what, place_of(source.text, symbol.name))
+    indenter = source.indenter
+    if indenter is not None and indenter.newline not in source.terminals:
+        reason = f"the grammar has no terminal {indenter.newline}, whose tokens the Indenter looks at"
+        raise ConstraintError(reason, "1:1")
 
 
 def place_of(text: str, name: str) -> str:

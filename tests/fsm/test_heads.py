@@ -83,6 +83,14 @@ def test_ambiguity_costs_a_stack_and_no_more() -> None:
     assert program.image.n_configurations < 40_000
 
 
+def test_a_parser_is_one_before_its_first_rule_ends() -> None:
+    """However far that is: ways to the end are searched among heads from the beginning."""
+    letters = "abcdefghijklmnop"
+    grammar = "start: " + " ".join(f'"{letter}"' for letter in letters)
+    program = compile_constraint(Lark(grammar), TokenTable.from_bytes([letter.encode() for letter in letters], []))
+    assert program.matcher().completion() == tuple(range(len(letters)))
+
+
 def test_equal_situations_share_their_masks() -> None:
     """Deeper in a list the mask is the same, and known without another walk."""
     grammar, _ = GRAMMARS["lists"]

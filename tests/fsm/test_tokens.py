@@ -160,7 +160,8 @@ def test_arguments_are_refused_by_name() -> None:
 def test_embedded_model(embedded_model: Path) -> None:
     """The vocabulary that the default model brings, spelled by its decoder and by its file: two ways to one table."""
     tokenizer = engine_tokenizer.Tokenizer.from_gguf(GgufFile(embedded_model))
-    table = TokenTable.from_bytes(tokenizer.vocabulary, tokenizer.eos_ids, tokenizer.special_ids)
+    controls = dict(zip(tokenizer.special_names, tokenizer.special_ids, strict=True))
+    table = TokenTable.from_bytes(tokenizer.vocabulary, tokenizer.eos_ids, tokenizer.special_ids, controls)
     assert TokenTable.from_tokenizer(tokenizer._backend, eos_ids=tokenizer.eos_ids).fingerprint == table.fingerprint
     missing = [b for b in range(256) if not table.spellable[b]]
     assert len(missing) == 21

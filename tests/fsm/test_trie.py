@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fsm.tokens import TokenTable
 from fsm.trie import TokenTrie
+from grammar.controls import MARK
 from tests.fsm.vocabularies import byte_level, token_id
 
 TOKENS = st.lists(
@@ -33,7 +34,7 @@ def paths(trie: TokenTrie) -> list[bytes]:
 @example([b"a", b"ab", b"ac", b"b", b"ab"])
 def test_nodes_are_the_prefixes_of_all_tokens(tokens: list[bytes | None]) -> None:
     trie = TokenTable.from_bytes(tokens, []).trie
-    ordinary = {i: token for i, token in enumerate(tokens) if token}
+    ordinary = {i: token for i, token in enumerate(tokens) if token and b"\xff" not in token}
     prefixes = sorted({token[:n] for token in ordinary.values() for n in range(1, len(token) + 1)})
     assert paths(trie) == prefixes
     order = trie.order.tolist()
@@ -47,11 +48,17 @@ def test_nodes_are_the_prefixes_of_all_tokens(tokens: list[bytes | None]) -> Non
         assert trie.skip[i] == i + sum(other.startswith(prefix) for other in prefixes)
 
 
-def test_special_tokens_are_left_out() -> None:
+def test_special_tokens_are_there_under_bytes_that_no_text_has() -> None:
     table = TokenTable.from_tokenizer(byte_level(), eos_ids=[token_id(byte_level(), "<|end|>")])
-    assert not table.special[table.trie.order].any()
-    assert len(table.trie.order) == table.vocab_size - int(table.special.sum())
+    special = set(table.trie.order[table.special[table.trie.order]].tolist())
+    assert special == set(table.controls.values()) == set(table.special.nonzero()[0].tolist()) - set(table.eos_ids)
+    marked = {i for i, read in ((i, _read(table, i)) for i in range(table.vocab_size)) if MARK in read}
+    assert marked == special
     assert table.trie is table.trie
+
+
+def _read(table: TokenTable, token: int) -> bytes:
+    return table.read[table.read_offset[token] : table.read_offset[token + 1]].tobytes()
 
 
 def test_endless_tokens_are_refused() -> None:

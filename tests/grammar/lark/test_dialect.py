@@ -32,6 +32,49 @@ def test_texts(name: str) -> None:
     assert [text for text in good + bad if heads.accepting(heads.run(text.encode()))] == good
 
 
+CONTROLS = {"<|tool|>": 300, "<|end|>": 301, "<think>": 302}
+
+
+@pytest.mark.parametrize(
+    ("grammar", "good", "bad"),
+    [
+        ('start: <|tool|> "a"', [[300, "a"]], [["a"], ["<|tool|>a"], [301, "a"], [300]]),
+        ("start: <[300-301]>+", [[300], [301, 300]], [[302], []]),
+        ("start: (<[302,300]> | /b+/)*", [["b", 302, "b"], [300]], [[301]]),
+        ('start: t <think> "x"\nt[lazy]: /.*/\n%ignore " "', [[" ", 302, " x"], [302, "x"]], [["<think>x"]]),
+        ('start: "a" <|tool|>? "b"', [["ab"], ["a", 300, "b"]], [["a", 301, "b"]]),
+    ],
+)
+def test_control_tokens(grammar: str, good: list[list[int | str]], bad: list[list[int | str]]) -> None:
+    """They are matched by their ids. A text is what its tokens say: ids as they are, strings byte by byte."""
+    tokens: list[bytes | None] = [bytes([b]) for b in range(256)]
+    tokens += [b"<|tool|>", b"\xff", *[None] * 41, b"tool", None, b"<|tool|>", None, None, b"ab"]
+    table = TokenTable.from_bytes(tokens, [299], [300, 301, 302], CONTROLS)
+    program = compile_constraint(Lark(grammar), table)
+    for text in good + bad:
+        matcher = program.matcher()
+        ids = [i for part in text for i in ([part] if isinstance(part, int) else part.encode())]
+        taken = True
+        for i in ids:
+            allowed = i in matcher.allowed()
+            assert matcher.fork().advance(i) == allowed
+            taken = taken and matcher.advance(i)
+        assert (taken and matcher.accepting) == (text in good)
+        assert not any(i in matcher.allowed() for i in (0xFF, 257)), "bytes that spell a control token are none"
+
+
+def test_control_tokens_are_no_text() -> None:
+    table = TokenTable.from_bytes([*(bytes([b]) for b in range(256)), None, None], [256], [257], {"<|t|>": 257})
+    program = compile_constraint(Lark('start: "a" <|t|> "b"'), table)
+    matcher = program.matcher()
+    assert matcher.forced() == b"a"
+    assert matcher.completion() == (ord("a"), 257, ord("b"))
+    for token in matcher.completion() or ():
+        assert matcher.allowed().tolist() == [token]
+        assert matcher.advance(token)
+    assert matcher.accepting
+
+
 CALLS = """
 start: (/[a-z ]+/ | call)+
 call: "<f>" %json {
@@ -71,7 +114,9 @@ def test_json_in_a_grammar(text: str, taken: int | bool | None) -> None:
 
 
 REFUSED = [
-    ('start: <|tool|> "a"', "1:8", "special token"),
+    ('start: <|tool|> "a"', "1:8", "no control token"),
+    ('start: <[5]> "a"', "1:8", "token 5"),
+    ("start: <[*]>", "1:8", "<[*]>"),
     ('start: t\nt[stop="x"]: /a*/', "2:1", "suffix"),
     ("start: t\nt[max_tokens=3]: /a*/", "2:1", "max_tokens"),
     ("start: @other", "1:8", "@other"),
