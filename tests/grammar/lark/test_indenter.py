@@ -61,15 +61,16 @@ GRAMMARS = {
 ASKED = Indenter("_NL", open_parens=("LPAR",), close_parens=("RPAR",), tab_len=2)
 
 
-class Asked(lark.indenter.Indenter):
-    """`ASKED`, for Lark."""
-
-    NL_type = "_NL"
-    INDENT_type = "_INDENT"
-    DEDENT_type = "_DEDENT"
-    OPEN_PAREN_types = ["LPAR"]  # noqa: RUF012
-    CLOSE_PAREN_types = ["RPAR"]  # noqa: RUF012
-    tab_len = 2
+ASKED_OF_LARK = {
+    "NL_type": "_NL",
+    "INDENT_type": "_INDENT",
+    "DEDENT_type": "_DEDENT",
+    "OPEN_PAREN_types": ["LPAR"],
+    "CLOSE_PAREN_types": ["RPAR"],
+    "tab_len": 2,
+}
+Asked = type("Asked", (lark.indenter.Indenter,), ASKED_OF_LARK)
+"""`ASKED`, for Lark."""
 
 
 def machine(grammar: str, indenter: Indenter | None = ASKED, start: str = "start") -> Heads:
