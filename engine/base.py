@@ -66,6 +66,21 @@ class Runner(Protocol):
         ...
 
 
+class HostMemory(Protocol):
+    """The second tier of a runner's KV memory, in the host's: ``num_blocks`` places of one block each."""
+
+    num_blocks: int
+
+    def move(self, stores: list[tuple[int, int]], loads: list[tuple[int, int]]) -> None:
+        """Copy the keys and values of all layers: blocks to places (block, place), then places to blocks (place,
+        block). What is launched on the device afterwards finds them there."""
+        ...
+
+    def nbytes(self) -> int:
+        """Bytes of the host's memory that are held."""
+        ...
+
+
 class SamplingKernel(Protocol):
     """Draws the tokens of a step from a runner's logits (`kernels/sampling.py`); not thread-safe."""
 

@@ -34,6 +34,10 @@ class Step:
     """Those that left the queue for this step."""
     copies: list[tuple[int, int]] = field(default_factory=list)
     """Blocks (source, target) to copy before the forward pass, in order."""
+    stores: list[tuple[int, int]] = field(default_factory=list)
+    """What is to be copied out to the host's memory before anything else: (block, place)."""
+    loads: list[tuple[int, int]] = field(default_factory=list)
+    """What is to be copied back after that: (place, block)."""
 
 
 class StepBuffers:

@@ -14,7 +14,7 @@ The pool knows numbers only; keys and values live in the runner.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class OutOfBlocks(RuntimeError):
@@ -22,11 +22,17 @@ class OutOfBlocks(RuntimeError):
 
 
 class BlockPool:
-    """Reference counts, free queue and labels of ``num_blocks`` blocks of ``block_size`` tokens, all O(1)."""
+    """Reference counts, free queue and labels of ``num_blocks`` blocks of ``block_size`` tokens, all O(1).
 
-    def __init__(self, num_blocks: int, block_size: int) -> None:
+    ``forgotten(block, label)`` is told of labelled blocks that are allocated anew, while their content is still there.
+    """
+
+    def __init__(
+        self, num_blocks: int, block_size: int, forgotten: Callable[[int, bytes], None] = lambda block, label: None
+    ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
+        self._forgotten = forgotten
         self.references: list[int] = [0] * num_blocks
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         self._labels: list[bytes | None] = [None] * num_blocks
@@ -53,6 +59,7 @@ class BlockPool:
         if label is not None:
             del self._by_label[label]
             self._labels[block] = None
+            self._forgotten(block, label)
         self.references[block] = 1
         return block
 

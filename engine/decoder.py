@@ -20,6 +20,7 @@ from torch.nn.functional import gelu, linear, rms_norm, silu
 
 from engine.attention import Group, attend, plan
 from engine.base import StepBatch
+from engine.host_memory import HostBlocks
 from engine.model.config import ModelConfig
 from engine.model.files import ModelFiles
 from engine.model.weights import Weights
@@ -192,6 +193,10 @@ class TorchRunner:
         for layer in self.layers:
             layer.keys[:, target] = layer.keys[:, source]
             layer.values[:, target] = layer.values[:, source]
+
+    def host_memory(self, nbytes: int) -> HostBlocks:
+        """A second tier of the cache, of at most ``nbytes`` in the host's memory."""
+        return HostBlocks([tensor for layer in self.layers for tensor in (layer.keys, layer.values)], nbytes)
 
     def nbytes(self) -> dict[str, int]:
         """Bytes of {"weights": …, "kv": …}; a tied head counts once."""

@@ -11,8 +11,10 @@ KEPT_OBSERVATIONS = 10_000
 
 
 class Figures:
-    """Counters: ``prompt_tokens`` admitted, ``cached_tokens`` of them found in the prefix cache, ``generated_tokens``
-    drawn, ``forced_tokens`` appended without, ``mask_misses``, ``preemptions``, choices by how they ended
+    """Counters: ``prompt_tokens`` admitted, ``cached_tokens`` of them found in the prefix cache, ``restored_tokens`` of
+    those in the host's memory, ``generated_tokens`` drawn, ``forced_tokens`` appended without, ``mask_misses``,
+    ``preemptions``, ``displaced`` (preempted or paused for somebody who waited), ``host_stored_blocks`` and
+    ``host_loaded_blocks`` (copied out to the host's memory, and back), choices by how they ended
     (``finished_stop``, ``finished_length``, ``finished_cancelled``), ``scored_prompts``, and requests ``failed``.
     Observations, in seconds: ``queue_time`` (submitted → admitted) and ``ttft`` (submitted → first token) of a request,
     ``time_per_output_token`` (mean after the first) of a choice.
@@ -24,6 +26,7 @@ class Figures:
                 (
                     "prompt_tokens",
                     "cached_tokens",
+                    "restored_tokens",
                     "generated_tokens",
                     "forced_tokens",
                     "mask_misses",

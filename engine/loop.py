@@ -33,10 +33,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from engine.base import MISS, OK, REFUSED, Logits, Masks, Runner, SamplingKernel
+from engine.base import MISS, OK, REFUSED, HostMemory, Logits, Masks, Runner, SamplingKernel
 from engine.batch import Step
 from engine.blocks import BlockPool
 from engine.closing import BUSY, TOO_FAR, Closer, too_long
+from engine.host_tier import HostTier
 from engine.mask_columns import MaskColumns
 from engine.outbox import Outbox
 from engine.prefix_cache import PrefixCache
@@ -45,6 +46,7 @@ from engine.sampler import Sampler
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import Group, Sequence, Status
 from schemas.engine import Event, Failed, Report, Score, Started, Submit, TokenLogprobs
+from schemas.tenants import Tenant
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ class StepLoop:
 
     ``eos_ids``: end-of-sequence ids of the model, the same that the masks speak of. ``end_early``: end a choice whose
     mask allows only those without asking the model which. ``sampling``: where the runner's logits are not on the CPU.
-    ``forced``: the tokens that follow in any case, where the model need not be asked. ``clock``: seconds, monotonic.
+    ``forced``: the tokens that follow in any case, where the model need not be asked. ``host``: the runner's second
+    tier of KV memory. ``tenants``: those about whom something was settled. ``clock``: seconds, monotonic.
     """
 
     def __init__(
@@ -74,14 +77,20 @@ class StepLoop:
         end_early: bool = True,
         sampling: SamplingKernel | None = None,
         forced: Forced | None = None,
+        host: HostMemory | None = None,
+        tenants: Several[Tenant] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if masks.pool.vocab_size != runner.vocab_size:
             raise ValueError(f"masks of {masks.pool.vocab_size} ids do not fit a model of {runner.vocab_size}")
         self._runner = runner
-        self._pool = BlockPool(runner.num_blocks, runner.block_size)
-        self._cache = PrefixCache(self._pool, model)
-        self._scheduler = Scheduler(self._pool, self._cache, runner.context_length, limits)
+        self._host = host
+        tier = HostTier(host.num_blocks if host else 0)
+        self._pool = BlockPool(runner.num_blocks, runner.block_size, tier.store)
+        self._cache = PrefixCache(self._pool, model, tier)
+        weights = {tenant.name: tenant.weight for tenant in tenants}
+        self._sharing = {tenant.name: tenant.cache_group for tenant in tenants}
+        self._scheduler = Scheduler(self._pool, self._cache, runner.context_length, limits, weights)
         self._sampler = Sampler(masks.pool, limits.max_sequences, sampling)
         self._eos_ids = frozenset(eos_ids)
         self._masks = MaskColumns(masks, self._eos_ids, limits.max_sequences)
@@ -129,9 +138,8 @@ class StepLoop:
             submitted=self._clock(),
             candidates=candidates,
         )
-        leader = Sequence(
-            group, 0, request.prompt.copy(), [self._cache.root(request.tenant)], list(range(1, request.n))
-        )
+        root = self._cache.root(request.tenant, self._sharing.get(request.tenant))
+        leader = Sequence(group, 0, request.prompt.copy(), [root], list(range(1, request.n)))
         group.sequences.append(leader)
         self._groups[request.id] = group
         self._arrivals += 1
@@ -190,7 +198,7 @@ class StepLoop:
         """Move all that can move by one token, or by one chunk of its prompt."""
         step = self._schedule()
         if step is not None:
-            with self._contained(step.sequences):
+            with self._contained([*step.sequences, *step.admitted]):
                 logits = self._run(step)
                 drawn = self._sample(step, logits)
                 self._advance(drawn)
@@ -205,6 +213,9 @@ class StepLoop:
         return step
 
     def _run(self, step: Step) -> Logits:
+        if self._host and (step.stores or step.loads):
+            self._host.move(step.stores, step.loads)
+            self._cache.host.settle()
         for source, target in step.copies:
             self._runner.copy_block(source, target)
         logits = self._runner.forward(step.batch)
@@ -441,7 +452,7 @@ class StepLoop:
         for sequence in admitted:
             if sequence.group.admitted is None:
                 self._queued -= 1
-                self._outbox.admitted(sequence.group, sequence.computed)
+                self._outbox.admitted(sequence.group, sequence.computed, sequence.restored)
 
     def report(self, id: str = "") -> Report:
         """Gauges of this moment, counters and new observations; `Figures` names them."""
@@ -454,12 +465,23 @@ class StepLoop:
                 "parked": len(scheduler.parked) - len(self._unresolved),
                 "kv_blocks_used": self._pool.n_used,
                 "kv_blocks_total": self._pool.num_blocks,
+                "host_blocks_used": len(self._cache.host),
+                "host_blocks_total": self._cache.host.num_blocks,
+                "tenants_waiting": scheduler.waiting.tenants,
                 "prefix_hit_tokens": self._cache.hit_tokens,
+                "prefix_restored_tokens": self._cache.restored_tokens,
                 "prefix_asked_tokens": self._cache.asked_tokens,
             },
-            scheduler.preemptions,
+            {
+                "preemptions": scheduler.preemptions,
+                "displaced": scheduler.displaced,
+                "host_stored_blocks": self._cache.host.stored,
+                "host_loaded_blocks": self._cache.host.loaded,
+            },
         )
 
     def check(self) -> None:
-        """Hold the block pool against the living sequences. AssertionError names the first fault."""
+        """Hold the block pool against the living sequences, and the host tier against itself. AssertionError names the
+        first fault."""
         self._pool.check(self._scheduler.block_tables())
+        self._cache.host.check()

@@ -32,27 +32,29 @@ class Outbox:
     def started(self, started: Started) -> None:
         self._events.append(started)
 
-    def admitted(self, group: Group, cached: int) -> None:
-        """The first sequence of a request got its blocks; ``cached`` tokens of its prompt were in the prefix cache."""
+    def admitted(self, group: Group, cached: int, restored: int) -> None:
+        """The first sequence of a request got its blocks; ``cached`` tokens of its prompt were in the prefix cache,
+        ``restored`` of them in the host's memory."""
         group.admitted = self._clock()
-        group.cached = cached
+        group.cached, group.restored = cached, restored
         self.count("prompt_tokens", len(group.request.prompt))
         self.count("cached_tokens", cached)
+        self.count("restored_tokens", restored)
         self._figures.observe("queue_time", group.admitted - group.submitted)
 
     def token(
         self, sequence: Sequence, token: int, logprob: TokenLogprobs | None, complete: list[bool] | None = None
     ) -> None:
         group = sequence.group
-        cached = 0
+        cached = restored = 0
         if sequence.first_token is None:
             sequence.first_token = self._clock()
             if not group.begun:
                 group.begun = True
-                cached = group.cached
+                cached, restored = group.cached, group.restored
                 self._figures.observe("ttft", sequence.first_token - group.submitted)
         logprobs = None if logprob is None else [logprob]
-        self._events.append(Tokens(group.request.id, sequence.choice, [token], logprobs, cached, complete))
+        self._events.append(Tokens(group.request.id, sequence.choice, [token], logprobs, cached, complete, restored))
 
     def forced(self, sequence: Sequence, run: tuple[int, ...]) -> None:
         """Tokens that were not drawn."""
@@ -77,6 +79,8 @@ class Outbox:
         self.count("failed")
         self._events.append(failed)
 
-    def report(self, id: str, gauges: dict[str, float], preemptions: int) -> Report:
-        self._figures.counters["preemptions"] = preemptions
+    def report(self, id: str, gauges: dict[str, float], totals: dict[str, int]) -> Report:
+        """``totals``: counters that others keep."""
+        for name, total in totals.items():
+            self._figures.counters[name] = total
         return self._figures.report(id, gauges)

@@ -2,14 +2,16 @@
 
 Every step has a budget of tokens. Sequences that decode come first, one token each (several where a constraint left no
 choice about them), since somebody is reading along; what is left goes to prompts, in chunks (Agrawal et al.,
-Sarathi-Serve, OSDI 2024), first those begun, then new ones.
+Sarathi-Serve, OSDI 2024), in the order of their standing. Who is admitted next is `engine.fair_queue`'s affair, who
+makes room for it `engine.giving_way`'s.
 
 Memory. A sequence is admitted when all blocks of its present tokens are free, with one to spare for each that runs; so
 only decoding needs new blocks later: one when a block is full, and one when the last block is shared (copy on write:
 choices of a request split in the middle of a block). When none is free, somebody is preempted: parked sequences first,
-then whoever comes last (`Sequence.key`). The first in order is thus never preempted by the others and always moves on,
-and a request is refused only when it would not fit into an empty pool. Preemption is by recomputation: the blocks go,
-the tokens stay, and the prefix cache often gives most of the blocks back.
+then whoever stands last (`Sequence.standing`). The first in order is never preempted by the others, and stays first
+until its tenant has been served more, which is progress; so everybody moves on in the end, and a request is refused
+only when it would not fit into an empty pool. A preempted sequence keeps its tokens; its blocks go, and come back from
+the prefix cache or from the host's memory (`engine.host_tier`), or are computed again.
 
     waiting ─admit─▶ prefilling ─▶ decoding ◀─slot─ returning ◀─ parked
     no blocks        all its blocks, a slot          blocks, no slot
@@ -19,13 +21,14 @@ A parked sequence needs no slot and no budget, so nobody waits for its grammar.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
 from engine.batch import Step, StepBuffers
 from engine.blocks import BlockPool
+from engine.fair_queue import FairQueue
+from engine.giving_way import block_givers, expendable, slot_givers, standing
 from engine.prefix_cache import PrefixCache
 from engine.sequence import NO_SLOT, Sequence, Status
 from schemas.engine import Submit
@@ -49,19 +52,29 @@ class Limits:
 
 
 class Scheduler:
-    """Owns slots, queues and block tables. A sequence is in exactly one queue until `remove`."""
+    """Owns slots, queues and block tables. A sequence is in exactly one queue until `remove`. ``weights``: of tenants
+    whose share of the engine is not 1."""
 
-    def __init__(self, pool: BlockPool, cache: PrefixCache, context_length: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        cache: PrefixCache,
+        context_length: int,
+        limits: Limits,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         self.pool = pool
         self.cache = cache
         self.context_length = context_length
         self.limits = limits
-        self.waiting: list[Sequence] = []
+        self.waiting = FairQueue(weights or {})
         self.prefilling: list[Sequence] = []
         self.decoding: list[Sequence] = []
         self.returning: list[Sequence] = []
         self.parked: dict[Sequence, None] = {}
         self.preemptions = 0
+        self.displaced = 0
+        """Sequences that gave a slot or blocks to somebody who waited."""
         self._free_slots = list(range(limits.max_sequences))
         self._buffers = StepBuffers(pool, context_length, limits.max_sequences, limits.max_batch_tokens)
 
@@ -86,17 +99,17 @@ class Scheduler:
 
     def park(self, sequence: Sequence) -> None:
         """Set a sequence aside until its grammar is expanded: a new one, or a decoding one, which keeps its blocks."""
+        if sequence.group.account is None:
+            sequence.group.account = self.waiting.open(sequence.group.request.tenant, sequence.priority)
         if sequence.status is Status.DECODE:
-            self.decoding.remove(sequence)
-            self._vacate(sequence)
+            self._halt(sequence)
         sequence.status = Status.PARKED
         self.parked[sequence] = None
 
     def unpark(self, sequence: Sequence) -> None:
         """The row of a parked sequence is known: let it run again."""
         del self.parked[sequence]
-        sequence.status = Status.WAITING
-        insort(self.returning if sequence.blocks else self.waiting, sequence, key=_key)
+        self._wait(sequence)
 
     def fork(self, leader: Sequence) -> list[Sequence]:
         """Split off the other choices of a sequence whose prompt is computed. They share its blocks."""
@@ -105,6 +118,7 @@ class Scheduler:
         for twin in twins:
             for block in twin.blocks:
                 self.pool.retain(block)
+            self.waiting.open(leader.group.request.tenant, leader.priority)
             self._occupy(twin)
             self.decoding.append(twin)
         return twins
@@ -116,15 +130,12 @@ class Scheduler:
                 (self.returning if sequence.blocks else self.waiting).remove(sequence)
             case Status.PARKED:
                 del self.parked[sequence]
-            case Status.PREFILL:
-                self.prefilling.remove(sequence)
-                self._vacate(sequence)
-            case Status.DECODE:
-                self.decoding.remove(sequence)
-                self._vacate(sequence)
+            case Status.PREFILL | Status.DECODE:
+                self._halt(sequence)
             case Status.FINISHED:
                 raise AssertionError(f"choice {sequence.choice} of {sequence.group.request.id} has already left")
         self._drop_blocks(sequence)
+        self.waiting.close(sequence.account, sequence.priority)
         sequence.status = Status.FINISHED
 
     @property
@@ -139,28 +150,30 @@ class Scheduler:
     # One step
 
     def schedule(self) -> Step | None:
-        """Plan a step; None when nothing can run. Its arrays are valid until the next call."""
-        before = self.preemptions
-        while self.returning and self._open_slots() > 0:
-            self._start(self.returning.pop(0), Status.DECODE, self.decoding)
+        """Plan a step; None when nothing can run. Its arrays are valid until the next call. What was planned before and
+        not computed is forgotten."""
+        self.cache.host.abandon()
+        self._start_returning(self.waiting.head())
+        admitted = self._admit()
+        self._start_returning(None)
         copies = self._grow_decoding()
 
         decoding = [sequence for sequence in self.decoding if not _skipped(sequence)]
         budget = self.limits.max_batch_tokens - len(decoding)
         chunks: list[tuple[Sequence, int]] = []
-        for sequence in chain(filter(_skipped, self.decoding), self.prefilling):
-            budget = _cut(sequence, budget, chunks)
-        admitted: list[Sequence] = []
-        while self.waiting and budget > 0 and self.preemptions == before and self._place(self.waiting[0]):
-            sequence = self.waiting.pop(0)
-            self._start(sequence, Status.PREFILL, self.prefilling)
-            admitted.append(sequence)
+        for sequence in chain(filter(_skipped, self.decoding), sorted(self.prefilling, key=standing)):
             budget = _cut(sequence, budget, chunks)
 
         if not decoding and not chunks:
             return None
+        for sequence in decoding:
+            _charge(sequence, 1)
+        for sequence, length in chunks:
+            _charge(sequence, length)
         step = self._buffers.fill(decoding, chunks)
-        step.admitted, step.copies = admitted, copies
+        step.admitted = [sequence for sequence in admitted if sequence.status is Status.PREFILL]
+        step.copies = copies
+        step.stores, step.loads = self.cache.host.moves()
         return step
 
     def computed(self, step: Step) -> None:
@@ -178,35 +191,100 @@ class Scheduler:
                 self.decoding.append(sequence)
                 sequence.status = Status.DECODE
 
+    def _start_returning(self, head: Sequence | None) -> None:
+        """Give slots to sequences that have everything else, but for those behind ``head``, if that can be admitted."""
+        while self.returning:
+            first = min(self.returning, key=standing)
+            if head is not None and head.standing < first.standing and self._surely_fits(head):
+                break
+            if self._open_slots() <= 0:
+                givers = slot_givers(first, self.decoding)
+                if not givers:
+                    break
+                self._pause(givers[0])
+            self.returning.remove(first)
+            self._start(first, Status.DECODE, self.decoding)
+
+    def _admit(self) -> list[Sequence]:
+        """Start those that wait, in order, as long as this step has tokens left for the next one."""
+        admitted: list[Sequence] = []
+        budget = self.limits.max_batch_tokens - sum(len(s.tokens) - s.computed for s in self.decoding)
+        while (head := self.waiting.head()) is not None:
+            before = (s for s in self.prefilling if s.standing < head.standing)
+            if sum(len(s.tokens) - s.computed for s in before) >= budget or not self._make_room(head):
+                break
+            self.waiting.take(head)
+            head.account.owed += head.uncharged
+            self._start(head, Status.PREFILL, self.prefilling)
+            admitted.append(head)
+        return admitted
+
+    def _make_room(self, head: Sequence) -> bool:
+        """Give the first that waits all that it needs, if need be at the expense of others; or nothing."""
+        lacking = head.weight - self._open_slots()
+        if lacking > 0 and len(slot_givers(head, self.decoding)) < lacking:
+            return False
+        if not self._place(head) and not any(
+            self._give_blocks(giver, head) for giver in block_givers(head, self._holders())
+        ):
+            return False
+        lacking = head.weight - self._open_slots()
+        for giver in slot_givers(head, self.decoding)[: max(0, lacking)]:
+            self._pause(giver)
+        return True
+
+    def _pause(self, sequence: Sequence) -> None:
+        """Take the slot of a decoding sequence, which keeps its blocks."""
+        self.displaced += 1
+        self._halt(sequence)
+        self._wait(sequence)
+
+    def _give_blocks(self, giver: Sequence, head: Sequence) -> bool:
+        """Whether ``head`` has a place once ``giver`` has lost its own."""
+        self.displaced += 1
+        self._preempt(giver)
+        return self._place(head)
+
+    def _surely_fits(self, sequence: Sequence) -> bool:
+        """Whether a waiting sequence has a place even if the prefix cache holds nothing of it."""
+        return sequence.weight <= self._open_slots() and self._free_for(sequence) >= self.pool.blocks_for(
+            len(sequence.tokens)
+        )
+
+    def _free_for(self, sequence: Sequence) -> int:
+        """Free blocks, less one for each sequence that runs."""
+        running = len(self.decoding) + len(self.prefilling)
+        return self.pool.n_free - (running + len(sequence.forks) if running else 0)
+
     def _place(self, sequence: Sequence) -> bool:
         """Give a waiting sequence all blocks of its present tokens, or nothing."""
-        running = len(self.decoding) + len(self.prefilling)
-        if sequence.weight > self._open_slots():
-            return False
-        blocks = self.cache.match(sequence.chain, sequence.tokens)
-        lacking = self.pool.blocks_for(len(sequence.tokens)) - len(blocks)
-        spare = running + len(sequence.forks) if running else 0
-        while self.pool.n_free < lacking + spare:
-            if running:
-                self.pool.release_all(blocks)
+        found = self.cache.match(sequence.chain, sequence.tokens)
+        claimed = [block for block in found if block is not None]
+        lacking = self.pool.blocks_for(len(sequence.tokens)) - len(claimed)
+        while self._free_for(sequence) < lacking:
+            if self.decoding or self.prefilling:
+                self.pool.release_all(claimed)
                 return False
-            self._preempt(max((s for s in self.parked if s.blocks), key=_key))
-        self.cache.count(len(blocks) * self.pool.block_size, len(sequence.tokens))
-        sequence.computed = len(blocks) * self.pool.block_size
-        sequence.published = len(blocks)
-        sequence.blocks = blocks + [self.pool.allocate() for _ in range(lacking)]
+            self._preempt(max(self._holders(), key=expendable))
+        size = self.pool.block_size
+        sequence.computed = len(found) * size
+        sequence.restored = (len(found) - len(claimed)) * size
+        sequence.published = found.index(None) if None in found else len(found)
+        sequence.blocks = self.cache.restore(sequence.chain, found)
+        sequence.blocks += [self.pool.allocate() for _ in range(lacking - len(found) + len(claimed))]
+        self.cache.count(sequence.computed, sequence.restored, len(sequence.tokens))
         return True
 
     def _grow_decoding(self) -> list[tuple[int, int]]:
         """Give each decoding sequence the slots its next tokens are written to. Returns the blocks to copy.
 
-        In order of `Sequence.key`: whoever is preempted for a sequence comes after it and was given nothing yet.
+        In order of standing: whoever is preempted for a sequence comes after it and was given nothing yet.
         """
         copies: list[tuple[int, int]] = []
-        for sequence in sorted(filter(self._lacks_block, self.decoding), key=_key):
+        for sequence in sorted(filter(self._lacks_block, self.decoding), key=standing):
             while sequence.status is Status.DECODE and self._lacks_block(sequence):
                 if self.pool.n_free == 0:
-                    self._preempt(max(self._holders(), key=_expendable))
+                    self._preempt(max(self._holders(), key=expendable))
                 elif self._writes_shared(sequence):
                     shared, sequence.blocks[-1] = sequence.blocks[-1], self.pool.allocate()
                     self._buffers.tables[sequence.slot, len(sequence.blocks) - 1] = sequence.blocks[-1]
@@ -231,22 +309,35 @@ class Scheduler:
         return (s for s in chain(self.parked, self.returning, self.prefilling, self.decoding) if s.blocks)
 
     def _preempt(self, sequence: Sequence) -> None:
+        """Take the blocks of a sequence, and its slot if it has one."""
         self.preemptions += 1
         match sequence.status:
-            case Status.PREFILL:
-                self.prefilling.remove(sequence)
-                self._vacate(sequence)
-            case Status.DECODE:
-                self.decoding.remove(sequence)
-                self._vacate(sequence)
+            case Status.PREFILL | Status.DECODE:
+                self._halt(sequence)
             case Status.WAITING:
                 self.returning.remove(sequence)
             case _:
                 pass
         self._drop_blocks(sequence)
         if sequence.status is not Status.PARKED:
-            sequence.status = Status.WAITING
-            insort(self.waiting, sequence, key=_key)
+            self._wait(sequence)
+
+    def _halt(self, sequence: Sequence) -> None:
+        """Take a sequence out of its queue of those that run."""
+        if sequence.status is Status.PREFILL:
+            self.prefilling.remove(sequence)
+            self.waiting.refund(sequence, sequence.uncharged)
+        else:
+            self.decoding.remove(sequence)
+        self._vacate(sequence)
+
+    def _wait(self, sequence: Sequence) -> None:
+        """For a slot, or for blocks and a slot."""
+        sequence.status = Status.WAITING
+        if sequence.blocks:
+            self.returning.append(sequence)
+        else:
+            self.waiting.push(sequence)
 
     def _drop_blocks(self, sequence: Sequence) -> None:
         self.pool.release_all(sequence.blocks)
@@ -264,10 +355,12 @@ class Scheduler:
 
     def _occupy(self, sequence: Sequence) -> None:
         sequence.slot = self._free_slots.pop()
+        sequence.account.running += 1
         self._buffers.tables[sequence.slot, : len(sequence.blocks)] = sequence.blocks
 
     def _vacate(self, sequence: Sequence) -> None:
         self._free_slots.append(sequence.slot)
+        sequence.account.running -= 1
         sequence.slot = NO_SLOT
 
 
@@ -276,12 +369,15 @@ def _skipped(sequence: Sequence) -> bool:
     return sequence.computed + 1 < len(sequence.tokens)
 
 
-def _key(sequence: Sequence) -> tuple[int, int, int]:
-    return sequence.key
-
-
-def _expendable(sequence: Sequence) -> tuple[bool, tuple[int, int, int]]:
-    return sequence.status is Status.PARKED, sequence.key
+def _charge(sequence: Sequence, length: int) -> None:
+    """Charge a tenant for the next ``length`` tokens of a sequence, unless they are computed again."""
+    end = sequence.computed + length
+    tokens = end - max(sequence.computed, sequence.charged)
+    if tokens > 0:
+        sequence.charged = end
+        sequence.account.charge(tokens)
+        if sequence.status is Status.PREFILL:
+            sequence.account.owed -= tokens
 
 
 def _cut(sequence: Sequence, budget: int, chunks: list[tuple[Sequence, int]]) -> int:

@@ -6,9 +6,9 @@
       ▲                               │  ▲
       └──── a state is unexpanded ────┘  └── expanded, and a slot is free (else WAITING)
 
-PARKED sequences wait for the grammar, WAITING ones for memory or a slot. Both may hold blocks: parked ones keep theirs,
-and lose them only to somebody who can run. A preempted sequence keeps its tokens and computes their keys and
-values again.
+PARKED sequences wait for the grammar, WAITING ones for memory or a slot. Both may hold blocks: parked ones and those
+that only lost their slot keep theirs, and lose them only to somebody who can run. A preempted sequence keeps its tokens
+and computes their keys and values again.
 
 A request for n choices begins as one sequence with ``forks``, the choices still to be born; it splits when the prompt
 is computed, and from then on its choices are scheduled, preempted and finished one by one.
@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from engine.account import Account
 from schemas.engine import Started, Submit, TokenLogprobs
 
 NO_SLOT = -1
@@ -51,6 +52,10 @@ class Group:
     admitted: float | None = None
     cached: int = 0
     """Prompt tokens found in the prefix cache at the first admission."""
+    restored: int = 0
+    """How many of those came back from the host's memory."""
+    account: Account | None = None
+    """Its tenant's, once a scheduler has the request."""
     begun: bool = False
     """A first token was told."""
     candidates: list[int] | None = None
@@ -87,6 +92,10 @@ class Sequence:
     """Tokens whose keys and values are in ``blocks``."""
     published: int = 0
     """Leading blocks that came from the prefix cache or were offered to it."""
+    charged: int = 0
+    """Leading tokens that its tenant's account has been charged for."""
+    restored: int = 0
+    """Of the tokens found in the prefix cache, those that came back from the host's memory."""
     slot: int = NO_SLOT
     """Place in the persistent arrays of scheduler and sampler, while PREFILL or DECODE."""
     way: tuple[int, ...] | None = None
@@ -95,9 +104,26 @@ class Sequence:
     """When it was told, on the loop's clock."""
 
     @property
-    def key(self) -> tuple[int, int, int]:
-        """Who comes first: the lower priority number, then the earlier request, then the lower choice."""
-        return self.group.request.priority, self.group.arrival, self.choice
+    def priority(self) -> int:
+        """The lower number comes first."""
+        return self.group.request.priority
+
+    @property
+    def account(self) -> Account:
+        account = self.group.account
+        assert account is not None, "the scheduler has not seen this request"
+        return account
+
+    @property
+    def standing(self) -> tuple[int, float, int, int]:
+        """Who goes on where not all can: the lower priority number, then the tenant that was served less, then the
+        earlier request, then the lower choice."""
+        return self.group.request.priority, self.account.served, self.group.arrival, self.choice
+
+    @property
+    def uncharged(self) -> int:
+        """Tokens that will be charged for when they are computed."""
+        return max(0, len(self.tokens) - max(self.computed, self.charged))
 
     @property
     def generated(self) -> int:
@@ -113,4 +139,5 @@ class Sequence:
         twin = Sequence(self.group, choice, self.tokens.copy(), self.chain.copy())
         twin.state, twin.row, twin.status, twin.way = self.state, self.row, self.status, self.way
         twin.blocks, twin.computed, twin.published = self.blocks.copy(), self.computed, self.published
+        twin.charged = self.charged
         return twin

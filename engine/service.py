@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from engine.base import Runner, SamplingKernel
+from engine.base import HostMemory, Runner, SamplingKernel
 from engine.forced import ForcedRuns
 from engine.loop import StepLoop
 from engine.model.config import ModelConfig
@@ -50,7 +50,9 @@ class Service:
         files = open_model(model.path)
         tokenizer = files.tokenizer()
         runner, precision = _runner(files, model, options.engine)
+        host = _host(runner, options.engine)
         self.memory = runner.nbytes()
+        self._host_bytes = host.nbytes() if host else 0
         context = min(model.context_length or runner.context_length, runner.context_length)
         vocabulary = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
         vocabulary += [None] * (runner.vocab_size - len(vocabulary))
@@ -80,6 +82,8 @@ class Service:
             limits=self.limits,
             sampling=_sampling(runtime, precision, options.engine),
             forced=forced.after if options.engine.skip_forced else None,
+            host=host,
+            tenants=options.tenants,
         )
         self._runtime = runtime
         self._programs = Programs(
@@ -160,6 +164,7 @@ class Service:
         report.gauges["constraint_bytes"] = float(self._runtime.nbytes())
         report.gauges["mask_rows"] = float(self._runtime.pool.n_rows)
         report.gauges |= {f"{kind}_bytes": float(size) for kind, size in self.memory.items()}
+        report.gauges["host_kv_bytes"] = float(self._host_bytes)
         report.counters["broken_invariants"] = float(self._broken_invariants)
         report.counters["mask_rows_warm"] = float(self._runtime.figures.warm)
         report.counters["mask_rows_cold"] = float(self._runtime.figures.cold)
@@ -247,6 +252,17 @@ def _sampling(runtime: Runtime, precision: Precision, options: settings.Engine) 
     from engine.device_sampling import DeviceSampling
 
     return DeviceSampling(runtime.pool, options.device)
+
+
+def _host(runner: Runner, options: settings.Engine) -> HostMemory | None:
+    """The second tier of a runner's KV memory, where the settings want one: on a device that has memory of its own."""
+    if options.host_kv_memory_mb is None:
+        return None
+    from engine.decoder import TorchRunner
+    from engine.triton_runner import TritonRunner
+
+    assert isinstance(runner, TorchRunner | TritonRunner), "the settings allow it on GPUs only"
+    return runner.host_memory(options.host_kv_memory_mb << 20)
 
 
 def _blocks(config: ModelConfig, kv_bytes: int, block_size: int, *, bytes_per_element: int) -> int:

@@ -22,6 +22,7 @@ from torch import Tensor
 from engine.base import StepBatch
 from engine.decode_graphs import DecodeGraphs, StepTensors
 from engine.device_weights import Linear, Loader
+from engine.host_memory import HostBlocks
 from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
 from engine.model.files import ModelFiles
@@ -186,6 +187,12 @@ class TritonRunner:
             cache = layer.cache
             for tensor in (cache.keys, cache.values, cache.key_scales, cache.value_scales):
                 tensor[:, to] = tensor[:, of]
+
+    def host_memory(self, nbytes: int) -> HostBlocks:
+        """A second tier of the cache, of at most ``nbytes`` in the host's memory."""
+        caches = [layer.cache for layer in self._layers]
+        tensors = [t for c in caches for t in (c.keys, c.values, c.key_scales, c.value_scales) if t.numel()]
+        return HostBlocks([t.unflatten(1, (self.num_blocks, self.block_size)) for t in tensors], nbytes)
 
     def nbytes(self) -> dict[str, int]:
         """Bytes of {"weights": …, "kv": …}; a tied head in blocks counts beside the embedding."""

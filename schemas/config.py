@@ -17,6 +17,7 @@ from schemas.limits import ScopedLimit
 from schemas.policy import LOCAL, Policy
 from schemas.providers import ProviderSettings
 from schemas.routing import Fact, Price, Route, ScopedPolicy
+from schemas.tenants import Tenant
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 
@@ -86,18 +87,27 @@ class Engine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``memory_mb``: MiB that weights and KV caches of all models may take together (absent: no limit); a server that
     would need more does not start. ``kv_memory_mb``: MiB of KV cache of each model. ``max_sequences``: sequences that
     one step runs. ``max_batch_tokens``: tokens that one step runs, which bounds prefill chunks. ``threads``: of the CPU
-    kernels (absent: one a core). ``block_size``: tokens a KV block. ``device``: "cuda" runs models of any precision but
-    "reference" on the GPU in bf16, GGUF's blocks packed as they are. ``skip_forced``: where a constraint leaves no
+    kernels (absent: one a core). ``block_size``: tokens a KV block. ``host_kv_memory_mb``: MiB of the host's memory,
+    for each model, that keep what KV blocks held when they were reused; it is copied back where it is asked for again
+    (absent: none). ``device``: "cuda" runs models of any precision but "reference" on the GPU in bf16, GGUF's blocks
+    packed as they are. ``skip_forced``: where a constraint leaves no
     choice, its text is appended without asking the model."""
 
     memory_mb: Positive | None = None
     kv_memory_mb: Positive = 1024
+    host_kv_memory_mb: Positive | None = None
     max_sequences: Positive = 64
     max_batch_tokens: Positive = 512
     threads: Positive | None = None
     block_size: Annotated[int, Meta(ge=1, le=256)] = 16
     device: Literal["cpu", "cuda"] = "cpu"
     skip_forced: bool = True
+
+    def __post_init__(self) -> None:
+        if self.host_kv_memory_mb is not None and self.device == "cpu":
+            raise ValueError(
+                "`host_kv_memory_mb` is for device 'cuda'; with 'cpu' all KV memory is the host's: raise `kv_memory_mb`"
+            )
 
 
 class Grammar(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -175,6 +185,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
     engine: Engine = Engine()
     grammar: Grammar = Grammar()
+    tenants: tuple[Tenant, ...] = ()
     limits: tuple[ScopedLimit, ...] = ()
     policy: Policy = Policy()
     policies: tuple[ScopedPolicy, ...] = ()
@@ -192,6 +203,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         _refuse_twins((provider.name for provider in self.providers), "provider name")
         _refuse_twins((route.name for route in self.routes), "route name")
+        _refuse_twins((tenant.name for tenant in self.tenants), "tenant")
         _refuse_strangers(self)
         _refuse_twins((model.name for model in self.models), "model name")
 

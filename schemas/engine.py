@@ -133,9 +133,9 @@ class TokenLogprobs(msgspec.Struct, array_like=True):
 
 
 class Tokens(msgspec.Struct, tag="tokens", omit_defaults=True):
-    """New tokens of one choice (usually one). ``cached``: prompt tokens served from the prefix cache, on the first
-    frame only. ``complete``: for each token, whether the constrained text that ends with it is a complete sentence; if
-    it was asked for."""
+    """New tokens of one choice (usually one). ``cached``: prompt tokens served from the prefix cache, ``restored``:
+    those of them that came back from the host's memory; on the first frame only. ``complete``: for each token, whether
+    the constrained text that ends with it is a complete sentence; if it was asked for."""
 
     id: str
     choice: int
@@ -143,6 +143,7 @@ class Tokens(msgspec.Struct, tag="tokens", omit_defaults=True):
     logprobs: list[TokenLogprobs] | None = None
     cached: int = 0
     complete: list[bool] | None = None
+    restored: int = 0
 
 
 class Finished(msgspec.Struct, tag="finished"):

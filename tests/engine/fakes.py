@@ -81,6 +81,24 @@ class HashRunner:
         return {"weights": 0, "kv": self.kv.nbytes}
 
 
+class HashHost:
+    """The host's memory of a `HashRunner`; places begin with garbage."""
+
+    def __init__(self, runner: HashRunner, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self.runner = runner
+        self.kept: NDArray[np.int64] = np.full((num_blocks, runner.block_size, 2), 1 << 41, np.int64)
+
+    def move(self, stores: list[tuple[int, int]], loads: list[tuple[int, int]]) -> None:
+        for block, place in stores:
+            self.kept[place] = self.runner.kv[block]
+        for place, block in loads:
+            self.runner.kv[block] = self.kept[place]
+
+    def nbytes(self) -> int:
+        return self.kept.nbytes
+
+
 @dataclass
 class Automaton:
     """A constraint over tokens. ``edges[state]``: tokens allowed → next states; accepting states also allow EOS."""

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from engine.loop import StepLoop
 from engine.scheduler import Limits
 from schemas.engine import Event, Failed, Finished, Sampling, Started, Submit, Tokens
-from tests.engine.fakes import EOS, VOCAB, Answer, Automaton, FakeMasks, HashRunner, generate_alone, random_automaton
+from schemas.tenants import Tenant
+from tests.engine.fakes import (
+    EOS,
+    VOCAB,
+    Answer,
+    Automaton,
+    FakeMasks,
+    HashHost,
+    HashRunner,
+    generate_alone,
+    random_automaton,
+)
 
 GREEDY = Sampling(temperature=0.0, seed=0)
 
@@ -23,6 +34,7 @@ class Heard:
 
     started: int = 0
     cached: int = 0
+    restored: int = 0
     failed: Failed | None = None
     answers: dict[int, Answer] = field(default_factory=lambda: defaultdict(Answer))
 
@@ -38,6 +50,8 @@ class Driver:
         limits: Limits = Limits(max_sequences=8, max_batch_tokens=16),  # noqa: B008
         end_early: bool = True,
         skip_forced: bool = False,
+        host_blocks: int = 0,
+        tenants: tuple[Tenant, ...] = (),
     ) -> None:
         self.runner = HashRunner(num_blocks, context_length=context_length)
         self.masks = FakeMasks(*automata)
@@ -50,6 +64,8 @@ class Driver:
             limits=limits,
             end_early=end_early,
             forced=self.masks.forced if skip_forced else None,
+            host=HashHost(self.runner, host_blocks) if host_blocks else None,
+            tenants=tenants,
             clock=lambda: self.now,
         )
         self.heard: dict[str, Heard] = defaultdict(Heard)
@@ -79,6 +95,7 @@ class Driver:
             return
         answer.ids += event.ids
         heard.cached += event.cached
+        heard.restored += event.restored
         answer.tracked += event.complete or []
         answer.logprobs += [(x.logprob, x.top_ids, x.top_logprobs) for x in event.logprobs or ()]
 
@@ -176,10 +193,16 @@ actions = st.one_of(
     st.integers(0, 1000),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([0, 2, 8]),
 )
-def test_any_mix_says_what_each_choice_says_alone(actions, num_blocks, limits, seed, end_early, skip_forced) -> None:  # type: ignore[no-untyped-def]
+def test_any_mix_says_what_each_choice_says_alone(  # type: ignore[no-untyped-def]
+    actions, num_blocks, limits, seed, end_early, skip_forced, host_blocks
+) -> None:
     automata = [random_automaton(seed + i, lazy=True) for i in range(3)]
-    driver = Driver(*automata, num_blocks=num_blocks, limits=limits, end_early=end_early, skip_forced=skip_forced)
+    driver = Driver(
+        *automata, num_blocks=num_blocks, limits=limits, end_early=end_early, skip_forced=skip_forced,
+        host_blocks=host_blocks, tenants=(Tenant(name="other", weight=3),),
+    )  # fmt: skip
     asked: dict[str, tuple[Submit, int]] = {}
     cancelled: set[tuple[str, int]] = set()
     for action, what in actions:
@@ -282,6 +305,16 @@ def test_tenants_share_nothing() -> None:
     driver.run((ask("a", prompt, tenant="a"), 0))
     (other,) = driver.run((ask("b", prompt, tenant="b"), 0))
     assert other.cached == 0
+
+
+def test_tenants_of_a_group_share_their_prefixes() -> None:
+    driver = Driver(tenants=(Tenant(name="a", cache_group="house"), Tenant(name="b", cache_group="house")))
+    prompt = list(range(12))
+    driver.run((ask("a", prompt, tenant="a"), 0))
+    sharing, house, other = (
+        driver.run((ask(id, prompt, tenant=tenant), 0))[0] for id, tenant in (("b", "b"), ("h", "house"), ("c", "c"))
+    )
+    assert (sharing.cached, house.cached, other.cached) == (8, 0, 0)
 
 
 # Ends

@@ -14,10 +14,15 @@ SIZE = 2
 texts = st.tuples(st.sampled_from(["", "a", "b"]), st.lists(st.integers(0, 2), min_size=1, max_size=9))
 
 
+def match(cache: PrefixCache, chain: list[bytes], tokens: list[int]) -> list[int]:
+    """The blocks that are found, all of them on the device."""
+    return [block for block in cache.match(chain, tokens) if block is not None]
+
+
 def store(cache: PrefixCache, tenant: str, tokens: list[int]) -> list[int]:
     """Compute a text: its matched blocks, the others allocated, all full ones published."""
     chain = [cache.root(tenant)]
-    table = cache.match(chain, tokens)
+    table = match(cache, chain, tokens)
     matched = len(table)
     table += [cache.pool.allocate() for _ in range(cache.pool.blocks_for(len(tokens)) - matched)]
     cache.publish(chain, tokens, table, matched, len(tokens) // cache.pool.block_size)
@@ -35,7 +40,7 @@ def test_a_match_is_the_longest_common_prefix_of_a_tenants_texts(asked: list[tup
         expected = 0
         while (expected + 1) * SIZE < len(tokens) and (tenant, full[expected]) in known:
             expected += 1
-        matched = cache.match([cache.root(tenant)], tokens)
+        matched = match(cache, [cache.root(tenant)], tokens)
         assert len(matched) == expected
         for j, block in enumerate(matched):
             assert content[block] == (tenant, tokens[: (j + 1) * SIZE])
@@ -59,6 +64,12 @@ def test_digests_are_of_128_bits_and_cover_model_tenant_and_all_tokens_before() 
         digests.add(chain[2])
         assert {len(digest) for digest in chain} == {DIGEST_SIZE} == {16}
     assert len(digests) == len(cases)
+
+
+def test_a_group_is_no_tenant_of_its_name() -> None:
+    cache = PrefixCache(BlockPool(4, SIZE), "m")
+    assert cache.root("a", "house") == cache.root("b", "house")
+    assert len({cache.root("house"), cache.root("a", "house"), cache.root("a")}) == 3
 
 
 def test_a_chain_grows_as_it_would_have_been_built_at_once() -> None:
