@@ -31,6 +31,7 @@ Profile = Literal[
     "vllm",
     "sglang",
     "llama-cpp",
+    "llama-cpp-python",
     "ollama",
     "json-mode",
     "text",
@@ -50,7 +51,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """What an API takes and what it enforces. The rows for known ones are in `providers/remote/capabilities.toml`.
 
     ``structured``: what holds an answer to a schema: "schema" (a response format with one), "json" (JSON mode), or
-    "none". ``native``: constraints besides schemas that vLLM's ``structured_outputs`` takes. ``keywords`` (None: all)
+    "none". ``schema_type``: the type of the response format that takes one, where that is chat completions'.
+    ``native``: constraints besides schemas that vLLM's ``structured_outputs`` takes. ``keywords`` (None: all)
     and ``formats``: what a schema sent there may have; the rest is told to the model in words, and checked afterwards.
     ``contract``: the API promises that answers hold to all of a schema that it takes. ``parameters``: sampling
     parameters by their names in `schemas.engine.Sampling`, and "stop", "stop_token_ids", "ignore_eos", "close" (within
@@ -66,6 +68,7 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """
 
     structured: Literal["schema", "json", "none"] = "schema"
+    schema_type: Literal["json_schema", "json_object"] = "json_schema"
     beside_tools: bool = True
     native: tuple[Literal["regex", "choice", "grammar", "structural_tag"], ...] = ()
     contract: bool = False

@@ -63,7 +63,9 @@ class OpenAIChat:
         if request.sampling.logprobs is not None:
             body["logprobs"] = True
             body["top_logprobs"] = request.sampling.logprobs
-        if shaping.schema is not None:
+        if shaping.schema is not None and can.schema_type == "json_object":
+            body["response_format"] = {"type": "json_object", "schema": shaping.schema}
+        elif shaping.schema is not None:
             named = {"name": ANSWER, "schema": shaping.schema, "strict": shaping.strict}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         elif shaping.json_mode:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -92,6 +93,27 @@ class FaultServer:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @contextmanager
+    def in_a_thread(self) -> Iterator[FaultServer]:
+        """Running beside the caller's own loop, if it has one."""
+        started, stopping = threading.Event(), asyncio.Event()
+        loop = asyncio.new_event_loop()
+
+        async def run() -> None:
+            async with self.running():
+                started.set()
+                await stopping.wait()
+
+        thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+        thread.start()
+        started.wait()
+        try:
+            yield self
+        finally:
+            loop.call_soon_threadsafe(stopping.set)
+            thread.join()
+            loop.close()
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._connected(reader, writer))

@@ -27,7 +27,6 @@ from schemas.providers import Breaker
 from schemas.routing import Price, Route, Target
 from tests.gateway.fakes import FakeProvider, serving, wait_until
 from tests.gateway.ledger.accounts import Books, books
-from tests.gateway.routing.test_remote_members import in_a_thread
 from tests.providers.fault_server import Act, Asked, FaultServer, Used
 from tests.providers.remote_cases import APIS, MODEL, settings_for
 from tests.providers.test_remote_faults import SCHEMA, check_valid, scripted
@@ -79,7 +78,7 @@ class World:
 def world(database: str, breaker: Breaker) -> Iterator[World]:
     logs.configure("critical")
     remote = FaultServer()
-    with in_a_thread(remote):
+    with remote.in_a_thread():
         settings = Settings(
             providers=tuple(settings_for(remote, api, breaker=breaker) for api in APIS),
             routes=(Route(name="all", targets=tuple(Target(provider=api, model=MODEL) for api in APIS)),),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -26,28 +23,6 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3
 FORMAT = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
 MODEL = "gpt-4o-mini"
 TALK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello?"}]
-
-
-@contextmanager
-def in_a_thread(server: FaultServer) -> Iterator[None]:
-    started = threading.Event()
-    loop = asyncio.new_event_loop()
-    done = asyncio.Event()
-
-    async def run() -> None:
-        async with server.running():
-            started.set()
-            await done.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    started.wait()
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(done.set)
-        thread.join()
-        loop.close()
 
 
 @dataclass
@@ -70,7 +45,7 @@ class World:
 def running() -> Iterator[World]:
     logs.configure("error")
     remote, local = FaultServer(), FakeProvider()
-    with in_a_thread(remote):
+    with remote.in_a_thread():
         targets = (Target(provider="messages", model=MODEL), Target(provider="local", model="tiny"))
         models = (RemoteModel(name=MODEL, max_output=1000),)
         settings = Settings(

@@ -22,7 +22,6 @@ from schemas.providers import RemoteModel
 from schemas.routing import Route, Target
 from tests.gateway.fakes import MODEL, FakeProvider, serving
 from tests.gateway.policy.strategies import candidates, rules
-from tests.gateway.routing.test_remote_members import in_a_thread
 from tests.providers.fault_server import Act, FaultServer
 from tests.providers.remote_cases import settings_for
 
@@ -46,7 +45,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     remote = FaultServer(lambda api, body: Act(("Noted.",)))
-    with in_a_thread(remote):
+    with remote.in_a_thread():
         targets = (Target(provider="chat", model="remote"), Target(provider="local", model=MODEL))
         settings = Settings(
             models=(ModelSettings(name=MODEL, path=MODEL),),
