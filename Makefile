@@ -5,7 +5,7 @@ PEERS ?= .venv-bench
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench clients gpu-check clean
+.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench peers clients gpu-check clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: bench-setup model kernels ## Run every benchmark, beside its peers where 
 	@$(BIN)/python -m bench.replay --peer-python $(PEERS)/bin/python --schemas 1000
 	@$(BIN)/python -m bench.isolation
 	@$(BIN)/python -m bench.gateway
+
+peers: model kernels ## Ask servers that others wrote through one of ours, with official clients; writes docs/peers.md
+	@$(BIN)/python clients/peers.py
 
 clients: model kernels ## Run real clients against a server, each cohort in its own environment; writes docs/clients.md
 	@$(BIN)/python clients/run.py

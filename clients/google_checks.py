@@ -1,5 +1,5 @@
-"""Google's own SDK, asking the server that speaks Gemini's published shapes: what our provider is tested against is what
-Google's client understands."""
+"""Google's own SDK, asking the server that speaks Gemini's published shapes: what our provider is tested against is
+what Google's client understands."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from checks import QUESTION, Order, run
 from google import genai
 from google.genai import types
 
-client = genai.Client(
-    api_key="none",
-    vertexai=False,
-    http_options=types.HttpOptions(base_url=os.environ["GEMINI_URL"], api_version="v1beta"),
-)
+OPTIONS = types.HttpOptions(base_url=os.environ["GEMINI_URL"], api_version="v1beta")
+client = genai.Client(api_key="none", vertexai=False, http_options=OPTIONS)
 
 
 def generated() -> None:

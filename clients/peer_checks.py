@@ -1,4 +1,4 @@
-"""The official SDKs of OpenAI and Anthropic, asking for a model that somebody else serves: `peers.py` runs this for each.
+"""OpenAI's and Anthropic's SDKs, asking for a model that somebody else serves: `peers.py` runs this for each.
 
 Whoever answers is a provider of the server that is asked, so each answer has to say which one it was.
 """
@@ -30,7 +30,8 @@ def streamed() -> None:
     """chat, streamed"""
     options: Any = {"include_usage": True}
     *chunks, last = client.chat.completions.create(**ASK, max_tokens=9, stream=True, stream_options=options)
-    assert any(chunk.choices[0].delta.content for chunk in chunks) and last.usage.completion_tokens
+    assert any(chunk.choices[0].delta.content for chunk in chunks) and last.usage
+    assert last.usage.completion_tokens
 
 
 def parsed() -> None:
