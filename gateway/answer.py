@@ -38,6 +38,8 @@ from providers.base import (
     Generation,
     ProviderError,
     ScoredToken,
+    Spoken,
+    Thought,
     Usage,
 )
 
@@ -68,9 +70,10 @@ class Called:
 
 @dataclass(slots=True)
 class Choice:
-    """A finished choice of a plain answer, ``parts`` in their order."""
+    """A finished choice of a plain answer, ``parts`` in their order. ``thoughts`` came before them."""
 
     parts: list[Said | Called] = field(default_factory=list)
+    thoughts: str = ""
     reason: Literal["stop", "length"] = "length"
     stop: str | None = None
 
@@ -91,8 +94,10 @@ class Choice:
         for i, part in enumerate(self.parts):
             yield part, self.reason == "stop" or i + 1 < len(self.parts)
 
-    def hear(self, event: Delta | CallBegun | CallDelta) -> None:
+    def hear(self, event: Spoken) -> None:
         match event:
+            case Thought():
+                self.thoughts += event.text
             case CallBegun():
                 self.parts.append(Called(event.name, custom=event.custom))
             case CallDelta():
@@ -115,7 +120,7 @@ class Shape(Protocol):
         """Before anything is generated."""
         ...
 
-    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes: ...
+    def spoken(self, event: Spoken) -> bytes: ...
     def finish(self, event: Finished) -> bytes: ...
 
     def closing(self, usage: Usage) -> bytes:
@@ -209,7 +214,7 @@ class Delivery:
         try:
             async for event in generation:
                 match event:
-                    case Delta() | CallBegun() | CallDelta():
+                    case Delta() | Thought() | CallBegun() | CallDelta():
                         self._first_token()
                         choices[event.choice].hear(event)
                     case Finished(number, reason, stop):
@@ -239,7 +244,7 @@ class Delivery:
                 match event:
                     case Delta(text="", tokens=()):
                         pass
-                    case Delta() | CallBegun() | CallDelta():
+                    case Delta() | Thought() | CallBegun() | CallDelta():
                         self._first_token()
                         if spoken := shape.spoken(event):
                             yield spoken

@@ -47,7 +47,6 @@ from gateway.ledger.forgetting import Forgetting
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limiting import LimitBook
 from gateway.ledger.usage import show_usage
-from gateway.ledger.weighing import AccountedWeigher
 from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
@@ -113,7 +112,7 @@ def create_app(
     def weigher() -> Weigher:
         if not isinstance(engine, Weigher):
             raise ApiError(404, "No model that is served here can decide.", code="unsupported_endpoint")
-        return AccountedWeigher(engine, ledger)
+        return provider
 
     def generating(path: str, prefix: str, operation: str, read: Reader) -> HTTPRouteHandler:
         @post(path, status_code=200)
@@ -142,11 +141,11 @@ def create_app(
 
     @post("/decisions", status_code=200, media_type=JSON)
     async def decisions(request: Request[Any, Any, Any]) -> bytes:
-        return await decide(request, engine, weigher(), metrics, id=f"dec_{uuid4().hex}")
+        return await decide(request, provider, weigher(), metrics, id=f"dec_{uuid4().hex}")
 
     @post("/systemone", status_code=200, media_type=JSON)
     async def systemone(request: Request[Any, Any, Any]) -> bytes:
-        return await answer_systemone(request, engine, weigher(), metrics, id=f"dec_{uuid4().hex}")
+        return await answer_systemone(request, provider, weigher(), metrics, id=f"dec_{uuid4().hex}")
 
     @post("/tokenize", status_code=200, media_type=JSON, guards=[authenticate])
     async def tokens(request: Request[Any, Any, Any]) -> bytes:

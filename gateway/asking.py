@@ -17,7 +17,7 @@ from providers.base import GenerateRequest, Message
 from schemas.engine import ModelCard, Sampling
 from schemas.openai.chat import ChatRequest
 from schemas.openai.completions import MAX_PROMPTS, CompletionRequest
-from schemas.openai.generation import MAX_CHOICES, SamplingFields
+from schemas.openai.generation import MAX_CHOICES, Effort, SamplingFields
 
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default for ``max_tokens`` of completions; chat goes as far as the context does."""
@@ -35,7 +35,22 @@ def chat_request(
     messages = turns_of(fields.messages)
     max_tokens = fields.max_tokens or fields.max_completion_tokens
     request = request_of(fields, card, constraint, messages, max_tokens, logprobs, id=id, tenant=tenant)
-    return replace(request, tools=chat_tools(fields), n=fields.n or 1)
+    return replace(request, tools=chat_tools(fields), n=fields.n or 1, thinking=_thinking(fields))
+
+
+def _thinking(fields: ChatRequest) -> bool | None:
+    """Whether the model is to think first. Raises `ApiError` where two fields disagree."""
+    asked = fields.chat_template_kwargs.enable_thinking if fields.chat_template_kwargs else None
+    thinking = thinks(fields.reasoning_effort)
+    if asked is not None and thinking is not None and asked != thinking:
+        param = "chat_template_kwargs.enable_thinking"
+        raise invalid(f"'{param}' and 'reasoning_effort' ask for different things.", param)
+    return asked if thinking is None else thinking
+
+
+def thinks(effort: Effort | None) -> bool | None:
+    """Whether a model is to think that is asked for this effort; None = as it does by itself."""
+    return None if effort is None else effort != "none"
 
 
 def completion_requests(

@@ -18,7 +18,7 @@ from gateway.errors import ApiError
 from gateway.extension import extending
 from gateway.models import find_model
 from gateway.tokens import chat_logprobs
-from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Provider, Tools, Usage
+from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Provider, Spoken, Thought, Tools, Usage
 from schemas.openai import generation as wire
 from schemas.openai import tools as wire_tools
 from schemas.openai.chat import ChatAnswer, ChatChoice, ChatChunk, ChatCompletion, ChatDelta, ChatRequest, ChunkChoice
@@ -78,13 +78,15 @@ class ChatShape:
         content = "" if self._tools is None else None
         return b"".join(self._open(i, content) for i in range(choices))
 
-    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:
-        opening = self._open(event.choice, "" if isinstance(event, Delta) else None)
+    def spoken(self, event: Spoken) -> bytes:
+        opening = self._open(event.choice, None if isinstance(event, CallBegun | CallDelta) else "")
         logprobs = None
         match event:
             case Delta():
                 delta = ChatDelta(content=event.text)
                 logprobs = chat_logprobs(event.tokens) if self._logprobs else None
+            case Thought(text=text):
+                delta = ChatDelta(reasoning=text, reasoning_content=text)
             case CallBegun(choice, number, name, custom):
                 self._calling.add(choice)
                 if custom:
@@ -150,7 +152,8 @@ def call_id() -> str:
 def _answer(choice: Choice) -> ChatAnswer:
     calls = [_answered(call) for call in choice.calls]
     content = choice.text or (None if calls else "")
-    return ChatAnswer(content, tool_calls=calls or UNSET)
+    thoughts = choice.thoughts or UNSET
+    return ChatAnswer(content, tool_calls=calls or UNSET, reasoning=thoughts, reasoning_content=thoughts)
 
 
 def _answered(call: Called) -> AnsweredCall | AnsweredCustomCall:

@@ -18,7 +18,7 @@ from gateway.errors import ApiError
 from gateway.extension import extending
 from gateway.models import find_model
 from gateway.tokens import CompletionTokens
-from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Provider, Usage
+from providers.base import Admission, Delta, Finished, Provider, Spoken, Usage
 from schemas.openai import generation as wire
 from schemas.openai.completions import Completion, CompletionChoice, CompletionRequest
 
@@ -53,8 +53,8 @@ class CompletionShape:
     def opening(self, choices: int, admission: Admission) -> bytes:
         return b""
 
-    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:
-        assert isinstance(event, Delta), "completions have no tools"
+    def spoken(self, event: Spoken) -> bytes:
+        assert isinstance(event, Delta), "completions have no tools, and no template that has models think"
         logprobs = self._tokens[event.choice].logprobs(event.tokens) if self._logprobs else None
         return self._chunk([CompletionChoice(event.choice, event.text, logprobs=logprobs)])
 

@@ -55,7 +55,8 @@ def _assistant(message: AssistantMessage, place: str, called: dict[str, str]) ->
     content = message.content if message.content is not None else message.refusal
     if content is None and not calls:
         raise invalid(f"'{place}' has no content.", f"{place}.content")
-    return Message("assistant", _text(content or ""), message.name, calls)
+    thoughts = message.reasoning_content or message.reasoning or ""
+    return Message("assistant", _text(content or ""), message.name, calls, thoughts=thoughts)
 
 
 def _call(call: FunctionCall | CustomCall, place: str) -> Call:

@@ -15,6 +15,7 @@ from gateway.errors import invalid
 from gateway.items import read_item
 from gateway.metrics import Metrics
 from gateway.models import find_model
+from gateway.policy.asking import stated
 from gateway.response_shape import usage_fields
 from providers.base import Provider, Question, Weigher
 from schemas.openai.decisions import (
@@ -55,7 +56,15 @@ async def decide(
     card = find_model(provider, fields.model)
     questions = [_question(question, f"questions[{i}]") for i, question in enumerate(fields.questions)]
     weighed = await deciding.decide(
-        request, weigher, metrics, card.name, _input(fields), questions, id=id, input_field="input"
+        request,
+        weigher,
+        metrics,
+        card.name,
+        _input(fields),
+        questions,
+        id=id,
+        input_field="input",
+        policy=stated(fields.sluice, fields.provider),
     )
     answers = list(map(_answer, fields.questions, weighed.probabilities))
     return _encode(Decision(fields.model, answers, usage_fields(weighed.usage)))
@@ -65,14 +74,14 @@ def _question(question: DecisionQuestion, place: str) -> Question:
     told = _text(question.instructions)
     match question:
         case Predicate():
-            return deciding.predicate(told)
+            return deciding.predicate(told, place=place)
         case Choice(choices=choices):
-            return deciding.choice(told, _options(choices, f"{place}.choices"))
+            return deciding.choice(told, _options(choices, f"{place}.choices"), place=place)
         case Score(levels=levels):
             described = (
                 f"{level.label} ({level.description})" if level.description else level.label for level in levels
             )
-            return deciding.score(told, list(described))
+            return deciding.score(told, list(described), place=place)
 
 
 def _options(choices: list[Option], place: str) -> list[tuple[str, str | None]]:

@@ -18,7 +18,7 @@ from gateway.constraint import Constraint
 from gateway.errors import ApiError, invalid
 from gateway.fields import Field, FieldReader
 from gateway.serving import cost_text, served_by
-from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Usage
+from providers.base import Admission, Delta, Finished, Spoken, Usage
 from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
 from schemas.extension import AnsweredField, AnswerExtension, RequestExtension
 
@@ -63,7 +63,7 @@ class Extended:
     def opening(self, choices: int, admission: Admission) -> bytes:
         return self._sent(self._shape.opening(choices, admission), [])
 
-    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:
+    def spoken(self, event: Spoken) -> bytes:
         found = self._read(event) if isinstance(event, Delta) else []
         if isinstance(event, Delta) and not self._scored:
             if not event.text:

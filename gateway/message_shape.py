@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from gateway.answer import Called, Choice, Said, sent
 from gateway.errors import ApiError, anthropic_error
-from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Usage
+from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Spoken, Thought, Usage
 from schemas.anthropic import answer as wire
 
 _encode = msgspec.json.Encoder().encode
@@ -28,24 +28,25 @@ class MessageShape:
         self._finished = Finished(0, "length")
         self._called = False
         self._blocks = 0
-        self._in_text = False
+        self._under_way: wire.Block | None = None
 
     def opening(self, choices: int, admission: Admission) -> bytes:
         usage = wire.Usage(admission.prompt_tokens, 0)
         return _event(wire.MessageStart(wire.Message(self._id, self._model, [], usage)))
 
-    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:
+    def spoken(self, event: Spoken) -> bytes:
         match event:
+            case Thought(text=text):
+                out = b"" if isinstance(self._under_way, wire.Thinking) else self._begin(wire.Thinking(""))
+                return out + self._delta(wire.ThinkingDelta(text))
             case Delta(text=text):
-                out = b"" if self._in_text else self._begin(wire.Text(""))
-                self._in_text = True
-                return out + _event(wire.BlockDelta(self._blocks - 1, wire.TextDelta(text)))
+                out = b"" if isinstance(self._under_way, wire.Text) else self._begin(wire.Text(""))
+                return out + self._delta(wire.TextDelta(text))
             case CallBegun(name=name):
-                out = self._begin(wire.ToolUse(_call_id(), name))
-                self._in_text, self._called = False, True
-                return out
+                self._called = True
+                return self._begin(wire.ToolUse(_call_id(), name))
             case CallDelta(arguments=arguments):
-                return _event(wire.BlockDelta(self._blocks - 1, wire.InputDelta(arguments)))
+                return self._delta(wire.InputDelta(arguments))
 
     def finish(self, event: Finished) -> bytes:
         self._finished = event
@@ -65,17 +66,21 @@ class MessageShape:
         message = wire.Message(
             self._id,
             self._model,
-            [_block(part, whole) for part, whole in choice.told()],
+            [*_thinking(choice), *(_block(part, whole) for part, whole in choice.told())],
             _usage(usage),
             self._reason(finished, bool(choice.calls), usage),
             choice.stop,
         )
         return _encode(message)
 
-    def _begin(self, block: wire.Text | wire.ToolUse) -> bytes:
+    def _begin(self, block: wire.Block) -> bytes:
         ended = self._end()
         self._blocks += 1
+        self._under_way = block
         return ended + _event(wire.BlockStart(self._blocks - 1, block))
+
+    def _delta(self, delta: wire.TextDelta | wire.ThinkingDelta | wire.InputDelta) -> bytes:
+        return _event(wire.BlockDelta(self._blocks - 1, delta))
 
     def _end(self) -> bytes:
         return _event(wire.BlockStop(self._blocks - 1)) if self._blocks else b""
@@ -86,6 +91,10 @@ class MessageShape:
         if finished.stop is not None:
             return "stop_sequence"
         return "tool_use" if called else "end_turn"
+
+
+def _thinking(choice: Choice) -> list[wire.Thinking]:
+    return [wire.Thinking(choice.thoughts)] if choice.thoughts else []
 
 
 def _block(part: Said | Called, whole: bool) -> wire.Text | wire.ToolUse:

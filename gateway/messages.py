@@ -32,8 +32,10 @@ from schemas.anthropic.messages import (
     NoChoice,
     SystemMessage,
     TextBlock,
+    ThinkingBlock,
     ToolChoice,
     ToolResultBlock,
+    ToolUseBlock,
     UserMessage,
 )
 from schemas.constraint import JsonSchemaSpec
@@ -63,7 +65,7 @@ async def read_message(
     )
     turns = tuple(_turns(fields))
     asked = request_of(sampling, card, constraint, turns, fields.max_tokens, None, id=id, tenant=tenant)
-    asked = replace(asked, tools=_tools(fields), clip=True)
+    asked = replace(asked, tools=_tools(fields), clip=True, thinking=False if fields.thinking else None)
     shape = MessageShape(fields.model, id, fields.max_tokens)
     places = tuple(Place("schema", TOOL_FIELD.format(i)) for i in range(len(fields.tools or ())))
     extend = extending(fields.sluice, constraint, scored=False)
@@ -137,9 +139,10 @@ def _assistant(content: str | list[Any], called: dict[str, str]) -> Message:
     if isinstance(content, str):
         return Message("assistant", content)
     texts = [block for block in content if isinstance(block, TextBlock)]
-    calls = tuple(Call(block.id, block.name, block.input) for block in content if not isinstance(block, TextBlock))
+    calls = tuple(Call(block.id, block.name, block.input) for block in content if isinstance(block, ToolUseBlock))
     called.update({call.id: call.name for call in calls})
-    return Message("assistant", _text(texts), calls=calls)
+    thoughts = PART_SEPARATOR.join(block.thinking for block in content if isinstance(block, ThinkingBlock))
+    return Message("assistant", _text(texts), calls=calls, thoughts=thoughts)
 
 
 def _user(content: str | list[TextBlock | ToolResultBlock], place: str, called: dict[str, str]) -> Iterator[Message]:

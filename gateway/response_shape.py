@@ -1,6 +1,7 @@
 """The answers of ``POST /v1/responses``. An answer is a list of items, and a stream tells of each of them in full:
 
     created · in_progress · (item.added · (text: part.added · delta* · text.done · part.done
+                                          | thoughts: part.added · delta* · text.done · part.done
                                           | call: arguments.delta* · arguments.done
                                           | custom call: input.delta* · input.done) · item.done)* · completed
 
@@ -21,7 +22,7 @@ from gateway.answer import Called, Choice, Said, sent
 from gateway.chat import call_id
 from gateway.errors import ApiError
 from gateway.tokens import chat_logprobs
-from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Usage
+from providers.base import Admission, CallBegun, CallDelta, Delta, Finished, Spoken, Thought, Usage
 from schemas.openai import response_events as wire
 from schemas.openai.responses import ResponseRequest
 
@@ -55,6 +56,7 @@ class ResponseShape:
             store=stored,
             background=bool(fields.background),
             previous_response_id=fields.previous_response_id,
+            reasoning=wire.Reasoning(fields.reasoning.effort if fields.reasoning else None),
         )
         self._events = 0
 
@@ -71,8 +73,10 @@ class ResponseShape:
         begun = self._event("response.created", response=self._response)
         return begun + self._event("response.in_progress", response=self._response)
 
-    def spoken(self, event: Delta | CallBegun | CallDelta) -> bytes:
+    def spoken(self, event: Spoken) -> bytes:
         match event:
+            case Thought(text=text):
+                return self._think(text)
             case Delta(text=text, tokens=tokens):
                 out = b""
                 item = self._output[-1] if self._output else None
@@ -91,7 +95,7 @@ class ResponseShape:
                 return out + self._begin(_call(name, "", "in_progress", custom))
             case CallDelta(arguments=arguments):
                 item = self._output[-1]
-                assert not isinstance(item, wire.MessageItem)
+                assert not isinstance(item, wire.MessageItem | wire.ReasoningItem)
                 if isinstance(item, wire.CustomCallItem):
                     item.input += arguments
                 else:
@@ -99,8 +103,9 @@ class ResponseShape:
                 return self._event(f"{_streams(item)}.delta", **self._item(), delta=arguments)
 
     def finish(self, event: Finished) -> bytes:
-        # An empty answer is an empty message.
-        out = b"" if self._output else self.spoken(Delta(0, ""))
+        # An empty answer is an empty message; thoughts that were cut are no answer.
+        answered = self._output and not (event.reason == "stop" and isinstance(self._output[-1], wire.ReasoningItem))
+        out = b"" if answered else self.spoken(Delta(0, ""))
         self._conclude(event.reason)
         return out + self._end("incomplete" if event.reason == "length" else "completed")
 
@@ -115,6 +120,9 @@ class ResponseShape:
 
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         (choice,) = choices
+        if choice.thoughts:
+            status: wire.Status = "completed" if choice.parts or choice.reason == "stop" else "incomplete"
+            self._output.append(wire.ReasoningItem(_id("rs"), [wire.ReasoningText(choice.thoughts)], status))
         for part, whole in choice.told():
             status: wire.Status = "completed" if whole else "incomplete"
             match part:
@@ -124,11 +132,21 @@ class ResponseShape:
                     self._output.append(item)
                 case Called(name, arguments, custom):
                     self._output.append(_call(name, arguments, status, custom))
-        if not self._output:
+        if not self._output or (not choice.parts and choice.reason == "stop"):
             self._output.append(wire.MessageItem(_id("msg"), [wire.OutputText()], "completed"))
         self._conclude(choice.reason)
         self._account(usage)
         return _encode(self._response)
+
+    def _think(self, text: str) -> bytes:
+        out = b""
+        item = self._output[-1] if self._output else None
+        if not isinstance(item, wire.ReasoningItem):
+            item = wire.ReasoningItem(_id("rs"), [], "in_progress")
+            out = self._begin(item) + self._part("added", wire.ReasoningText())
+            item.content.append(wire.ReasoningText())
+        item.content[0].text += text
+        return out + self._event("response.reasoning_text.delta", **self._place(), delta=text)
 
     # -- items and events ----------------------------------------------------------------------------------------------
 
@@ -148,13 +166,17 @@ class ResponseShape:
                 place = self._place()
                 out = self._event("response.output_text.done", **place, text=part.text, logprobs=part.logprobs)
                 out += self._part("done", part)
+            case wire.ReasoningItem():
+                thoughts = item.content[0]
+                out = self._event("response.reasoning_text.done", **self._place(), text=thoughts.text)
+                out += self._part("done", thoughts)
             case wire.FunctionCallItem(arguments=arguments):
                 out = self._event(f"{_streams(item)}.done", **self._item(), arguments=arguments)
             case wire.CustomCallItem(input=text):
                 out = self._event(f"{_streams(item)}.done", **self._item(), input=text)
         return out + self._event("response.output_item.done", output_index=len(self._output) - 1, item=item)
 
-    def _part(self, what: str, part: wire.OutputText) -> bytes:
+    def _part(self, what: str, part: wire.OutputText | wire.ReasoningText) -> bytes:
         return self._event(f"response.content_part.{what}", **self._place(), part=part)
 
     def _place(self) -> dict[str, Any]:

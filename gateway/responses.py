@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from gateway.access import record_of
 from gateway.answer import Asked
-from gateway.asking import request_of
+from gateway.asking import request_of, thinks
 from gateway.body import read_fields
 from gateway.constraint import Constraint
 from gateway.conversation import PART_SEPARATOR, decoded_arguments
@@ -143,7 +143,7 @@ def _asked(
     logprobs = _logprobs(fields)
     turns = _turns(fields.instructions, earlier, own)
     asked = request_of(fields, card, constraint, turns, fields.max_output_tokens, logprobs, id=id, tenant=tenant)
-    asked = replace(asked, tools=_tools(fields))
+    asked = replace(asked, tools=_tools(fields), thinking=thinks(fields.reasoning.effort) if fields.reasoning else None)
     extend = extending(fields.sluice, constraint, scored=logprobs is not None)
     return Asked([asked], "input", constraint, shape, bool(fields.stream), _places(fields), extend)
 

@@ -12,6 +12,7 @@ from gateway.body import read_struct
 from gateway.errors import invalid
 from gateway.metrics import Metrics
 from gateway.models import find_model
+from gateway.policy.asking import stated
 from providers.base import Provider, Question, Weigher
 from schemas.systemone import (
     Choice,
@@ -38,7 +39,15 @@ async def answer(
     card = find_model(provider, fields.model)
     questions = [_question(question, f"questions.{name}") for name, question in fields.questions.items()]
     weighed = await deciding.decide(
-        request, weigher, metrics, card.name, _state(fields), questions, id=id, input_field="state"
+        request,
+        weigher,
+        metrics,
+        card.name,
+        _state(fields),
+        questions,
+        id=id,
+        input_field="state",
+        policy=stated(fields.sluice, fields.provider),
     )
     answers = {
         name: _answer(question, weights)
@@ -56,15 +65,15 @@ def _question(question: Noul | Choice | Score, place: str) -> Question:
     match question:
         case Noul(instructions, sides):
             sides = sides or Sides()
-            return deciding.predicate(instructions, sides.yes, sides.no)
+            return deciding.predicate(instructions, sides.yes, sides.no, place=place)
         case Choice(instructions):
             options = _options(question)
             if len(dict(options)) < len(options):
                 param = f"{place}.criteria"
                 raise invalid(f"'{param}' has an option twice.", param)
-            return deciding.choice(instructions, options)
+            return deciding.choice(instructions, options, place=place)
         case Score(instructions, levels):
-            return deciding.score(instructions, levels)
+            return deciding.score(instructions, levels, place=place)
 
 
 def _options(question: Choice) -> list[tuple[str, str | None]]:

@@ -1,6 +1,6 @@
 """The seam between the gateway and whoever can answer: requests go in as text or tokens, text-level events come out.
 
-    Provider.generate(GenerateRequest) ──▶ Generation ──▶ (Delta | CallBegun | CallDelta | Finished)* , Usage
+    Provider.generate(GenerateRequest) ──▶ Generation ──▶ (Thought | Delta | CallBegun | CallDelta | Finished)* , Usage
             └─ ProviderError: refused before anything was generated
 
 A provider renders chat templates, tokenises, detokenises, finds stop strings, and writes and reads tool calls the way
@@ -111,7 +111,8 @@ class Call:
 class Message:
     """One turn for the chat template: ``role`` is "system", "user", "assistant" or "tool"; ``content`` is text.
 
-    ``calls``: of an assistant. ``call_id``: of a tool's turn, the call whose result ``content`` is.
+    ``calls``: of an assistant. ``call_id``: of a tool's turn, the call whose result ``content`` is. ``thoughts``: those
+    with which an assistant came to its answer.
     """
 
     role: str
@@ -119,6 +120,7 @@ class Message:
     name: str | None = None
     calls: tuple[Call, ...] = ()
     call_id: str = ""
+    thoughts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,8 @@ class GenerateRequest:
     says who may answer: it concerns whoever has others to ask. ``pass_on``: a constrained answer of a remote API is
     given out as it comes and ends with an error if it turns out invalid, instead of being held back until it is
     validated. ``meter``: is told of each call to a remote API. ``degrades``: where the constraint, a JSON Schema,
-    cannot be enforced, the answer may be checked after the fact.
+    cannot be enforced, the answer may be checked after the fact. ``thinking``: whether the model thinks before it
+    answers; None = as it does by itself. The constraint is that of the answer in any case.
     """
 
     id: str
@@ -195,6 +198,7 @@ class GenerateRequest:
     pass_on: bool = False
     meter: Meter | None = None
     degrades: bool = False
+    thinking: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,14 @@ class Delta:
     choice: int
     text: str
     tokens: tuple[ScoredToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """New text of what the model thinks before it answers; it is no part of the answer."""
+
+    choice: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +293,8 @@ class Usage:
         )
 
 
-GenerationEvent = Delta | CallBegun | CallDelta | Finished | Usage
+Spoken = Delta | Thought | CallBegun | CallDelta
+GenerationEvent = Spoken | Finished | Usage
 
 
 @dataclass(slots=True)
@@ -337,16 +350,19 @@ class Generation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``text`` is put to the model; the answer is one of ``options``, which are different texts."""
+    """``text`` is put to the model; the answer is one of ``options``, which are different texts. ``place``: where the
+    client wrote it, for errors."""
 
     text: str
     options: tuple[str, ...]
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WeighRequest:
     """How likely is each option to be the answer? Each question stands for itself, at the end of the last of the turns
-    of ``prompt``, which all of them share. ``id``, ``tenant``, ``key``, ``priority``: as of `GenerateRequest`."""
+    of ``prompt``, which all of them share. ``place``: where the client wrote that turn. ``id``, ``tenant``, ``key``,
+    ``policy``, ``priority``: as of `GenerateRequest`."""
 
     id: str
     model: str
@@ -355,15 +371,20 @@ class WeighRequest:
     tenant: str = ""
     key: str = ""
     priority: int = 0
+    policy: Policy = ANYBODY
+    place: str = "input"
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
     """For each question the probabilities of its options, which add up to 1: those with which an answer that is drawn
-    at temperature 1, and must be one of the options, would be each of them. ``usage``: what is shared counts once."""
+    at temperature 1, and must be one of the options, would be each of them. ``usage``: what is shared counts once.
+    ``served``, ``allowances``: as of `Admission`."""
 
     probabilities: tuple[tuple[float, ...], ...]
     usage: Usage
+    served: Served | None = None
+    allowances: tuple[Allowance, ...] = ()
 
 
 @runtime_checkable

@@ -74,12 +74,15 @@ class Plan:
         return ProviderError(error.kind, error.message, tool=None if self.beside else self.numbers[0])
 
 
-def plan_calls(tools: Tools, format: ToolFormat, constraint: ConstraintSpec | None) -> Plan:
-    """``constraint``: of an answer that is no call. Raises `ProviderError`."""
+def plan_calls(
+    tools: Tools, format: ToolFormat, constraint: ConstraintSpec | None, *, begin_in_prompt: bool = True
+) -> Plan:
+    """``constraint``: of an answer that is no call. ``begin_in_prompt``: the prompt may hold the beginning of the call
+    that must come, since nothing comes before it. Raises `ProviderError`."""
     callable = [(i, tool) for i, tool in enumerate(tools.offered) if tool.name in tools.callable]
     numbers = tuple(i for i, _ in callable)
     several = tools.parallel and format.several
-    if tools.required and len(callable) == 1 and not several:
+    if begin_in_prompt and tools.required and len(callable) == 1 and not several:
         tool = callable[0][1]
         schema = JsonSchemaSpec(tool.enforced or tool.parameters)
         arguments = schema if tool.grammar is None else _structural(_arguments(tool))
@@ -101,7 +104,7 @@ def plan_calls(tools: Tools, format: ToolFormat, constraint: ConstraintSpec | No
         text = {"type": "any_text", "excludes": [format.trigger]}
         form = {"type": "sequence", "elements": [text, calls]}
     else:
-        form = {"type": "or", "elements": [_answer(constraint), calls]}
+        form = {"type": "or", "elements": [form_of(constraint), calls]}
     return Plan(format, _structural(form), numbers, beside)
 
 
@@ -119,8 +122,8 @@ def _arguments(tool: Tool) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": Raw((tool.enforced or tool.parameters).encode())}
 
 
-def _answer(constraint: ConstraintSpec) -> Any:
-    """A constraint as a format of structural tags."""
+def form_of(constraint: ConstraintSpec) -> Any:
+    """A constraint as a format of structural tags. Raises `ProviderError` where it has none."""
     match constraint:
         case JsonSchemaSpec() | JsonObjectSpec() if constraint.whitespace != "bounded":
             raise ProviderError("invalid_request", "JSON without white space cannot be asked for beside tools.")

@@ -5,23 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.model.tokenizer import Detokenizer, Tokenizer
-from providers.base import CallBegun, CallDelta, Candidate, Delta, ScoredToken
+from providers.base import CallBegun, CallDelta, Candidate, Delta, ScoredToken, Spoken, Thought
 from providers.stops import StopFinder
+from providers.thinking import Stage, ThoughtReader
 from providers.tool_calls import Arguments, Begun, CallReader, Piece, Text
 from schemas.engine import TokenLogprobs, Tokens
 
-Spoken = Delta | CallBegun | CallDelta
-
 
 class ChoiceText:
-    """Characters are never split, stop strings never shown, and calls told apart from text by ``reader``."""
+    """Characters are never split, stop strings never shown, and calls told apart from text by ``reader``. What is
+    thought before the answer, where ``stage`` says so, is told apart too, and stops at no stop string.
+
+    ``tokens``: how many there were; ``thought_tokens``: of them those before the answer.
+    """
 
     def __init__(
-        self, choice: int, tokenizer: Tokenizer, stops: tuple[str, ...], constrained: bool, reader: CallReader | None
+        self,
+        choice: int,
+        tokenizer: Tokenizer,
+        stops: tuple[str, ...],
+        constrained: bool,
+        reader: CallReader | None,
+        stage: Stage = "never",
     ) -> None:
         self.choice = choice
         self.tokens = 0
+        self.thought_tokens = 0
         self.ended = False
+        self._thoughts = None if stage == "never" else ThoughtReader(stage)
+        self._undecided: list[ScoredToken | None] = []
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer)
         self._stops = StopFinder(stops, constrained)
@@ -36,12 +48,19 @@ class ChoiceText:
     def take(self, event: Tokens) -> Iterator[Spoken]:
         """What new tokens say; nothing while all that is new is held back."""
         self.tokens += len(event.ids)
-        text = ""
+        thoughts = text = ""
+        scored: list[ScoredToken | None] = []
         for i, token in enumerate(event.ids):
-            text += self._stops.feed(self._detokenizer.feed((token,)))
+            thought, answer = self._told_apart(self._detokenizer.feed((token,)))
+            thoughts += thought
+            text += self._stops.feed(answer)
             if event.complete is not None:
                 self._stops.boundary(event.complete[i])
-        scores = tuple(map(self._scored, event.ids, event.logprobs)) if event.logprobs is not None else ()
+            self._undecided.append(self._scored(token, event.logprobs[i]) if event.logprobs is not None else None)
+            scored += self._decided()
+        if thoughts:
+            yield Thought(self.choice, thoughts)
+        scores = tuple(one for one in scored if one is not None)
         if self._reader is None:
             if text or scores:
                 yield Delta(self.choice, text, scores)
@@ -56,13 +75,34 @@ class ChoiceText:
 
     def rest(self) -> Iterator[Spoken]:
         """What was held back until the end."""
-        text = self._stops.feed(self._detokenizer.flush()) + self._stops.flush()
+        thoughts, text = self._told_apart(self._detokenizer.flush())
+        if self._thoughts is not None:
+            more, rest = self._thoughts.flush()
+            thoughts, text = thoughts + more, text + rest
+        if thoughts:
+            yield Thought(self.choice, thoughts)
+        text = self._stops.feed(text) + self._stops.flush()
         if self._reader is None:
             if text:
                 yield Delta(self.choice, text)
             return
         for piece in (*self._reader.feed(text), *self._reader.flush()):
             yield self._spoken(piece, ())
+
+    def _decided(self) -> list[ScoredToken | None]:
+        """The tokens that are known to be the answer's now; those of thoughts are counted."""
+        place = "answer" if self._thoughts is None else self._thoughts.place
+        if place == "ahead":
+            return []
+        decided, self._undecided = self._undecided, []
+        if place == "answer":
+            return decided
+        self.thought_tokens += len(decided)
+        return []
+
+    def _told_apart(self, text: str) -> tuple[str, str]:
+        """(thoughts, answer)"""
+        return ("", text) if self._thoughts is None else self._thoughts.feed(text)
 
     def _spoken(self, piece: Piece, scores: tuple[ScoredToken, ...]) -> Spoken:
         match piece:

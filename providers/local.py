@@ -11,7 +11,6 @@ from typing import Literal, cast
 from uuid import uuid4
 
 from engine.client import EngineClient, EngineGone, RequestEvent
-from engine.model.errors import ChatTemplateError
 from engine.model.files import open_model
 from engine.model.tokenizer import Tokenizer
 from providers.base import (
@@ -28,12 +27,12 @@ from providers.base import (
     Weighed,
     WeighRequest,
 )
-from providers.call_plan import Plan, plan_calls
 from providers.choice_text import ChoiceText
 from providers.degrading import CheckedGeneration, Checks
+from providers.preparing import Preparer
 from providers.prompting import Prompter
+from providers.questions import lay_out
 from providers.tool_calls import CallReader
-from providers.tool_formats import HERMES
 from providers.weighing import weigh
 from schemas.config import Settings
 from schemas.constraint import ConstraintSpec
@@ -49,6 +48,10 @@ class _Model:
     card: ModelCard
     tokenizer: Tokenizer
     prompter: Prompter | None
+
+    @property
+    def preparer(self) -> Preparer:
+        return Preparer(self.card.name, self.tokenizer, self.prompter)
 
 
 class LocalProvider:
@@ -94,13 +97,10 @@ class LocalProvider:
 
     async def _admit(self, request: GenerateRequest) -> LocalGeneration:
         model = self._model(request.model)
-        format = model.prompter.format if model.prompter else HERMES
-        plan = plan_calls(request.tools, format, request.constraint) if request.tools else None
-        constraint = plan.constraint if plan else request.constraint
+        prepared = model.preparer.prepare(request)
+        plan, constraint, prompt = prepared.plan, prepared.constraint, prepared.prompt
         if request.close:
             _check_closing(request, constraint)
-        offered = request.tools.offered if request.tools else ()
-        prompt = _prompt_tokens(model, request.prompt, offered, plan)
         room = model.card.context_length - len(prompt)
         if room < 1 or ((request.max_tokens or 0) > room and not request.clip):
             asked = f" and {request.max_tokens} for the answer" if request.max_tokens else ""
@@ -128,10 +128,10 @@ class LocalProvider:
             events = self._client.submit(submit)
         except EngineGone as error:
             raise ProviderError("unavailable", str(error)) from error
-        custom = frozenset(tool.name for tool in offered if tool.custom)
+        custom = frozenset(tool.name for tool in request.tools.offered if tool.custom) if request.tools else frozenset()
         readers = [CallReader(plan.format, plan.call, custom) if plan else None for _ in range(request.n)]
         texts = [
-            ChoiceText(i, model.tokenizer, request.stop, constraint is not None, reader)
+            ChoiceText(i, model.tokenizer, request.stop, constraint is not None, reader, prepared.stage)
             for i, reader in enumerate(readers)
         ]
         generation = LocalGeneration(self._client, request.id, len(prompt), events, texts)
@@ -141,14 +141,14 @@ class LocalProvider:
             await generation.aclose()
             if request.close and error.kind == "invalid_request":
                 error.param = "max_tokens"
-            raise (plan.blame(error) if plan else error) from error
+            raise prepared.blame(error) from error
         except BaseException:
             await generation.aclose()
             raise
         return generation
 
     def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:
-        return _prompt_tokens(self._model(model), prompt, tools, None)
+        return self._model(model).preparer.tokens(prompt, tools)
 
     def detokenize(self, model: str, ids: list[int]) -> str:
         tokenizer = self._model(model).tokenizer
@@ -171,33 +171,17 @@ class LocalProvider:
 
     async def weigh(self, request: WeighRequest) -> Weighed:
         model = self._model(request.model)
-        if model.prompter is None:
-            raise _no_template(model)
-        try:
-            before, after = model.prompter.around(request.prompt)
-        except ChatTemplateError as error:
-            raise ProviderError("invalid_request", str(error), param="messages") from error
-        prompts = [
-            [*before, *model.tokenizer.encode(question.text, special=False), *after] for question in request.questions
-        ]
-        options = [
-            [tuple(model.tokenizer.encode(option, special=False)) for option in question.options]
-            for question in request.questions
-        ]
+        # Tokenising all questions may take longer than others want to wait.
         room = min(model.card.context_length, model.card.kv_tokens) - 1
-        for prompt, texts in zip(prompts, options, strict=True):
-            if len(prompt) + max(map(len, texts)) > room:
-                needed = f"a question needs {len(prompt)} tokens and its options {max(map(len, texts))}"
-                raise ProviderError("context_length", f"The model's context has room for {room} tokens; {needed}.")
+        asked = await asyncio.to_thread(lay_out, request, model.preparer, room)
 
         async def score(id: str, prompt: list[int], candidates: list[int]) -> Scored:
-            asked = Score(f"{request.id}-{id}", request.model, prompt, candidates, request.tenant, request.priority)
+            one = Score(f"{request.id}-{id}", request.model, prompt, candidates, request.tenant, request.priority)
             async with self._scoring:
-                return await self._score(asked)
+                return await self._score(one)
 
-        probabilities, cached = await weigh(score, prompts, options, model.card.eos_ids)
-        shared = (len(prompts) - 1) * (len(before) + len(after))
-        return Weighed(probabilities, Usage(sum(map(len, prompts)) - shared, cached, 0))
+        probabilities, cached = await weigh(score, asked.prompts, asked.options, model.card.eos_ids)
+        return Weighed(probabilities, Usage(asked.tokens, cached, 0))
 
     async def _score(self, asked: Score) -> Scored:
         try:
@@ -269,7 +253,8 @@ class LocalGeneration:
                 case Started():
                     pass
         completion = sum(text.tokens for text in self._texts)
-        yield Usage(self.admission.prompt_tokens, self._cached, completion)
+        thoughts = sum(text.thought_tokens for text in self._texts)
+        yield Usage(self.admission.prompt_tokens, self._cached, completion, reasoning=thoughts)
 
     async def aclose(self) -> None:
         if self._closed:
@@ -301,11 +286,6 @@ def _open(card: ModelCard) -> _Model:
     return _Model(card, tokenizer, Prompter(tokenizer, template) if template else None)
 
 
-def _no_template(model: _Model) -> ProviderError:
-    message = f"The model `{model.card.name}` has no chat template: use /v1/completions."
-    return ProviderError("invalid_request", message, param="messages")
-
-
 def _check_closing(request: GenerateRequest, constraint: ConstraintSpec | None) -> None:
     if constraint is None:
         message = "'sluice.close' needs a constraint: only that says when an answer is complete."
@@ -320,20 +300,3 @@ def _limit(request: GenerateRequest, room: int) -> int:
     if request.max_tokens is None or request.clip:
         return max(1, min(request.max_tokens or room, room))
     return request.max_tokens
-
-
-def _prompt_tokens(model: _Model, prompt: Prompt, offered: tuple[Tool, ...], plan: Plan | None) -> list[int]:
-    if isinstance(prompt, list):
-        return prompt
-    if isinstance(prompt, str):
-        return model.tokenizer.encode(prompt, special=False, begin=True)
-    if model.prompter is None:
-        raise _no_template(model)
-    try:
-        if plan is None:
-            return model.prompter.tokens(prompt, offered)
-        return model.prompter.tokens(prompt, offered, plan.format, plan.begun)
-    except ChatTemplateError as error:
-        raise ProviderError("invalid_request", str(error), param="messages") from error
-    except RecursionError:
-        raise ProviderError("invalid_request", "The messages or the tools are nested too deeply.") from None

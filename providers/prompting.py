@@ -25,17 +25,21 @@ from engine.model.errors import ChatTemplateError
 from engine.model.tokenizer import Tokenizer
 from providers import custom_tools
 from providers.base import Message, Tool
+from providers.thinking import AFTER, CLOSE, SWITCH, Stage, stage_of
 from providers.tool_formats import HERMES, MISTRAL, RESPONSE, ToolFormat, format_of, preamble
 
 Turn = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Marked:
-    """What spells special tokens in a text: ``names``, by the number behind each ``mark``."""
+class Draft:
+    """A prompt as text. What a caller spelled like a special token is one of ``names``, by the number behind a
+    ``mark``. ``stage``: whether the model thinks before it answers."""
 
+    text: str
     mark: str
     names: list[str]
+    stage: Stage
 
 
 class Prompter:
@@ -50,26 +54,31 @@ class Prompter:
         longest_first = sorted(tokenizer.special_names, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
-    def tokens(
-        self, messages: Iterable[Message], tools: Iterable[Tool] = (), format: ToolFormat | None = None, begun: str = ""
-    ) -> list[int]:
-        """Ids of the prompt. ``format``: if it is not the model's own, tools become text. ``begun``: text with which
-        the answer has begun. Raises `ChatTemplateError`."""
-        return self._ids(self._text(messages, tools, format, begun))
+    def tokens(self, messages: Iterable[Message], tools: Iterable[Tool] = ()) -> list[int]:
+        """Ids of the prompt. Raises `ChatTemplateError`."""
+        return self.ids(self.draft(messages, tools))
 
     def around(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        """Ids before and after the end of what the last turn says. Raises `ChatTemplateError`."""
+        """Ids before and after the end of what the last turn says, for an answer without thoughts. Raises
+        `ChatTemplateError`."""
         mark, last = uuid4().hex, messages[-1]
-        text, names = self._text((*messages[:-1], replace(last, content=last.content + mark)))
-        if text.count(mark) != 1:
+        draft = self.draft((*messages[:-1], replace(last, content=last.content + mark)), thinking=False)
+        if draft.text.count(mark) != 1:
             raise ChatTemplateError("the model's chat template does not write the last turn as it is")
-        before, after = text.split(mark)
-        return self._ids((before, names)), self._ids((after, names))
+        if draft.stage == "begun":
+            draft = replace(draft, text=f"{draft.text}\n{CLOSE}{AFTER}")
+        before, after = draft.text.split(mark)
+        return self.ids(replace(draft, text=before)), self.ids(replace(draft, text=after))
 
-    def _text(
-        self, messages: Iterable[Message], tools: Iterable[Tool] = (), format: ToolFormat | None = None, begun: str = ""
-    ) -> tuple[str, _Marked]:
-        """The prompt with marks in the places of what spells a special token, and what these stand for."""
+    def draft(
+        self,
+        messages: Iterable[Message],
+        tools: Iterable[Tool] = (),
+        format: ToolFormat | None = None,
+        thinking: bool | None = None,
+    ) -> Draft:
+        """``format``: if it is not the model's own, tools become text. ``thinking``: as of `GenerateRequest`, where the
+        template can be told. Raises `ChatTemplateError`."""
         described = [_described(tool) for tool in tools]
         native = self._knows_tools and format in (None, self.format)
         turns = list(map(_native, messages)) if native else list(_plain(messages, described))
@@ -90,14 +99,16 @@ class Prompter:
                     return value
 
         given = shielded(described) if described and native else None
-        return self._template.render(shielded(turns), tools=given) + begun, _Marked(mark, names)
+        told = {} if thinking is None else {SWITCH: thinking}
+        text = self._template.render(shielded(turns), tools=given, variables=told)
+        return Draft(text, mark, names, stage_of(self._template.source, text))
 
-    def _ids(self, marked: tuple[str, _Marked]) -> list[int]:
-        text, special = marked
+    def ids(self, draft: Draft, begun: str = "") -> list[int]:
+        """``begun``: text with which the answer has begun."""
         ids: list[int] = []
-        for n, piece in enumerate(re.split(f"{special.mark}([0-9]+);", text)):
+        for n, piece in enumerate(re.split(f"{draft.mark}([0-9]+);", draft.text + begun)):
             if n % 2:
-                ids += self._tokenizer.encode(special.names[int(piece)], special=False)
+                ids += self._tokenizer.encode(draft.names[int(piece)], special=False)
             elif piece:
                 ids += self._tokenizer.encode(piece, special=True)
         return ids
@@ -105,6 +116,8 @@ class Prompter:
 
 def _native(message: Message) -> Turn:
     turn: Turn = {"role": message.role, "content": message.content}
+    if message.thoughts:
+        turn["reasoning_content"] = message.thoughts
     if message.name:
         turn["name"] = message.name
     if message.call_id:

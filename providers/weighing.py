@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from schemas.engine import Scored
@@ -43,42 +44,56 @@ async def weigh(
     return (first, *(distribution for distribution, _ in others)), cached
 
 
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A place where options differ: after ``path`` they go on with the tokens of ``ways``, each with the numbers of the
+    options that do."""
+
+    path: Text
+    ways: dict[int, list[int]]
+
+
+def branches(options: Sequence[Text]) -> list[Branch]:
+    """Where ``options``, which are different, part from each other; the shortest path first. There are fewer of them
+    than options, and finding them takes time in proportion to the options' tokens."""
+    found: list[Branch] = []
+    together = [(list(range(len(options))), 0)]
+    while together:
+        numbers, depth = together.pop()
+        ways: dict[int, list[int]] = {}
+        for number in numbers:
+            option = options[number]
+            ways.setdefault(option[depth] if depth < len(option) else END, []).append(number)
+        if len(ways) > 1:
+            found.append(Branch(options[numbers[0]][:depth], ways))
+        together += [(same, depth + 1) for same in ways.values() if len(same) > 1]
+    return sorted(found, key=lambda branch: len(branch.path))
+
+
 async def _distribution(
     ask: Ask, id: str, prompt: list[int], options: Sequence[Text], eos_ids: Sequence[int]
 ) -> tuple[tuple[float, ...], int]:
-    nodes = branches(options)
-    paths = sorted(nodes, key=len)
+    places = branches(options)
 
     async def choose(number: int) -> tuple[dict[int, float], int]:
-        path = paths[number]
-        children = nodes[path]
-        candidates = [token for token in children if token != END]
-        ends = list(eos_ids) if END in children else []
-        scored = await ask(f"{id}-{number}", [*prompt, *path], candidates + ends)
+        place = places[number]
+        candidates = [token for token in place.ways if token != END]
+        ends = list(eos_ids) if END in place.ways else []
+        scored = await ask(f"{id}-{number}", [*prompt, *place.path], candidates + ends)
         weights = dict(zip(candidates, scored.logprobs, strict=False))
         if ends:
             weights[END] = _log_sum(scored.logprobs[len(candidates) :])
         total = _log_sum(weights.values())
         return {token: weight - total for token, weight in weights.items()}, scored.cached
 
-    chosen, cached = await choose(0)
-    others = await _all([choose(number) for number in range(1, len(paths))])
-    found = {paths[0]: chosen} | {path: weights for path, (weights, _) in zip(paths[1:], others, strict=True)}
-    return tuple(math.exp(_along(option, found)) for option in options), cached
-
-
-def branches(options: Sequence[Text]) -> dict[Text, list[int]]:
-    """For each beginning after which options differ, what they go on with."""
-    following: dict[Text, dict[int, None]] = {}
-    for option in options:
-        for i, token in enumerate((*option, END)):
-            following.setdefault(option[:i], {})[token] = None
-    return {path: list(tokens) for path, tokens in following.items() if len(tokens) > 1}
-
-
-def _along(option: Text, chosen: dict[Text, dict[int, float]]) -> float:
-    whole = (*option, END)
-    return sum(chosen[option[:i]][token] for i, token in enumerate(whole) if option[:i] in chosen)
+    first, cached = await choose(0)
+    others = await _all([choose(number) for number in range(1, len(places))])
+    logs = [0.0] * len(options)
+    for place, weights in zip(places, (first, *(weights for weights, _ in others)), strict=True):
+        for token, numbers in place.ways.items():
+            for number in numbers:
+                logs[number] += weights[token]
+    return tuple(map(math.exp, logs)), cached
 
 
 def _log_sum(logs: Collection[float]) -> float:

@@ -9,14 +9,19 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from schemas.policy import Policy
 
 
-class RequestExtension(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``policy``: who may answer this request. ``fields``: tell each field of the JSON that is asked for, with its
+class PolicyExtension(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``policy``: who may answer this request."""
+
+    policy: Policy | None = None
+
+
+class RequestExtension(PolicyExtension, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``fields``: tell each field of the JSON that is asked for, with its
     log-probability, in a stream as it is complete. ``pass_on``: stream what a remote provider says under a constraint
     as it comes, and end with an error if it turns out invalid, instead of holding it back until it is validated.
     ``close``: bring the constrained answer to its end within ``max_tokens`` instead of cutting it; where that is too
     little for any answer, the request is refused."""
 
-    policy: Policy | None = None
     fields: bool = False
     pass_on: bool = False
     close: bool = False

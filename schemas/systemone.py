@@ -7,7 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw
 
+from schemas.extension import PolicyExtension
 from schemas.openai.decisions import MAX_CHOICES, MAX_LEVELS, MAX_QUESTIONS
+from schemas.policy import ProviderPreferences
 
 Instructions = Annotated[str, Meta(min_length=1)]
 
@@ -50,6 +52,8 @@ class SystemOneRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     state: Raw
     questions: Annotated[dict[str, Noul | Choice | Score], Meta(min_length=1, max_length=MAX_QUESTIONS)]
     images: Annotated[list[Raw], Meta(max_length=0)] | None = None
+    sluice: PolicyExtension | None = None
+    provider: ProviderPreferences | None = None
 
 
 class NoulAnswer(msgspec.Struct, tag_field="type", tag="noul"):

@@ -13,7 +13,7 @@ from gateway.errors import from_decoding
 from gateway.policy.merging import merged
 from gateway.policy.openrouter import policy_of
 from providers.base import ANYBODY, GenerateRequest
-from schemas.extension import RequestExtension
+from schemas.extension import PolicyExtension
 from schemas.policy import Policy, ProviderPreferences
 
 HEADER = "x-sluice-policy"
@@ -21,7 +21,7 @@ HEADER = "x-sluice-policy"
 _decode = msgspec.json.Decoder(Policy).decode
 
 
-def stated(extension: RequestExtension | None, preferences: ProviderPreferences | None) -> Policy:
+def stated(extension: PolicyExtension | None, preferences: ProviderPreferences | None) -> Policy:
     """What the body says. Raises `ApiError`."""
     said = [policy_of(preferences)] if preferences is not None else []
     if extension is not None and extension.policy is not None:
@@ -31,12 +31,15 @@ def stated(extension: RequestExtension | None, preferences: ProviderPreferences 
 
 def sent_by(request: GenerateRequest, caller: Caller | None, headers: Mapping[str, str]) -> GenerateRequest:
     """``request`` with whose it is, and with the policy of its header. Raises `ApiError`."""
-    key = caller.name if caller else ""
+    return replace(request, key=caller.name if caller else "", policy=with_header(request.policy, headers))
+
+
+def with_header(policy: Policy, headers: Mapping[str, str]) -> Policy:
+    """``policy`` together with that of the header, if there is one. Raises `ApiError`."""
     header = headers.get(HEADER)
     if header is None:
-        return replace(request, key=key)
+        return policy
     try:
-        policy = _decode(header)
+        return merged([policy, _decode(header)])
     except (msgspec.DecodeError, RecursionError) as error:
         raise from_decoding(error, HEADER) from None
-    return replace(request, key=key, policy=merged([request.policy, policy]))

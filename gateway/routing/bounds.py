@@ -50,7 +50,7 @@ def prompt_bytes(request: GenerateRequest) -> int:
 
 def _turn_bytes(turn: Message) -> int:
     calls = sum(len(msgspec.json.encode(call.arguments)) + _bytes(call.name) + TURN_TOKENS for call in turn.calls)
-    return TURN_TOKENS + _bytes(turn.content, turn.name or "") + calls
+    return TURN_TOKENS + _bytes(turn.content, turn.name or "", turn.thoughts) + calls
 
 
 def _constraint_bytes(constraint: ConstraintSpec | None) -> int:

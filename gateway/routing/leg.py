@@ -27,6 +27,7 @@ from providers.base import (
     Generation,
     GenerationEvent,
     ProviderError,
+    Thought,
     Usage,
 )
 
@@ -162,7 +163,7 @@ class Leg:
         try:
             async for event in self._generation:
                 match event:
-                    case Delta(text=text) | CallDelta(arguments=text) | CallBegun(name=text):
+                    case Delta(text=text) | Thought(text=text) | CallDelta(arguments=text) | CallBegun(name=text):
                         self._heard(text)
                     case Usage():
                         await self._settle(event)

@@ -18,7 +18,7 @@ from functools import partial
 import msgspec
 
 from gateway.ledger.refusals import Refused
-from gateway.policy.pii.redaction import Redaction, guard
+from gateway.policy.pii.redaction import Redaction, guard, refuse
 from gateway.policy.selection import Candidate, Selection, select
 from gateway.routing.answering import RoutedGeneration, late
 from gateway.routing.bill import Bill
@@ -29,6 +29,7 @@ from gateway.routing.leg import Leg
 from gateway.routing.lineup import Lineup, Succession
 from gateway.routing.policies import Policies
 from gateway.routing.racing import Failure, Race, named
+from gateway.routing.weighing import as_generation, places, weigh, weighing
 from providers.base import (
     GenerateRequest,
     Generation,
@@ -38,6 +39,8 @@ from providers.base import (
     ProviderError,
     Served,
     Tool,
+    Weighed,
+    WeighRequest,
 )
 from schemas.constraint import ConstraintSpec
 from schemas.engine import Inspected, ModelCard, Report
@@ -48,7 +51,8 @@ POLICY_FIELD = "sluice.policy"
 
 
 class Router:
-    """Implements `providers.base.Provider` over the members of ``directory``, or of the one that came after it."""
+    """Implements `providers.base.Provider` and `Weigher` over the members of ``directory``, or of the one that came
+    after it."""
 
     def __init__(self, directory: Directory, ledger: Ledger, policies: Policies) -> None:
         self._ledger = ledger
@@ -108,6 +112,27 @@ class Router:
             raise nobody(selection, redaction)
         asking = _Asking(directory, self._ledger, request, policy, redaction)
         return await asking.answer(allowed if policy.fallbacks else allowed[:1])
+
+    async def weigh(self, request: WeighRequest) -> Weighed:
+        """Raises `ProviderError`, and what the ledger refuses with."""
+        lineup = self._succession.now
+        lineup.enter()
+        try:
+            return await self._weighed(lineup, request)
+        finally:
+            lineup.leave()
+
+    async def _weighed(self, lineup: Lineup, request: WeighRequest) -> Weighed:
+        directory, asked = lineup.directory, as_generation(request)
+        policy = _effective(lineup, asked)
+        selection = select(await weighing(directory, request), policy)
+        directory.figures.selected(selection)
+        if not selection.allowed:
+            directory.figures.nobody()
+            raise nobody(selection, Redaction(asked, asked))
+        if policy.pii == "block":
+            await asyncio.to_thread(refuse, places(request))
+        return await weigh(directory, self._ledger, request, policy, selection.allowed[0])
 
     def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:
         provider, name = self._tokens_of(model)

@@ -24,6 +24,8 @@ from providers.base import (
     Message,
     ProviderError,
     ScoredToken,
+    Spoken,
+    Thought,
     Usage,
 )
 from providers.remote.calling import Caller
@@ -54,7 +56,7 @@ class _Choice:
     calls: list[_Call] = field(default_factory=list)
     end: Finished | None = None
 
-    def hear(self, event: Delta | CallBegun | CallDelta | Finished) -> None:
+    def hear(self, event: Spoken | Finished) -> None:
         match event:
             case Delta():
                 self.text += event.text
@@ -65,6 +67,8 @@ class _Choice:
                 self.calls[event.number].arguments += event.arguments
             case Finished():
                 self.end = event
+            case Thought():
+                pass  # no part of the answer
 
 
 @dataclass(slots=True)

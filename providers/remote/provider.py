@@ -217,6 +217,8 @@ def _unfit(name: str, request: GenerateRequest, model: RemoteModel, can: Capabil
         yield reason(f"takes seeds below 2^{can.seed_bits}", "seed")
     if (request.sampling.logprobs or 0) > can.max_logprobs:
         yield reason(f"gives {can.max_logprobs} candidates a token at most", "top_logprobs")
+    if request.thinking:
+        yield reason("cannot be told to think first", "reasoning_effort")
     if request.tools is not None and not can.tools:
         yield reason("calls no functions", "tools")
     limit = model.max_output or model.context_length

@@ -18,12 +18,22 @@ class Text(msgspec.Struct, tag_field="type", tag="text"):
     citations: None = None
 
 
+class Thinking(msgspec.Struct, tag_field="type", tag="thinking"):
+    """What the model thought before it answered. It is not signed: whoever sends it back may change it."""
+
+    thinking: str
+    signature: str = ""
+
+
 class ToolUse(msgspec.Struct, tag_field="type", tag="tool_use"):
     """``input``: the object's JSON text."""
 
     id: str
     name: str
     input: Raw = field(default_factory=partial(Raw, b"{}"))
+
+
+Block = Text | Thinking | ToolUse
 
 
 class Usage(msgspec.Struct):
@@ -38,7 +48,7 @@ class Usage(msgspec.Struct):
 class Message(msgspec.Struct):
     id: str
     model: str
-    content: list[Text | ToolUse]
+    content: list[Block]
     usage: Usage
     stop_reason: StopReason | None = None
     stop_sequence: str | None = None
@@ -52,11 +62,15 @@ class MessageStart(msgspec.Struct, tag_field="type", tag="message_start"):
 
 class BlockStart(msgspec.Struct, tag_field="type", tag="content_block_start"):
     index: int
-    content_block: Text | ToolUse
+    content_block: Block
 
 
 class TextDelta(msgspec.Struct, tag_field="type", tag="text_delta"):
     text: str
+
+
+class ThinkingDelta(msgspec.Struct, tag_field="type", tag="thinking_delta"):
+    thinking: str
 
 
 class InputDelta(msgspec.Struct, tag_field="type", tag="input_json_delta"):
@@ -65,7 +79,7 @@ class InputDelta(msgspec.Struct, tag_field="type", tag="input_json_delta"):
 
 class BlockDelta(msgspec.Struct, tag_field="type", tag="content_block_delta"):
     index: int
-    delta: TextDelta | InputDelta
+    delta: TextDelta | ThinkingDelta | InputDelta
 
 
 class BlockStop(msgspec.Struct, tag_field="type", tag="content_block_stop"):

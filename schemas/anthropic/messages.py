@@ -24,6 +24,17 @@ class TextBlock(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fie
     parsed_output: object = None
 
 
+class ThinkingBlock(msgspec.Struct, tag_field="type", tag="thinking", forbid_unknown_fields=True):
+    """What was thought before an earlier answer."""
+
+    thinking: str
+    signature: str = ""
+
+
+class NoThinking(msgspec.Struct, tag_field="type", tag="disabled", forbid_unknown_fields=True):
+    """The model is not to think. How much it thinks otherwise is its own affair, so no budget is taken."""
+
+
 class ToolUseBlock(msgspec.Struct, tag_field="type", tag="tool_use", forbid_unknown_fields=True):
     """A call of an earlier answer."""
 
@@ -48,7 +59,7 @@ class UserMessage(msgspec.Struct, tag_field="role", tag="user", forbid_unknown_f
 
 
 class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
-    content: str | list[TextBlock | ToolUseBlock]
+    content: str | list[TextBlock | ThinkingBlock | ToolUseBlock]
 
 
 class SystemMessage(msgspec.Struct, tag_field="role", tag="system", forbid_unknown_fields=True):
@@ -117,7 +128,7 @@ class CountRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     output_config: OutputConfig | None = None
     output_format: JsonOutput | None = None
     cache_control: object = None
-    thinking: object = None
+    thinking: NoThinking | None = None
     speed: object = None
     user_profile_id: object = None
     workspace_id: object = None

@@ -7,9 +7,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from schemas.openai.generation import MAX_TOP_LOGPROBS, GenerationFields, MaxTokens, Usage
+from schemas.openai.generation import MAX_TOP_LOGPROBS, Effort, GenerationFields, MaxTokens, Usage
 from schemas.openai.messages import ChatMessages
 from schemas.openai.tools import AnsweredCall, AnsweredCustomCall, CallDelta, ChatTools, ToolChoice
+
+
+class TemplateOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """vLLM's and SGLang's ``chat_template_kwargs``: variables of the template."""
+
+    enable_thinking: bool | None = None
 
 
 class ChatRequest(GenerationFields, kw_only=True, forbid_unknown_fields=True):
@@ -27,7 +33,7 @@ class ChatRequest(GenerationFields, kw_only=True, forbid_unknown_fields=True):
     safety_identifier: str | None = None
     service_tier: str | None = None
     verbosity: str | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Effort | None = None
     modalities: object = None
     tools: ChatTools | None = None
     tool_choice: ToolChoice | None = None
@@ -36,7 +42,7 @@ class ChatRequest(GenerationFields, kw_only=True, forbid_unknown_fields=True):
     audio: object = None
     moderation: object = None
     web_search_options: object = None
-    chat_template_kwargs: object = None
+    chat_template_kwargs: TemplateOptions | None = None
 
 
 class TopLogprob(msgspec.Struct):
@@ -60,12 +66,15 @@ class ChoiceLogprobs(msgspec.Struct):
 
 
 class ChatAnswer(msgspec.Struct):
-    """``content`` is null where the answer is calls and no text."""
+    """``content`` is null where the answer is calls and no text. ``reasoning`` and ``reasoning_content``, of which
+    clients read either: what the model thought before it."""
 
     content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
     tool_calls: list[AnsweredCall | AnsweredCustomCall] | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct):
@@ -89,6 +98,8 @@ class ChatDelta(msgspec.Struct, omit_defaults=True):
     role: str | None = None
     content: str | UnsetType | None = UNSET
     tool_calls: list[CallDelta] | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
 
 
 class ChunkChoice(msgspec.Struct):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw
 
+from schemas.extension import PolicyExtension
 from schemas.openai.messages import RefusalPart
 from schemas.openai.response_events import ResponseUsage
 from schemas.openai.responses import (
@@ -17,6 +18,7 @@ from schemas.openai.responses import (
     InputText,
     OutputText,
 )
+from schemas.policy import ProviderPreferences
 
 MAX_QUESTIONS = 400
 MAX_CHOICES = 255
@@ -76,6 +78,8 @@ class DecisionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     model: str
     input: str | Annotated[list[Raw], Meta(min_length=1)]
     questions: Annotated[list[DecisionQuestion], Meta(min_length=1, max_length=MAX_QUESTIONS)]
+    sluice: PolicyExtension | None = None
+    provider: ProviderPreferences | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: object = None
     safety_identifier: str | None = None

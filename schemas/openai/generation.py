@@ -4,7 +4,7 @@ default. Which fields exist at all, and what becomes of them, is said in `schema
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType, field
@@ -20,6 +20,8 @@ Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
 StopString = Annotated[str, Meta(min_length=1, max_length=1024)]
 MaxTokens = Annotated[int, Meta(ge=1, lt=2**31)]
+Effort = Literal["none", "medium"]
+"""Of thinking before the answer. Models here think or do not; how much, none of them can be told."""
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -79,7 +81,7 @@ class PromptTokensDetails(msgspec.Struct, omit_defaults=True):
 
 
 class CompletionTokensDetails(msgspec.Struct):
-    """``reasoning_tokens``: of a remote API's model, which are not in the answer."""
+    """``reasoning_tokens``: of what was thought before the answer."""
 
     reasoning_tokens: int
 

@@ -40,7 +40,7 @@ class UserMessage(msgspec.Struct, tag_field="role", tag="user", forbid_unknown_f
 
 class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
     """An earlier answer. Clients send back what they got, so empty ``tool_calls`` and the like must pass; ``parsed`` is
-    what OpenAI's SDK adds."""
+    what OpenAI's SDK adds. ``reasoning`` and ``reasoning_content``: what was thought before it, by either name."""
 
     content: str | list[TextPart | RefusalPart] | None = None
     refusal: str | None = None
@@ -50,6 +50,8 @@ class AssistantMessage(msgspec.Struct, tag_field="role", tag="assistant", forbid
     audio: object = None
     annotations: object = None
     parsed: object = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
 
 
 class ToolMessage(msgspec.Struct, tag_field="role", tag="tool", forbid_unknown_fields=True):

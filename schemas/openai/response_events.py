@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from schemas.openai.chat import TokenLogprob
+from schemas.openai.generation import Effort
 
 Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -23,6 +24,19 @@ class MessageItem(msgspec.Struct, tag_field="type", tag="message"):
     content: list[OutputText]
     status: Status
     role: Literal["assistant"] = "assistant"
+
+
+class ReasoningText(msgspec.Struct, tag_field="type", tag="reasoning_text"):
+    text: str = ""
+
+
+class ReasoningItem(msgspec.Struct, tag_field="type", tag="reasoning"):
+    """What the model thought before it answered."""
+
+    id: str
+    content: list[ReasoningText]
+    status: Status
+    summary: list[None] = []
 
 
 class FunctionCallItem(msgspec.Struct, tag_field="type", tag="function_call"):
@@ -41,7 +55,7 @@ class CustomCallItem(msgspec.Struct, tag_field="type", tag="custom_tool_call"):
     status: Status
 
 
-OutputItem = MessageItem | FunctionCallItem | CustomCallItem
+OutputItem = MessageItem | ReasoningItem | FunctionCallItem | CustomCallItem
 
 
 class InputTokensDetails(msgspec.Struct):
@@ -71,7 +85,7 @@ class ResponseError(msgspec.Struct):
 
 
 class Reasoning(msgspec.Struct, frozen=True):
-    effort: None = None
+    effort: Effort | None = None
     summary: None = None
 
 
@@ -126,7 +140,7 @@ class Event(msgspec.Struct):
     item: OutputItem | UnsetType = UNSET
     item_id: str | UnsetType = UNSET
     content_index: int | UnsetType = UNSET
-    part: OutputText | UnsetType = UNSET
+    part: OutputText | ReasoningText | UnsetType = UNSET
     delta: str | UnsetType = UNSET
     text: str | UnsetType = UNSET
     arguments: str | UnsetType = UNSET

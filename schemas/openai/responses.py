@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, field
 
-from schemas.openai.generation import MAX_TOP_LOGPROBS, MaxTokens, SamplingFields
+from schemas.openai.generation import MAX_TOP_LOGPROBS, Effort, MaxTokens, SamplingFields
 from schemas.openai.messages import RefusalPart
 from schemas.openai.tools import MAX_TOOLS, TextInput, ToolName
 
@@ -85,6 +85,14 @@ class AllowedTools(msgspec.Struct, tag_field="type", tag="allowed_tools", forbid
 ToolChoice = Literal["none", "auto", "required"] | NamedFunction | NamedCustom | AllowedTools
 
 
+class ReasoningConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """No thoughts are summarised: they are shown as they are."""
+
+    effort: Effort | None = None
+    summary: None = None
+    generate_summary: None = None
+
+
 class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     """Fields typed ``object`` are guarded: only their neutral values pass."""
 
@@ -114,7 +122,7 @@ class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     image: object = None
     moderation: object = None
     prompt: object = None
-    reasoning: object = None
+    reasoning: ReasoningConfig | None = None
     stream_options: object = None
     truncation: object = None
 

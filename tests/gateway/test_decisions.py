@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -133,6 +134,67 @@ def test_system_one(http: httpx.Client, provider: FakeProvider) -> None:
     twice = {"q": {"type": "choice", "instructions": "?", "criteria": ["a", "a"]}}
     refusal = http.post("/v1/systemone", json={**body, "questions": twice})
     assert refusal.status_code == 400 and refusal.json()["error"]["param"] == "questions.q.criteria"
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "/v1/decisions": {"model": MODEL, "input": "Hello", "questions": QUESTIONS},
+    "/v1/systemone": {"model": MODEL, "state": "Hello", "questions": SYSTEM_ONE},
+}
+paths = pytest.mark.parametrize("path", list(ASKED))
+
+
+@paths
+def test_answers_say_who_gave_them(http: httpx.Client, path: str) -> None:
+    answer = http.post(path, json={**ASKED[path], "sluice": {"policy": {"local_only": True, "max_usd": "0"}}})
+    assert answer.status_code == 200
+    told = {name: value for name, value in answer.headers.items() if name.startswith("x-sluice-")}
+    assert (told["x-sluice-provider"], told["x-sluice-model"], told["x-sluice-cost-usd"]) == ("local", MODEL, "0")
+
+
+@paths
+@pytest.mark.parametrize(
+    ("fields", "header"),
+    [
+        ({}, {"deny_providers": ["local"]}),
+        ({"sluice": {"policy": {"allow_models": ["local/other"]}}}, {}),
+        ({"provider": {"ignore": ["local"]}}, {}),
+    ],
+)
+def test_policies_hold_wherever_they_come_from(
+    http: httpx.Client, provider: FakeProvider, path: str, fields: dict[str, Any], header: dict[str, Any]
+) -> None:
+    refusal = http.post(path, json={**ASKED[path], **fields}, headers={"x-sluice-policy": json.dumps(header)})
+    error = refusal.json()["error"]
+    assert (refusal.status_code, error["code"], error["param"]) == (400, "policy_excludes_all", "sluice.policy")
+    assert not provider.weighed
+
+
+@paths
+@pytest.mark.parametrize(
+    ("fields", "header", "param"),
+    [
+        ({}, '{"local": true}', "x-sluice-policy.local"),
+        ({}, "[", "x-sluice-policy"),
+        ({"sluice": {"fields": True}}, "{}", "sluice.fields"),
+        ({"provider": {"quantizations": []}}, "{}", "provider.quantizations"),
+    ],
+)
+def test_what_is_wrong_with_a_policy_is_named(
+    http: httpx.Client, path: str, fields: dict[str, Any], header: str, param: str
+) -> None:
+    refusal = http.post(path, json={**ASKED[path], **fields}, headers={"x-sluice-policy": header})
+    assert refusal.status_code == 400 and refusal.json()["error"]["param"] == param
+
+
+@paths
+def test_personal_data_is_refused_by_its_place_alone(http: httpx.Client, provider: FakeProvider, path: str) -> None:
+    body, header = json.dumps(ASKED[path]), {"x-sluice-policy": '{"pii": "block"}', "content-type": "application/json"}
+    for word, place in [("Hello", ("input", "state")), ("How angry?", ("questions[2]", "questions.rage"))]:
+        refusal = http.post(path, content=body.replace(word, "jane.doe@corp.example"), headers=header)
+        assert refusal.status_code == 400 and refusal.json()["error"]["param"] in place
+        assert "email" in refusal.text and "jane" not in refusal.text
+    assert not provider.weighed
+    assert http.post(path, content=body, headers=header).status_code == 200
 
 
 weights = st.lists(st.floats(0.001, 1), min_size=2, max_size=9).map(lambda ws: [w / sum(ws) for w in ws])

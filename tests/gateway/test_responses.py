@@ -303,7 +303,7 @@ REFUSED = [
     ({"store": True}, "store"),
     ({"background": True}, "background"),
     ({"conversation": "c"}, "conversation"),
-    ({"reasoning": {"effort": "high"}}, "reasoning"),
+    ({"reasoning": {"effort": "high"}}, "reasoning.effort"),
     ({"n": 2}, "n"),
     ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema"),
 ]

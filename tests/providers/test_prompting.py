@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
-from tokenizers import Tokenizer as Backend
 
 from engine.model.chat_template import ChatTemplate
 from engine.model.tokenizer import Tokenizer
 from providers.base import Call, Message, Tool
 from providers.prompting import Prompter
 from providers.tool_formats import HERMES, LLAMA3, MISTRAL, MISTRAL_ARGS, PREAMBLE, ToolFormat, format_of
+from tests.providers.bytewise import byte_tokenizer
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "</s>")
 PLAIN = (
@@ -47,20 +46,12 @@ CHAT = (
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    """One token a byte, and the special ones."""
-    alphabet = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Backend(models.BPE(vocab=alphabet, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    decoder = decoders.ByteLevel()
-    backend.decoder = decoder
-    backend.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
-    vocabulary: list[bytes | None] = [decoder.decode([letter]).encode("latin-1", "replace") for letter in alphabet]
-    return Tokenizer(backend, vocabulary + [None] * len(SPECIAL), (256,))
+    return byte_tokenizer(*SPECIAL)
 
 
 def rendered(tokenizer: Tokenizer, template: str, *messages: Message, **more: Any) -> str:
-    prompter = Prompter(tokenizer, ChatTemplate(template, {}))
-    return spelled(tokenizer, prompter.tokens(messages, **more))
+    prompter, begun = Prompter(tokenizer, ChatTemplate(template, {})), more.pop("begun", "")
+    return spelled(tokenizer, prompter.ids(prompter.draft(messages, **more), begun))
 
 
 def spelled(tokenizer: Tokenizer, ids: list[int]) -> str:

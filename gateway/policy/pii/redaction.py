@@ -12,7 +12,7 @@ custom tools, constraints other than JSON), the request stays here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import SystemRandom
 from typing import Any, cast
@@ -20,7 +20,7 @@ from typing import Any, cast
 import msgspec
 
 from gateway.policy.pii.checking import checked, checks_of
-from gateway.policy.pii.finding import find
+from gateway.policy.pii.finding import Found, find
 from gateway.policy.pii.placeholders import CannotHide, Mint
 from gateway.policy.pii.restoring import Restorer
 from gateway.policy.selection import Candidate
@@ -29,6 +29,7 @@ from schemas.policy import Pii
 
 MAX_CHARACTERS = 1_000_000
 """Of all texts of a request that is looked through, which takes half a second."""
+TOO_LONG = f"more than {MAX_CHARACTERS} characters are not looked through for personal data"
 
 Restore = Callable[[AsyncIterator[GenerationEvent]], AsyncIterator[GenerationEvent]]
 
@@ -106,15 +107,14 @@ def examine(request: GenerateRequest, pii: Pii) -> Redaction:
         return _unread(request, pii, "token ids cannot be looked through for personal data")
     places = list(_places(request))
     if sum(len(place.text) for place in places) > MAX_CHARACTERS:
-        return _unread(request, pii, f"more than {MAX_CHARACTERS} characters are not looked through for personal data")
-    found = [(place, find(place.text)) for place in places]
-    held = [(place, every) for place, every in found if every]
+        return _unread(request, pii, TOO_LONG)
+    held = _held(places)
     if not held:
         return Redaction(request, request)
+    if pii == "block":
+        raise _blocked(held[0])
     place, every = held[0]
     where = f"{every[0].kind.name} in '{place.name}'"
-    if pii == "block":
-        raise ProviderError("policy", f"The policy takes no personal data: there is a {where}.", param=place.name)
     if pii == "route_local":
         return Redaction(request, None, reason=f"there is a {where}")
     closed = next((place for place, _ in held if not place.open), None)
@@ -127,9 +127,33 @@ def examine(request: GenerateRequest, pii: Pii) -> Redaction:
     return _hidden(request, [place.text for place in places])
 
 
+def refuse(places: Sequence[Place]) -> None:
+    """What "block" asks for. Raises `ProviderError` "policy" where there is personal data."""
+    if sum(len(place.text) for place in places) > MAX_CHARACTERS:
+        raise _unreadable(TOO_LONG, places[0].name)
+    if held := _held(places):
+        raise _blocked(held[0])
+
+
+def _held(places: Iterable[Place]) -> list[tuple[Place, list[Found]]]:
+    """The places with personal data, and what there is in each."""
+    found = [(place, find(place.text)) for place in places]
+    return [(place, every) for place, every in found if every]
+
+
+def _blocked(held: tuple[Place, list[Found]]) -> ProviderError:
+    place, every = held
+    message = f"The policy takes no personal data: there is a {every[0].kind.name} in '{place.name}'."
+    return ProviderError("policy", message, param=place.name)
+
+
+def _unreadable(why: str, param: str) -> ProviderError:
+    return ProviderError("policy", f"The policy takes no personal data, and {why}.", param=param)
+
+
 def _unread(request: GenerateRequest, pii: Pii, why: str) -> Redaction:
     if pii == "block":
-        raise ProviderError("policy", f"The policy takes no personal data, and {why}.", param="prompt")
+        raise _unreadable(why, "prompt")
     return Redaction(request, None, reason=why)
 
 
@@ -156,7 +180,8 @@ def _rewritten(text: str, mint: Mint) -> str:
 
 def _rewritten_turn(turn: Message, mint: Mint) -> Message:
     calls = tuple(replace(call, arguments=_rewritten_value(call.arguments, mint)) for call in turn.calls)
-    return replace(turn, content=_rewritten(turn.content, mint), calls=calls)
+    content, thoughts = _rewritten(turn.content, mint), _rewritten(turn.thoughts, mint)
+    return replace(turn, content=content, thoughts=thoughts, calls=calls)
 
 
 def _rewritten_value(value: Any, mint: Mint) -> Any:
@@ -190,6 +215,7 @@ def _places(request: GenerateRequest) -> Iterator[Place]:
 
 def _places_of_turn(turn: Message, name: str) -> Iterator[Place]:
     yield Place(f"{name}.content", turn.content, True)
+    yield Place(f"{name}.reasoning_content", turn.thoughts, True)
     yield Place(f"{name}.name", turn.name or "", False)
     for i, call in enumerate(turn.calls):
         place = f"{name}.tool_calls[{i}]"

@@ -30,6 +30,8 @@ from providers.base import (
     Served,
     Tool,
     Usage,
+    Weighed,
+    WeighRequest,
 )
 from schemas.constraint import ConstraintSpec
 from schemas.engine import Inspected, ModelCard, Report
@@ -172,6 +174,22 @@ class Fake:
         self.ready = False
 
 
+@dataclass
+class FakeEngine(Fake):
+    """The local provider, which also weighs: all options alike, after ``weighs_s`` seconds."""
+
+    weighed: list[WeighRequest] = field(default_factory=list[WeighRequest])
+    weighs_s: float = 0.0
+    weigh_refusal: ProviderError | None = None
+
+    async def weigh(self, request: WeighRequest) -> Weighed:
+        self.weighed.append(request)
+        await asyncio.sleep(self.weighs_s)
+        if self.weigh_refusal is not None:
+            raise self.weigh_refusal
+        return Weighed(tuple((1 / len(q.options),) * len(q.options) for q in request.questions), USAGE)
+
+
 class FakeAnswer:
     def __init__(self, fake: Fake, request: GenerateRequest, behaviour: Behaviour, leg: Leg | None) -> None:
         held: Enforcement = fake.held if fake.hosting == "local" else "validated"
@@ -236,6 +254,7 @@ class House:
     fakes: dict[str, Fake]
     ledger: MemoryLedger
     router: Router
+    engine: FakeEngine
 
 
 def house(
@@ -244,8 +263,10 @@ def house(
     server: Policy | None = None,
     scoped: Iterable[ScopedPolicy] = (),
     tiers: dict[str, int] | None = None,
+    local_usd_per_mtok: str | None = None,
 ) -> House:
-    everybody = {"local": Fake("local", "local")} | {fake.name: fake for fake in fakes}
+    engine = FakeEngine("local", "local")
+    everybody: dict[str, Fake] = {"local": engine} | {fake.name: fake for fake in fakes}
     targets = tuple(Target(provider=fake.name, model=MODEL, tier=(tiers or {}).get(fake.name)) for fake in fakes) or (
         Target(provider="local", model=MODEL),
     )
@@ -254,9 +275,12 @@ def house(
         for fake in fakes
         if fake.hosting == "managed"
     ]
+    if local_usd_per_mtok is not None:
+        own = local_usd_per_mtok
+        prices.append(Price(provider="local", prompt_usd_per_mtok=own, completion_usd_per_mtok=own))
     directory = Directory(map(member, everybody.values()), [Route(name="all", targets=targets)], facts, prices)
     ledger = MemoryLedger()
-    return House(everybody, ledger, Router(directory, ledger, Policies(server or Policy(), scoped)))
+    return House(everybody, ledger, Router(directory, ledger, Policies(server or Policy(), scoped)), engine)
 
 
 def ask(policy: Policy | None = None, text: str = "Hello", **fields: Any) -> GenerateRequest:
