@@ -44,7 +44,7 @@ RECIPES = {
     "int4 RTN": Recipe("rtn", Scheme(4, GROUP)),
     "int4 AWQ": Recipe("awq", Scheme(4, GROUP)),
     "int4 GPTQ": Recipe("gptq", Scheme(4, GROUP)),
-    "int4 GPTQ, no act-order": Recipe("gptq", Scheme(4, GROUP), act_order=False),
+    "int4 GPTQ, no act-order": Recipe("gptq", Scheme(4, GROUP), act_order="none"),
     "int3 RTN": Recipe("rtn", Scheme(3, GROUP)),
     "int3 AWQ": Recipe("awq", Scheme(3, GROUP)),
     "int3 GPTQ": Recipe("gptq", Scheme(3, GROUP)),

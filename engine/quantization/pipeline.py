@@ -23,11 +23,12 @@ from engine.decoder import Layer, Linear, TorchRunner
 from engine.model.config import ModelConfig
 from engine.model.grid import Grid
 from engine.quantization.calibration import INPUTS, Calibration, Moments
-from engine.quantization.gptq import gptq
+from engine.quantization.gptq import ActOrder, gptq
 from engine.quantization.rounding import Scheme, round_to_nearest
 from engine.quantization.scaling import awq_scales, clipped, smooth_scales
 
 Method = Literal["rtn", "gptq", "awq", "smoothquant"]
+Layout = Literal["compressed-tensors", "gptq", "awq"]
 Changed = dict[str, Grid | NDArray[np.float32]]
 """Weights by Hugging Face name: quantized matrices, and the norms and biases that scales were folded into."""
 
@@ -44,10 +45,12 @@ STACKS = {
 class Recipe:
     method: Method
     scheme: Scheme
-    act_order: bool = True
+    act_order: ActOrder = "static"
     """GPTQ's."""
     alpha: float = 0.5
     """SmoothQuant's."""
+    layout: Layout = "compressed-tensors"
+    """Of the file that is written."""
 
 
 @torch.inference_mode()

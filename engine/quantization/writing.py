@@ -1,10 +1,8 @@
-"""A quantized model as a folder that other engines read, too: compressed-tensors in safetensors, and its tokenizer.
+"""A quantized model as a folder that other engines read, too: safetensors in one of the published layouts
+(`engine.quantization.layouts`), and its tokenizer.
 
-    weight-only          "pack-quantized": weight_packed, weight_scale, weight_shape, weight_zero_point
-    8-bit activations    "int-quantized": weight int8, weight_scale; activations scaled by token while running
-
-Tensors go back to where the family keeps them (`engine.model.layout`, backwards): fused, turned, norms less one. The
-layout of compressed-tensors wants groups of equal size.
+Tensors go back to where the family keeps them (`engine.model.layout`, backwards): fused, turned, norms less one. All
+layouts want groups of equal size.
 """
 
 from __future__ import annotations
@@ -19,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.model.checkpoint import pack_words
 from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
 from engine.model.files import ModelFiles
 from engine.model.grid import Grid
 from engine.model.layout import Rows, Stored, folder_layout
 from engine.model.safetensors import write
+from engine.quantization.layouts import check_layout, layer_tensors, quantization_config
 from engine.quantization.pipeline import Changed, Recipe
 
 BESIDE = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json",
@@ -42,6 +40,7 @@ def check(config: ModelConfig, recipe: Recipe, files: ModelFiles) -> None:
             raise UnsupportedModelError(
                 f"groups of {size} do not divide the {shape[1]} inputs of {name}; {fitting} would"
             )
+    check_layout(config, recipe)
     if files.gguf is not None and config.family != "llama":
         raise UnsupportedModelError(
             f"{files.path}: of GGUF files only those of the llama architecture can be quantized anew, not "
@@ -66,7 +65,7 @@ def write_folder(files: ModelFiles, changed: Changed, recipe: Recipe, folder: st
         if all(isinstance(part, Grid) for part in parts.values()):
             module = stored.removesuffix(".weight")
             grid = _joined({name: part for name, part in parts.items() if isinstance(part, Grid)}, places)
-            tensors |= {f"{module}.{part}": tensor for part, tensor in _compressed(grid, recipe).items()}
+            tensors |= {f"{module}.{part}": tensor for part, tensor in layer_tensors(grid, recipe).items()}
             quantized.append(module)
         else:
             dense = {name: part.dense() if isinstance(part, Grid) else part for name, part in parts.items()}
@@ -75,54 +74,6 @@ def write_folder(files: ModelFiles, changed: Changed, recipe: Recipe, folder: st
     description = _description(files) | {"quantization_config": quantization_config(recipe)}
     _write_json(folder, "config.json", description)
     _write_beside(files, folder)
-
-
-def quantization_config(recipe: Recipe) -> dict[str, Any]:
-    """As compressed-tensors spells it."""
-    scheme = recipe.scheme
-    grouped = scheme.group > 0
-    weights = {
-        "num_bits": scheme.bits, "type": "int", "symmetric": scheme.symmetric, "dynamic": False,
-        "strategy": "group" if grouped else "channel", "group_size": scheme.group if grouped else None,
-        "actorder": "static" if recipe.method == "gptq" and recipe.act_order else None, "observer": "minmax",
-    }  # fmt: skip
-    inputs = {
-        "num_bits": 8, "type": "int", "symmetric": True, "dynamic": True, "strategy": "token", "group_size": None
-    }  # fmt: skip
-    activations = recipe.method == "smoothquant"
-    layout = "int-quantized" if activations else "pack-quantized"
-    return {
-        "quant_method": "compressed-tensors",
-        "format": layout,
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": weights,
-                "input_activations": inputs if activations else None,
-                "output_activations": None,
-            }
-        },
-        "ignore": ["lm_head"],
-        "kv_cache_scheme": None,
-        "quantization_status": "compressed",
-    }
-
-
-def _compressed(grid: Grid, recipe: Recipe) -> dict[str, NDArray[Any]]:
-    """The tensors of one layer."""
-    scales = grid.scales.astype(np.float16)
-    if recipe.method == "smoothquant":
-        return {"weight": grid.numbers, "weight_scale": scales}
-    offset = 1 << (grid.bits - 1)
-    parts: dict[str, NDArray[Any]] = {
-        "weight_packed": pack_words(grid.numbers.astype(np.int32) + offset, grid.bits),
-        "weight_scale": scales,
-        "weight_shape": np.array(grid.shape, np.int64),
-    }
-    if not recipe.scheme.symmetric:
-        zeros = grid.zeros.astype(np.int32) + offset
-        parts["weight_zero_point"] = np.ascontiguousarray(pack_words(zeros.T, grid.bits).T)
-    return parts
 
 
 def _joined(grids: Mapping[str, Grid], places: Mapping[str, Stored]) -> Grid:

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 METHODS = ("rtn", "gptq", "awq", "smoothquant")
+LAYOUTS = ("compressed-tensors", "gptq", "awq")
+ACT_ORDERS = ("static", "group", "none")
 
 
 def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "quantize",
         help="quantize a model and say what it costs",
-        description="Rounds the linear layers of a model to a grid of few bits, writes a folder in the layout of "
-        "compressed-tensors, and prints perplexity, size and speed before and after. smoothquant makes 8-bit weights "
-        "for 8-bit activations, the others weights alone.",
+        description="Rounds the linear layers of a model to a grid of few bits, writes a folder that other engines "
+        "read too, and prints perplexity, size and speed before and after. smoothquant makes 8-bit weights for 8-bit "
+        "activations, the others weights alone.",
     )
     parser.add_argument("model", metavar="MODEL", help=f"as for `sluice serve`: {EMBEDDED_MODEL}, a path, or a hub id")
     parser.add_argument("--method", choices=METHODS, default="gptq", help="default: %(default)s")
@@ -30,7 +32,12 @@ def add_to(commands: Commands) -> None:
         "--group-size", type=int, metavar="N", help="inputs that share a scale, -1 for a whole row (default: 64)"
     )
     parser.add_argument("--asymmetric", action="store_true", help="grids with a zero of their own")
-    parser.add_argument("--no-act-order", action="store_true", help="gptq: columns from left to right")
+    parser.add_argument(
+        "--act-order", choices=ACT_ORDERS, default="static",
+        help="gptq: columns with large inputs first, in the groups where they are (static) or in groups of that order "
+        "(group); or all from left to right (none; default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--layout", choices=LAYOUTS, default=LAYOUTS[0], help="of the file (default: %(default)s)")
     parser.add_argument(
         "--alpha", type=float, default=0.5, help="smoothquant: how much moves to the weights (default: %(default)s)"
     )
@@ -66,7 +73,9 @@ def run(options: argparse.Namespace) -> int:
         if fixed
         else command.Scheme(options.bits or 4, options.group_size or 64, not options.asymmetric)
     )
-    recipe = command.Recipe(options.method, scheme, act_order=not options.no_act_order, alpha=options.alpha)
+    recipe = command.Recipe(
+        options.method, scheme, act_order=options.act_order, alpha=options.alpha, layout=options.layout
+    )
     work = command.Work(
         model=resolve(options.model),
         out=options.out,
