@@ -39,7 +39,8 @@ class Used:
 class Act:
     """What to do with one request. ``texts``: of the choices, in turn; ``calls``: (name, arguments) of each choice.
     ``end``: "stop", "length" or "declined". ``cut``: the share of the answer after which the connection breaks.
-    ``counted``: the answer says what it used. ``complaint``: of a status, what its error says."""
+    ``counted``: the answer says what it used. ``complaint``: of a status, what its error says. ``pause``: seconds
+    between two pieces of an answer on the wire."""
 
     texts: tuple[str, ...] = ("Hello",)
     calls: tuple[tuple[str, str], ...] = ()
@@ -53,11 +54,13 @@ class Act:
     counted: bool = True
     whole: bool = False
     complaint: str = "as scripted"
+    pause: float = 0.0
 
 
 @dataclass
 class Asked:
-    """A request as it came, and what became of it. ``used``: None where nothing was executed."""
+    """A request as it came, and what became of it. ``used``: None where nothing was executed. ``left``: the client
+    went away in the middle of the answer."""
 
     api: Api
     path: str
@@ -66,6 +69,7 @@ class Asked:
     act: Act
     used: Used | None = None
     delivered: bool = False
+    left: bool = False
 
 
 Script = Callable[[Api, dict[str, Any]], Act]
@@ -173,13 +177,23 @@ class FaultServer:
         if act.fault == "cut":
             await _send(writer, 200, headers, data[: int(len(data) * act.cut)], whole=False)
             return False
-        await _send(writer, 200, headers, data)
+        try:
+            await _send(writer, 200, headers, data, pause=act.pause)
+        except ConnectionError:
+            asked.left = True
+            raise
         asked.delivered = act.fault is None
         return True
 
 
 async def _send(
-    writer: asyncio.StreamWriter, status: int, headers: list[tuple[str, str]], data: bytes, *, whole: bool = True
+    writer: asyncio.StreamWriter,
+    status: int,
+    headers: list[tuple[str, str]],
+    data: bytes,
+    *,
+    whole: bool = True,
+    pause: float = 0.0,
 ) -> None:
     """Chunked; without ``whole`` the last chunk never comes."""
     lines = [f"HTTP/1.1 {status} As-Scripted", *(f"{k}: {v}" for k, v in headers), "transfer-encoding: chunked"]
@@ -189,6 +203,7 @@ async def _send(
         piece = data[start : start + 997]
         writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
         await writer.drain()
+        await asyncio.sleep(pause)
     if whole:
         writer.write(b"0\r\n\r\n")
     await writer.drain()

@@ -15,7 +15,7 @@ from gateway import logs
 from schemas.config import ModelSettings, Settings
 from schemas.providers import RemoteModel
 from schemas.routing import Route, Target
-from tests.gateway.fakes import TEXT, FakeProvider, serving
+from tests.gateway.fakes import TEXT, FakeProvider, serving, wait_until
 from tests.providers.fault_server import Act, FaultServer
 from tests.providers.remote_cases import settings_for
 
@@ -113,3 +113,15 @@ def test_a_parameter_that_a_provider_does_not_have_leads_to_another_one(world: W
     refused = world.ask(model="messages/gpt-4o-mini", seed=3)
     assert refused.status_code in (400, 403)
     assert "'seed'" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
+def test_a_client_that_goes_away_ends_the_stream_at_its_source(world: World, path: str) -> None:
+    """The answer comes for a minute: passed on as it comes, and given up where it is made once nobody listens."""
+    world.remote.script = lambda api, body: Act(("word " * 20_000,), pause=0.05)
+    body: dict[str, object] = {"model": "chat/gpt-4o-mini", "stream": True}
+    body |= {"input": "Hello?"} if path == "responses" else {"messages": TALK}
+    body |= {"max_tokens": 100} if path == "messages" else {}
+    with httpx.stream("POST", f"{world.url}/v1/{path}", json=body, timeout=30) as stream:
+        assert any(b"word" in piece for piece in stream.iter_bytes())
+    wait_until(lambda: world.remote.log[0].left)
