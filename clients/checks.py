@@ -30,6 +30,15 @@ class Order(BaseModel):
     name: str = Field(max_length=12)
 
 
+class Plain(BaseModel):
+    """An order in keywords that every API enforces: what a model says under it is an order, however small it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: Literal["small", "large"]
+    paid: bool
+
+
 class Loose(BaseModel):
     """Any object is one: for modes that enforce JSON and no schema."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from checks import QUESTION, Order, run
+from checks import QUESTION, Plain, run
 from google import genai
 from google.genai import types
 
@@ -27,13 +27,13 @@ def streamed() -> None:
 
 def parsed() -> None:
     """a response schema, parsed"""
-    config = types.GenerateContentConfig(response_mime_type="application/json", response_schema=Order)
-    assert isinstance(client.models.generate_content(model="gemini", contents=QUESTION, config=config).parsed, Order)
+    config = types.GenerateContentConfig(response_mime_type="application/json", response_schema=Plain)
+    assert isinstance(client.models.generate_content(model="gemini", contents=QUESTION, config=config).parsed, Plain)
 
 
 def called() -> None:
     """a function that must be called"""
-    function = types.FunctionDeclaration(name="order", parameters_json_schema=Order.model_json_schema())
+    function = types.FunctionDeclaration(name="order", parameters_json_schema=Plain.model_json_schema())
     calling = types.FunctionCallingConfig(mode=types.FunctionCallingConfigMode.ANY)
     config = types.GenerateContentConfig(
         tools=[types.Tool(function_declarations=[function])],
@@ -41,7 +41,7 @@ def called() -> None:
     )
     answer = client.models.generate_content(model="gemini", contents=QUESTION, config=config)
     (call,) = answer.function_calls or []
-    assert call.name == "order" and Order.model_validate(call.args)
+    assert call.name == "order" and Plain.model_validate(call.args)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import anthropic
 import openai
-from checks import MODEL, QUESTION, URL, Order, run
+from checks import MODEL, QUESTION, URL, Plain, run
 
 client = openai.OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0)
 claude = anthropic.Anthropic(base_url=URL, api_key="none", max_retries=0)
@@ -36,26 +36,26 @@ def streamed() -> None:
 
 def parsed() -> None:
     """chat, `.parse()` to a model"""
-    assert isinstance(client.chat.completions.parse(**ASK, response_format=Order).choices[0].message.parsed, Order)
+    assert isinstance(client.chat.completions.parse(**ASK, response_format=Plain).choices[0].message.parsed, Plain)
 
 
 def stream_helper() -> None:
     """chat, `.stream()` to a model"""
-    with client.chat.completions.stream(**ASK, response_format=Order) as stream:
-        assert isinstance(stream.get_final_completion().choices[0].message.parsed, Order)
+    with client.chat.completions.stream(**ASK, response_format=Plain) as stream:
+        assert isinstance(stream.get_final_completion().choices[0].message.parsed, Plain)
 
 
 def tools() -> None:
     """chat, a tool that must be called"""
-    tool = openai.pydantic_function_tool(Order)
+    tool = openai.pydantic_function_tool(Plain)
     answer = client.chat.completions.parse(**ASK, tools=[tool], tool_choice="required", parallel_tool_calls=False)
     (call,) = answer.choices[0].message.tool_calls or []
-    assert isinstance(call.function.parsed_arguments, Order)
+    assert isinstance(call.function.parsed_arguments, Plain)
 
 
 def responses() -> None:
     """Responses, parsed"""
-    assert isinstance(client.responses.parse(model=MODEL, input=QUESTION, text_format=Order).output_parsed, Order)
+    assert isinstance(client.responses.parse(model=MODEL, input=QUESTION, text_format=Plain).output_parsed, Plain)
 
 
 def messages() -> None:
@@ -66,20 +66,20 @@ def messages() -> None:
 
 def formats() -> None:
     """messages, `output_config.format`"""
-    schema: Any = {"type": "json_schema", "schema": Order.model_json_schema()}
+    schema: Any = {"type": "json_schema", "schema": Plain.model_json_schema()}
     answer = claude.messages.create(
         model=MODEL, max_tokens=200, messages=MESSAGES, extra_body={"output_config": {"format": schema}}
     )
-    assert answer.content[0].type == "text" and Order.model_validate_json(answer.content[0].text)
+    assert answer.content[0].type == "text" and Plain.model_validate_json(answer.content[0].text)
 
 
 def called() -> None:
     """messages, a tool that must be called"""
     chosen: Any = {"type": "tool", "name": "order"}
-    offered: list[Any] = [{"name": "order", "input_schema": Order.model_json_schema()}]
+    offered: list[Any] = [{"name": "order", "input_schema": Plain.model_json_schema()}]
     answer = claude.messages.create(model=MODEL, max_tokens=200, messages=MESSAGES, tools=offered, tool_choice=chosen)
     (block,) = answer.content
-    assert block.type == "tool_use" and Order.model_validate(block.input)
+    assert block.type == "tool_use" and Plain.model_validate(block.input)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from schemas.config import EMBEDDED_MODEL  # noqa: E402
 from tests.providers.fault_server import Act, Api, FaultServer  # noqa: E402
 
 PAGE = ROOT / "docs" / "peers.md"
-ORDER = '{"size": "large", "count": 2, "name": "Ann"}'
+ORDER = '{"size": "large", "paid": false}'
 LITELLM_KEY = "PEERS_LITELLM_KEY"
 
 HEAD = """# Peers
@@ -137,7 +137,7 @@ def sluice(folder: Path, name: str, providers: str) -> Iterator[str]:
 def litellm(folder: Path, far: str) -> Iterator[list[Peer]]:
     """LiteLLM's proxy in front of ``far``, as two providers."""
     python = Path(environment("peers"))
-    behind = {"model": f"hosted_vllm/{EMBEDDED_MODEL}", "api_base": f"{far}/v1", "api_key": "none"}
+    behind = {"model": f"openai/{EMBEDDED_MODEL}", "api_base": f"{far}/v1", "api_key": "none"}
     config = folder / "litellm.yaml"
     config.write_text(json.dumps({"model_list": [{"model_name": "through", "litellm_params": behind}]}))  # JSON is YAML
     port, key = free_port(), f"sk-{secrets.token_hex(16)}"

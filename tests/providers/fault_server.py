@@ -217,7 +217,7 @@ def _api(path: str) -> Api:
 
 def _choices(api: Api, body: dict[str, Any]) -> int:
     if api == "gemini":
-        return body["generationConfig"].get("candidateCount", 1)
+        return body.get("generationConfig", {}).get("candidateCount", 1)
     return body.get("n", 1)
 
 
