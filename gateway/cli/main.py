@@ -1,4 +1,4 @@
-"""The command line: ``sluice serve | pull | compile | quantize | config | database | keys | usage | ledger``.
+"""The command line: ``sluice serve | pull | compile | quantize | config | database | keys | usage | ledger | plan``.
 
 Commands are told apart before anything heavy is imported: each module here imports what it runs inside ``run``, so that
 ``sluice --help`` answers at once.
@@ -16,6 +16,7 @@ from gateway.cli import config as config_command
 from gateway.cli import database as database_command
 from gateway.cli import keys as keys_command
 from gateway.cli import ledger as ledger_command
+from gateway.cli import plan as plan_command
 from gateway.cli import pull as pull_command
 from gateway.cli import quantize as quantize_command
 from gateway.cli import serve as serve_command
@@ -24,6 +25,7 @@ from gateway.config import ConfigError
 from gateway.database.errors import DatabaseError
 from gateway.keys.problem import KeyProblem
 from gateway.ledger.problem import LedgerProblem
+from gateway.planning.problem import PlanProblem
 from grammar.errors import ConstraintError
 from sluice import __version__
 
@@ -37,6 +39,7 @@ COMMANDS = (
     keys_command,
     usage_command,
     ledger_command,
+    plan_command,
 )
 
 
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ConfigError, DatabaseError, KeyProblem, LedgerProblem, ModelError, ConstraintError) as error:
+    except (ConfigError, DatabaseError, KeyProblem, LedgerProblem, ModelError, PlanProblem, ConstraintError) as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -48,6 +48,11 @@ class PriceBook:
             return _list_cost(endpoint.base_url, model, tokens, date.today())
         return 0
 
+    def hourly(self, endpoint: Endpoint, model: str) -> Price | None:
+        """The settings' price of a machine by the hour, where they have one."""
+        own = self._own.get((endpoint.name, model)) or self._own.get((endpoint.name, None))
+        return own if own is not None and own.usd_per_hour is not None else None
+
 
 def _own_cost(price: Price, tokens: Tokens, tokens_per_s: float | None) -> int | None:
     if price.usd_per_hour is not None:
@@ -63,18 +68,29 @@ def _own_cost(price: Price, tokens: Tokens, tokens_per_s: float | None) -> int |
     return nano_usd((prompt * fresh + cached * tokens.cached + completion * tokens.completion) / MTOK)
 
 
+def listed_cost(provider: str, model: str, tokens: Tokens) -> int | None:
+    """Nano-dollars by the list price of a ``provider`` that genai-prices knows by this name; None where it does not."""
+    try:
+        return nano_usd(genai_prices.calc_price(_usage(tokens), model, provider_id=provider).total_price)
+    except LookupError:
+        return None
+
+
 @lru_cache(maxsize=4096)
 def _list_cost(base_url: str, model: str, tokens: Tokens, day: date) -> int | None:
     """By the prices of ``day``: some are known to change. A look-up takes a tenth of a millisecond, and prices of a
     million tokens are looked up for every request."""
-    usage = genai_prices.Usage(
+    try:
+        found = genai_prices.calc_price(_usage(tokens), model, provider_api_url=base_url)
+    except LookupError:
+        return None
+    return nano_usd(found.total_price)
+
+
+def _usage(tokens: Tokens) -> genai_prices.Usage:
+    return genai_prices.Usage(
         input_tokens=tokens.prompt,
         cache_read_tokens=tokens.cached,
         cache_write_tokens=tokens.written,
         output_tokens=tokens.completion,
     )
-    try:
-        found = genai_prices.calc_price(usage, model, provider_api_url=base_url)
-    except LookupError:
-        return None
-    return nano_usd(found.total_price)
