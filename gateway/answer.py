@@ -44,6 +44,10 @@ from providers.base import (
 )
 
 DONE = b"data: [DONE]\n\n"
+EVENTS = "text/event-stream; charset=utf-8"
+EVENT_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+"""Proxies must not gather events: that is what the second one says to nginx."""
+
 MAX_HEADER = 1000
 """Characters of the reasons a contract header may carry."""
 
@@ -140,8 +144,9 @@ class Shape(Protocol):
 class Asked:
     """One HTTP request for text, understood. ``requests``: one for each prompt, which came in ``prompt_field``.
     ``tools``: where the schemas of the offered tools came in. ``extend``: what is laid over the shape once it is known
-    how the request was admitted. ``keep``: is done with a whole answer before its end is told. ``apart``: takes the
-    rest over, which is generated while nobody waits, and gives the body that is answered at once."""
+    how the request was admitted. ``keep``: is done with a whole answer before it is told. ``apart``: takes the rest
+    over, which is generated while nobody waits, and gives the body that is answered at once. ``through``: what a
+    stream's events pass on their way out; if the request is ``detached`` they are generated whoever listens."""
 
     requests: list[GenerateRequest]
     prompt_field: str
@@ -152,6 +157,8 @@ class Asked:
     extend: Callable[[Shape, Admission], Shape] = lambda shape, _: shape
     keep: Callable[[], Awaitable[None]] | None = None
     apart: Callable[[Coroutine[Any, Any, bytes]], Awaitable[bytes]] | None = None
+    through: Callable[[AsyncGenerator[bytes, None]], Awaitable[AsyncGenerator[bytes, None]]] | None = None
+    detached: bool = False
 
     @property
     def choices(self) -> int:
@@ -164,7 +171,14 @@ async def answer(request: Request[Any, Any, Any], provider: Answering, metrics: 
     delivery = Delivery(provider, metrics, asked, record, str(request.scope.get("path_template", "")), asked.shape)
     if asked.stream:
         generation = await unless_gone(request.receive, delivery.admit(), metrics)
-        return EventStream(delivery.events(generation), generation, record, metrics)
+        events = delivery.events(generation)
+        if asked.through is not None:
+            try:
+                events = await asked.through(events)
+            except BaseException:
+                await generation.aclose()
+                raise
+        return EventStream(events, None if asked.detached else generation, record, metrics)
     if asked.apart is not None:
         generation = await unless_gone(request.receive, delivery.admit(), metrics)
         rest = delivery.rest(generation)
@@ -256,10 +270,7 @@ class Delivery:
                         if (served := generation.admission.served) is not None:
                             self.record.fields.update(served_fields(served))
                         self._account(event, reasons)
-                        closing = shape.closing(event)
-                        if self.asked.keep is not None:
-                            await self.asked.keep()
-                        yield closing
+                        yield shape.closing(event)
         except ProviderError as error:
             yield self._failure(self._understood(error))
         except ApiError as error:  # the ledger lets no further call be made
@@ -268,6 +279,8 @@ class Delivery:
             # The status line is out: a stream can only say so itself, and must, lest a cut answer look whole.
             log.exception("stream failed", exc_info=error)
             yield self._failure(unexpected())
+        finally:
+            await generation.aclose()
 
     def _understood(self, error: ProviderError) -> ApiError:
         return from_provider(error, self.asked.constraint, self.asked.prompt_field, self.asked.tools)
@@ -292,16 +305,15 @@ class Delivery:
 
 
 class EventStream(ASGIStreamingResponse):
-    """A streamed answer that closes its generation however it ends, before the request is accounted for."""
+    """A streamed answer that closes its generation however it ends, before the request is accounted for; without one,
+    it is generated elsewhere."""
 
     __slots__ = ("_events", "_generation", "_metrics", "_record")
 
     def __init__(
-        self, events: AsyncGenerator[bytes, None], generation: Generation, record: Record, metrics: Metrics
+        self, events: AsyncGenerator[bytes, None], generation: Generation | None, record: Record, metrics: Metrics
     ) -> None:
-        # Proxies must not gather events: that is what X-Accel-Buffering says to nginx.
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(iterator=events, media_type="text/event-stream; charset=utf-8", headers=headers)
+        super().__init__(iterator=events, media_type=EVENTS, headers=EVENT_HEADERS)
         self._events = events
         self._generation = generation
         self._record = record
@@ -311,11 +323,17 @@ class EventStream(ASGIStreamingResponse):
         try:
             await super().send_body(send, receive)
         finally:
-            await self._generation.aclose()
+            if self._generation is not None:
+                await self._generation.aclose()
             await self._events.aclose()
             if "completion_tokens" not in self._record.fields and "error" not in self._record.fields:
                 self._record.fields["error"] = "client_closed"
                 self._metrics.disconnects.inc()
+
+
+def event_stream(events: AsyncGenerator[bytes, None]) -> ASGIResponse:
+    """Events of something that goes on whoever listens."""
+    return ASGIStreamingResponse(iterator=events, media_type=EVENTS, headers=EVENT_HEADERS)
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], metrics: Metrics) -> T:

@@ -57,6 +57,8 @@ from gateway.routing.explaining import explain
 from gateway.routing.figures import BreakerFigures, RoutingFigures
 from gateway.routing.opening import breakers, open_router, succeeding
 from gateway.storing.background import Background
+from gateway.storing.conversation_routes import conversation_routes
+from gateway.storing.conversation_store import ConversationStore, forget_conversations
 from gateway.storing.response_store import ResponseStore, forget_expired
 from gateway.storing.routes import stored_routes
 from gateway.systemone import answer as answer_systemone
@@ -93,6 +95,7 @@ def create_app(
     book = LimitBook(settings.limits, stored.limits)
     ledger = Ledger(database, book, figures=LedgerFigures(metrics.registry, by_key=settings.telemetry.by_key))
     store = ResponseStore(database, settings.responses, ledger.worker) if settings.responses.store else None
+    conversations = ConversationStore(database, settings.responses) if store else None
     background = Background(store) if store else None
     recogniser = Recogniser()
     provider = open_router(engine, settings, ledger, recogniser, RoutingFigures(metrics.registry))
@@ -101,7 +104,9 @@ def create_app(
     batches = BatchStore(database, ledger.worker) if files else None
     runner = open_runner(batches, files, settings, metrics, provider) if batches and files else None
     forgetting = Forgetting(settings.retention)
-    sweeping = Sweeping(database, {"legs": forgetting, "responses": forget_expired})
+    sweeping = Sweeping(
+        database, {"legs": forgetting, "responses": forget_expired, "conversations": forget_conversations}
+    )
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -128,10 +133,11 @@ def create_app(
 
         return handler
 
+    responses = ResponseReader(store, conversations, background, provider.effective)
     generation = [
         generating("/chat/completions", "chatcmpl-", "chat", read_chat),
         generating("/completions", "cmpl-", "text_completion", read_completion),
-        generating("/responses", "resp_", "chat", ResponseReader(store, background, provider.effective)),
+        generating("/responses", "resp_", "chat", responses),
         generating("/messages", "msg_", "chat", read_message),
     ]
 
@@ -215,6 +221,7 @@ def create_app(
         models,
         model,
         *stored_routes(store, background),
+        *conversation_routes(conversations),
         *file_routes(files),
         *batch_routes(batches, files, runner, settings.batches),
         *unserved(),

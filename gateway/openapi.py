@@ -25,6 +25,15 @@ from schemas.openai.chat import ChatCompletion, ChatRequest
 from schemas.openai.completions import Completion, CompletionRequest
 from schemas.openai.decisions import Decision, DecisionRequest
 from schemas.openai.files import DeletedFile, File, FileList
+from schemas.openai.items import (
+    Conversation,
+    ConversationRequest,
+    ConversationUpdate,
+    DeletedConversation,
+    Item,
+    ItemList,
+    ItemsRequest,
+)
 from schemas.openai.models import Model, ModelList
 from schemas.openai.response_events import DeletedResponse, Response
 from schemas.openai.responses import ResponseRequest
@@ -76,6 +85,7 @@ STORED = (
     Operation("/v1/responses/{response}", "A stored response", Response),
     Operation("/v1/responses/{response}", "Forget a stored response", DeletedResponse, verb="delete"),
     Operation("/v1/responses/{response}/cancel", "End a response in the background", Response, verb="post"),
+    Operation("/v1/responses/{response}/input_items", "What a stored response was made of", ItemList),
 )
 """Of what a server that stores has."""
 
@@ -93,10 +103,22 @@ FILES = (
 )
 """Of what a server that keeps files has."""
 
+CONVERSATIONS = (
+    Operation("/v1/conversations", "Begin a conversation", Conversation, ConversationRequest),
+    Operation("/v1/conversations/{conversation}", "A conversation", Conversation),
+    Operation("/v1/conversations/{conversation}", "Label a conversation", Conversation, ConversationUpdate),
+    Operation("/v1/conversations/{conversation}", "Forget a conversation", DeletedConversation, verb="delete"),
+    Operation("/v1/conversations/{conversation}/items", "Add to a conversation", ItemList, ItemsRequest),
+    Operation("/v1/conversations/{conversation}/items", "What was said", ItemList, query=PAGES),
+    Operation("/v1/conversations/{conversation}/items/{item}", "One of the items", Item),
+    Operation("/v1/conversations/{conversation}/items/{item}", "Remove an item", Conversation, verb="delete"),
+)
+"""Of what a server that stores has, too."""
+
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1, as plain JSON values."""
-    operations = (*OPERATIONS, *STORED, *FILES)
+    operations = (*OPERATIONS, *STORED, *FILES, *CONVERSATIONS)
     structs = {op.failed for op in operations}
     structs |= {struct for op in operations for struct in (op.asked, op.answered) if struct is not None}
     named = sorted(structs, key=lambda struct: f"{struct.__module__}.{struct.__qualname__}")

@@ -57,7 +57,10 @@ class ResponseShape:
             background=bool(fields.background),
             previous_response_id=fields.previous_response_id,
             reasoning=wire.Reasoning(fields.reasoning.effort if fields.reasoning else None),
+            conversation=fields.conversation_ref,
         )
+        self.ended = False
+        """The last event of a stream is told."""
         self._events = 0
 
     @property
@@ -110,10 +113,12 @@ class ResponseShape:
         return out + self._end("incomplete" if event.reason == "length" else "completed")
 
     def closing(self, usage: Usage) -> bytes:
+        self.ended = True
         self._account(usage)
         return self._event(f"response.{self._response.status}", response=self._response)
 
     def failure(self, error: ApiError) -> bytes:
+        self.ended = True
         self._response.status = "failed"
         self._response.error = wire.ResponseError(error.message)
         return self._event("response.failed", response=self._response)

@@ -1,12 +1,12 @@
 """``POST /v1/responses``: from the request to what a provider is asked.
 
 What is stored is the conversation: the items of a request, those of all requests and answers that it goes on from, and
-those of the answer. References to single items answer 404, as OpenAI does for what it does not have.
+those of the answer (`gateway.storing.keeping`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,9 @@ from gateway.policy.lasting import lasting
 from gateway.policy.merging import merged
 from gateway.response_shape import ResponseShape
 from gateway.storing.background import Background
+from gateway.storing.conversation_store import MAX_ITEMS, ConversationStore, full, no_conversation
+from gateway.storing.keeping import Keeping
+from gateway.storing.kept_items import Said, identified, resolved, rules_of
 from gateway.storing.response_store import ResponseStore
 from providers.base import ANYBODY, Call, GenerateRequest, Message, Provider, Tool, Tools
 from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
@@ -70,6 +73,7 @@ class ResponseReader:
     hold for a request, as one."""
 
     store: ResponseStore | None
+    conversations: ConversationStore | None
     background: Background | None
     effective: Callable[[GenerateRequest], Policy]
 
@@ -80,47 +84,57 @@ class ResponseReader:
         fields = await read_fields(request, _decoder, "responses")
         if fields.store and self.store is None:
             raise invalid("Unsupported parameter: 'store': nothing is stored here.", "store", "unsupported_parameter")
-        if fields.background and (self.store is None or fields.store is False or fields.stream):
-            reason = "it is stored, and not streamed" if self.store else "nothing is stored here"
+        if fields.background and (self.store is None or fields.store is False):
+            reason = "it is stored" if self.store else "nothing is stored here"
             raise invalid(f"Unsupported parameter: 'background': {reason}.", "background", "unsupported_parameter")
-        earlier, rules = await self._earlier(fields.previous_response_id, tenant)
-        own = _items(fields.input)
         kept = self.store if fields.store is not False else None
+        database = self.store.database if self.store else None
+        own = await resolved(_items(fields.input), database, tenant, "input")
+        earlier = await self._earlier(fields, tenant, len(own.items))
         shape = ResponseShape(fields, id, created, stored=kept is not None)
-        asked = _asked(fields, provider, shape, earlier, own, id=id, tenant=tenant)
-        asked = replace(asked, requests=[replace(one, policy=merged([one.policy, rules])) for one in asked.requests])
-        if kept is None:
+        asked = _asked(fields, provider, shape, earlier.items, own.items, id=id, tenant=tenant)
+        rules = [earlier.rules, own.rules]
+        asked = replace(asked, requests=[replace(one, policy=merged([one.policy, *rules])) for one in asked.requests])
+        conversation = fields.conversation_ref.id if fields.conversation_ref else None
+        if kept is None and conversation is None:
             return asked
         mine = sent_by(asked.requests[0], record_of(request.scope).caller, request.headers)
-        rules = lasting(self.effective(mine))
+        return Keeping(
+            shape,
+            tenant,
+            earlier.items,
+            [identified(item, f"input[{i}]") for i, item in enumerate(own.items)],
+            lasting(self.effective(mine)),
+            kept,
+            self.conversations,
+            conversation,
+            self.background if fields.background else None,
+        ).laid_over(asked)
 
-        async def keep() -> None:
-            said = (item for item in shape.response.output if item.status == "completed")
-            context = [*earlier, *own, *(Raw(_encode(item)) for item in said)]
-            if fields.background:
-                await kept.end(id, context, _encode(shape.response))
-            else:
-                await kept.keep(id, tenant, context, _encode(shape.response), rules=rules)
-
-        async def apart(work: Coroutine[Any, Any, bytes]) -> bytes:
-            assert self.background is not None
-            begun = _encode(shape.response)
-            await kept.keep(id, tenant, [*earlier, *own], begun, rules=rules, begun=True)
-            await self.background.start(shape.response, tenant, work)
-            return begun
-
-        return replace(asked, keep=keep, apart=apart if fields.background else None)
-
-    async def _earlier(self, id: str | None, tenant: str) -> tuple[list[Raw], Policy]:
-        """The items that a request goes on from, and the rules that hold for them."""
+    async def _earlier(self, fields: ResponseRequest, tenant: str, own: int) -> Said:
+        """What a request goes on from. ``own``: how many items it brings."""
+        if fields.conversation_ref is not None:
+            if fields.previous_response_id is not None:
+                message = "'conversation' and 'previous_response_id' are two ways to go on: give one of them."
+                raise invalid(message, "previous_response_id")
+            return await self._conversation(fields.conversation_ref.id, tenant, own)
+        id = fields.previous_response_id
         if id is None:
-            return [], ANYBODY
+            return Said([], ANYBODY)
         found = await self.store.find(id, tenant) if self.store else None
         if found is None:
             message = f"Previous response with id '{id}' not found."
             raise ApiError(404, message, param="previous_response_id", code="previous_response_not_found")
-        rules = msgspec.json.decode(found.rules, type=Policy)
-        return msgspec.json.decode(found.context, type=list[Raw]), rules
+        return Said(msgspec.json.decode(found.context, type=list[Raw]), rules_of([found.rules]))
+
+    async def _conversation(self, id: str, tenant: str, own: int) -> Said:
+        """What is in a conversation, which has room for ``own`` items more."""
+        if self.conversations is None or await self.conversations.find(id, tenant) is None:
+            raise no_conversation(id, "conversation")
+        said = await self.conversations.said(id)
+        if len(said.items) + own > MAX_ITEMS:
+            raise full()
+        return said
 
 
 def _items(given: str | list[Raw]) -> list[Raw]:
@@ -141,7 +155,8 @@ def _asked(
     card = find_model(provider, fields.model)
     constraint = _constraint(fields)
     logprobs = _logprobs(fields)
-    turns = _turns(fields.instructions, earlier, own)
+    going_on = "conversation" if fields.conversation_ref else "previous_response_id"
+    turns = _turns(fields.instructions, earlier, own, going_on)
     asked = request_of(fields, card, constraint, turns, fields.max_output_tokens, logprobs, id=id, tenant=tenant)
     asked = replace(asked, tools=_tools(fields), thinking=thinks(fields.reasoning.effort) if fields.reasoning else None)
     extend = extending(fields.sluice, constraint, scored=logprobs is not None)
@@ -209,12 +224,13 @@ def _choosing(choice: ToolChoice | None) -> Choosing:
             return Choosing(mode)
 
 
-def _turns(instructions: str | None, earlier: list[Raw], own: list[Raw]) -> tuple[Message, ...]:
-    """The instructions of earlier requests are not among their items: each request has its own."""
+def _turns(instructions: str | None, earlier: list[Raw], own: list[Raw], going_on: str) -> tuple[Message, ...]:
+    """The instructions of earlier requests are not among their items: each request has its own. ``going_on``: where the
+    earlier items come from."""
     turns = [Message("system", instructions)] if instructions else []
     called: dict[str, str] = {}
     for i, raw in enumerate((*earlier, *own)):
-        place = f"input[{i - len(earlier)}]" if i >= len(earlier) else "previous_response_id"
+        place = f"input[{i - len(earlier)}]" if i >= len(earlier) else going_on
         match read_item(raw, place, INPUT_ITEMS):
             case MessageItem(role, content):
                 turns.append(Message("system" if role == "developer" else role, _text(content)))

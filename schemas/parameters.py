@@ -107,9 +107,10 @@ OPENAI_PARAMETERS = (
         "provider", (*ALL, *DECISIONS), "OpenRouter's preferences, those that mean the same here: docs/routing.md."
     ),
     honoured("previous_response_id", RESPONSES, "One that was stored for the same tenant; every other id answers 404."),
+    honoured("conversation", RESPONSES, "One of `/v1/conversations`, of the same tenant; every other id answers 404."),
     neutral("user", ALL, "Names an end user for the operator's abuse monitoring."),
     neutral("safety_identifier", CACHING, "Names an end user for the operator's abuse monitoring."),
-    honoured("background", RESPONSES, "`true` needs a server that stores, and no `stream`."),
+    honoured("background", RESPONSES, "`true` needs a server that stores; with `stream` its events can be resumed."),
     honoured("store", RESPONSES, "`true` needs `responses.store` in the settings, where it is the default."),
     neutral("metadata", NEWER, "Labels; Responses give them back."),
     neutral("store", CHAT, "Nothing of chat is stored.", False),
@@ -135,7 +136,6 @@ OPENAI_PARAMETERS = (
     refused(
         "function_call", CHAT, "The old form of `tool_choice`; `none` and `auto` mean a plain answer.", "none", "auto"
     ),
-    refused("conversation", RESPONSES, "There are none; `previous_response_id` goes on with one."),
     refused("prompt", RESPONSES, "No prompt templates are stored."),
     refused("background_options", RESPONSES, "There are none."),
     refused("context_management", RESPONSES, "The input is taken as it is."),

@@ -81,6 +81,7 @@ async def _prune(options: argparse.Namespace) -> int:
     from gateway.database.errors import DatabaseError
     from gateway.database.sweeping import swept
     from gateway.ledger.forgetting import Forgetting
+    from gateway.storing.conversation_store import forget_conversations
     from gateway.storing.response_store import forget_expired
     from schemas.config import Retention
 
@@ -92,7 +93,8 @@ async def _prune(options: argparse.Namespace) -> int:
             raise DatabaseError(f"--ledger-days {days:g}: {error}") from None
         legs = await swept(database, Forgetting(told))
         responses = await swept(database, forget_expired)
-    print(f"deleted {legs} legs and {responses} responses")
+        conversations = await swept(database, forget_conversations)
+    print(f"deleted {legs} legs, {responses} responses and {conversations} conversations")
     return 0
 
 

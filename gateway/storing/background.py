@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from gateway.errors import ApiError, unexpected
+from gateway.storing.journal import Journal
 from gateway.storing.response_store import ResponseStore
 from schemas.openai.response_events import Response
 
@@ -29,11 +30,18 @@ class Background:
 
     def __init__(self, store: ResponseStore) -> None:
         self._store = store
+        self.journals: dict[str, Journal] = {}
+        """Of those that are streamed, by id."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
 
-    async def start(self, response: Response, tenant: str, work: Coroutine[Any, Any, bytes]) -> None:
-        """``work`` generates and keeps the answer, and fills ``response``, which is kept already."""
+    async def start(
+        self, response: Response, tenant: str, work: Coroutine[Any, Any, object], journal: Journal | None = None
+    ) -> None:
+        """``work`` generates and keeps the answer, and fills ``response``, which is kept already. ``journal``: that it
+        writes."""
+        if journal is not None:
+            self.journals[response.id] = journal
         self._tasks[response.id] = asyncio.create_task(self._run(response, tenant, work))
         # A task that is cancelled before its first step never learns of it.
         await asyncio.sleep(0)
@@ -54,7 +62,7 @@ class Background:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, response: Response, tenant: str, work: Coroutine[Any, Any, bytes]) -> None:
+    async def _run(self, response: Response, tenant: str, work: Coroutine[Any, Any, object]) -> None:
         try:
             await work
         except asyncio.CancelledError:
@@ -69,3 +77,4 @@ class Background:
             await self._store.give_up(response.id, tenant, "failed", unexpected().message)
         finally:
             del self._tasks[response.id]
+            self.journals.pop(response.id, None)

@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from schemas.openai.chat import TokenLogprob
 from schemas.openai.generation import Effort
+from schemas.openai.responses import ConversationRef
 
 Status = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -113,6 +114,7 @@ class Response(msgspec.Struct):
     completed_at: int | None = None
     object: Literal["response"] = "response"
     background: bool = False
+    conversation: ConversationRef | None = None
     max_tool_calls: int | None = None
     previous_response_id: str | None = None
     prompt_cache_key: str | None = None

@@ -93,6 +93,10 @@ class ReasoningConfig(msgspec.Struct, forbid_unknown_fields=True):
     generate_summary: None = None
 
 
+class ConversationRef(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+
+
 class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     """Fields typed ``object`` are guarded: only their neutral values pass."""
 
@@ -116,7 +120,7 @@ class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     store: bool | None = None
     background: bool | None = None
     background_options: object = None
-    conversation: object = None
+    conversation: str | ConversationRef | None = None
     context_management: object = None
     access_programs: object = None
     image: object = None
@@ -125,6 +129,10 @@ class ResponseRequest(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     reasoning: ReasoningConfig | None = None
     stream_options: object = None
     truncation: object = None
+
+    @property
+    def conversation_ref(self) -> ConversationRef | None:
+        return ConversationRef(self.conversation) if isinstance(self.conversation, str) else self.conversation
 
 
 class InputText(msgspec.Struct, tag_field="type", tag="input_text", forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.openapi import FILES, OPERATIONS, STORED, Operation
+from gateway.openapi import CONVERSATIONS, FILES, OPERATIONS, STORED, Operation
 from tests.gateway.fakes import MODEL, FakeProvider
 from tests.gateway.test_parameters import LEAST
 from tests.gateway.test_responses import TOOLS
@@ -91,6 +91,13 @@ def test_files_and_batches_are_described_by_method(http: httpx.Client, document:
         wanted = "200" if op.method == "get" and "{" not in op.path else "default"
         assert (answer.status_code == 200) == (wanted == "200")
         assert holds(document, body(described["responses"][wanted]), answer.json())
+
+
+def test_conversations_are_described_by_method(http: httpx.Client, document: dict[str, Any]) -> None:
+    for op in CONVERSATIONS:
+        described = document["paths"][op.path][op.method]
+        answer = http.request(op.method, re.sub(r"{\w+}", "none", op.path), json={})
+        assert answer.status_code == 404 and holds(document, body(described["responses"]["default"]), answer.json())
 
 
 def test_the_page_shows_every_operation(http: httpx.Client) -> None:

@@ -302,7 +302,6 @@ REFUSED = [
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"store": True}, "store"),
     ({"background": True}, "background"),
-    ({"conversation": "c"}, "conversation"),
     ({"reasoning": {"effort": "high"}}, "reasoning.effort"),
     ({"n": 2}, "n"),
     ({"text": {"format": {"type": "json_schema", "name": "a"}}}, "text.format.schema"),
@@ -321,7 +320,8 @@ def test_refused(client: openai.OpenAI, provider: FakeProvider, fields: dict[str
     ("fields", "param", "code"),
     [
         ({"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_not_found"),
-        (item(type="item_reference", id="msg_1"), "input[0]", "item_not_found"),
+        (item(type="item_reference", id="msg_1"), "input[0].id", "item_not_found"),
+        ({"conversation": "conv_1"}, "conversation", "conversation_not_found"),
     ],
 )
 def test_what_would_be_stored_is_not_found(

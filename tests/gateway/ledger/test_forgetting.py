@@ -98,6 +98,9 @@ def test_prune_by_hand(database_url: str, monkeypatch: pytest.MonkeyPatch, capsy
     asyncio.run(fill())
     assert main(["database", "prune"]) == 0
     assert main(["database", "prune", "--ledger-days", "10"]) == 0
-    assert capsys.readouterr().out == "deleted 0 legs and 0 responses\ndeleted 1 legs and 0 responses\n"
+    assert (
+        capsys.readouterr().out
+        == "deleted 0 legs, 0 responses and 0 conversations\ndeleted 1 legs, 0 responses and 0 conversations\n"
+    )
     assert main(["database", "prune", "--ledger-days", "0"]) == 1
     assert "--ledger-days 0: " in capsys.readouterr().err

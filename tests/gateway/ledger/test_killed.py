@@ -43,6 +43,10 @@ class Nursery:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Nursery]:
+    yield from nursery()
+
+
+def nursery() -> Iterator[Nursery]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.gateway.ledger.nursery"],
         cwd=ROOT,

@@ -83,7 +83,7 @@ def test_failed(served: Served) -> None:
     assert not served.provider.open
 
 
-REFUSED: list[dict[str, Any]] = [{"store": False}, {"stream": True}]
+REFUSED: list[dict[str, Any]] = [{"store": False}, {"store": False, "stream": True}]
 
 
 @pytest.mark.parametrize("fields", REFUSED, ids=str)
