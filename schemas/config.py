@@ -159,6 +159,19 @@ class Batches(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_unfinished: Positive = 100
 
 
+class PersonalData(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How personal data is found. ``presidio``: by Microsoft Presidio's recognisers too (extra ``presidio``), in texts
+    of ``language``. ``spacy_model``: an installed package of spaCy's, which finds names (absent: none). ``entities``:
+    Presidio's names of what is looked for (absent: what is about persons, and not found without it). ``min_score``: how
+    sure Presidio must be."""
+
+    presidio: bool = False
+    language: Annotated[str, Meta(pattern="^[a-z]{2,3}$")] = "en"
+    spacy_model: Name | None = None
+    entities: tuple[Name, ...] | None = None
+    min_score: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5
+
+
 class Telemetry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``otlp_endpoint``: URL that OpenTelemetry traces are sent to by OTLP over HTTP; absent = none are made.
     ``by_key``: /metrics counts attempts, tokens and dollars of each tenant and key too, for whoever can read it."""
@@ -197,6 +210,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     files: Files = Files()
     batches: Batches = Batches()
     retention: Retention = Retention()
+    pii: PersonalData = PersonalData()
     telemetry: Telemetry = Telemetry()
     providers: tuple[ProviderSettings, ...] = ()
 

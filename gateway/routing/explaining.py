@@ -27,7 +27,7 @@ async def explain(router: Router, request: GenerateRequest) -> bytes:
     selection = select(candidates, policy)
     told, against = "", Redaction(request, request)
     try:
-        against = await guard(request, policy.pii, selection.allowed)
+        against = await guard(request, policy.pii, selection.allowed, router.finder)
     except ProviderError as error:
         told, against = error.message, Redaction(request, None, reason=error.message)
     kept = [candidate for candidate in selection.allowed if told or against.keeps_from(candidate)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from gateway.policy.facts import Endpoint
+from gateway.policy.pii.presidio import finder_of
 from gateway.routing.directory import Directory, Member, local_member
 from gateway.routing.figures import RoutingFigures
 from gateway.routing.ledger import Ledger
@@ -21,10 +22,11 @@ from schemas.providers import ProviderSettings
 def open_router(
     local: Provider, settings: Settings, ledger: Ledger, recogniser: Recogniser, figures: RoutingFigures | None = None
 ) -> Router:
-    """Over the engine in this server and the settings' providers. ``recogniser`` is closed by the caller."""
+    """Over the engine in this server and the settings' providers. ``recogniser`` is closed by the caller.
+    Raises `ConfigError` for what is asked for and not installed."""
     members = _members(local_member(local), settings.providers, recogniser, {})
     directory = Directory(members, settings.routes, settings.facts, settings.prices, figures=figures)
-    return Router(directory, ledger, _policies(settings))
+    return Router(directory, ledger, _policies(settings), finder_of(settings.pii))
 
 
 def succeeding(before: Directory, settings: Settings, recogniser: Recogniser) -> tuple[Directory, Policies]:

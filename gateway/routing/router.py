@@ -18,7 +18,8 @@ from functools import partial
 import msgspec
 
 from gateway.ledger.refusals import Refused
-from gateway.policy.pii.redaction import Redaction, guard, refuse
+from gateway.policy.pii.finding import Finder
+from gateway.policy.pii.redaction import BUILT_IN, Redaction, guard, refuse
 from gateway.policy.selection import Candidate, Selection, select
 from gateway.routing.answering import RoutedGeneration, late
 from gateway.routing.bill import Bill
@@ -54,7 +55,8 @@ class Router:
     """Implements `providers.base.Provider` and `Weigher` over the members of ``directory``, or of the one that came
     after it."""
 
-    def __init__(self, directory: Directory, ledger: Ledger, policies: Policies) -> None:
+    def __init__(self, directory: Directory, ledger: Ledger, policies: Policies, finder: Finder = BUILT_IN) -> None:
+        self.finder = finder
         self._ledger = ledger
         self._succession = Succession(Lineup(directory, policies))
         self._local = directory.members[LOCAL].provider
@@ -105,7 +107,7 @@ class Router:
         policy = _effective(lineup, request)
         selection = await _selected(directory, request, policy)
         directory.figures.selected(selection)
-        redaction = await guard(request, policy.pii, selection.allowed)
+        redaction = await guard(request, policy.pii, selection.allowed, self.finder)
         allowed = tuple(c for c in selection.allowed if not redaction.keeps_from(c))
         if not allowed:
             directory.figures.nobody()
@@ -131,7 +133,7 @@ class Router:
             directory.figures.nobody()
             raise nobody(selection, Redaction(asked, asked))
         if policy.pii == "block":
-            await asyncio.to_thread(refuse, places(request))
+            await asyncio.to_thread(refuse, places(request), self.finder)
         return await weigh(directory, self._ledger, request, policy, selection.allowed[0])
 
     def tokenize(self, model: str, prompt: Prompt, tools: tuple[Tool, ...] = ()) -> list[int]:

@@ -54,6 +54,7 @@ def test_the_example_file_names_every_key() -> None:
         "files": set(Settings().files.__struct_fields__),
         "batches": set(Settings().batches.__struct_fields__),
         "retention": set(Settings().retention.__struct_fields__),
+        "pii": set(Settings().pii.__struct_fields__),
         "telemetry": set(Settings().telemetry.__struct_fields__),
     }
     assert set(shown["models"][0]) == set(Settings().models[0].__struct_fields__)

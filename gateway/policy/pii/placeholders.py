@@ -22,6 +22,11 @@ ATTEMPTS = 20_000
 MAX_VALUES = 1000
 """Different values of one request that are hidden."""
 
+SHORTEST = 4
+"""Letters and digits of a placeholder: shorter ones would be met by chance in what a model says."""
+
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+
 
 class CannotHide(Exception):
     """Why, as a clause without a value in it."""
@@ -43,6 +48,10 @@ class Mint:
         """The same for the same ``original``. Raises `CannotHide`."""
         if original in self._placeholders:
             return self._placeholders[original]
+        if _ESCAPED.search(original):
+            raise CannotHide(f"a {kind.name} holds what JSON would escape")
+        if sum(map(str.isalnum, original)) < SHORTEST:
+            raise CannotHide(f"a {kind.name} is too short for a placeholder")
         if len(self._placeholders) == MAX_VALUES:
             raise CannotHide(f"there are more than {MAX_VALUES} personal data")
         for _ in range(ATTEMPTS):
@@ -83,6 +92,8 @@ class Mint:
                 keep -= 1
             elif character.isupper():
                 drawn.append(self._drawn.choice(string.ascii_uppercase))
+            elif character.isalpha():
+                drawn.append(self._drawn.choice(string.ascii_lowercase))
             else:
                 drawn.append(character)
         return "".join(drawn)

@@ -20,16 +20,27 @@ from typing import Any, cast
 import msgspec
 
 from gateway.policy.pii.checking import checked, checks_of
-from gateway.policy.pii.finding import Found, find
+from gateway.policy.pii.finding import BuiltIn, Finder, Found
 from gateway.policy.pii.placeholders import CannotHide, Mint
 from gateway.policy.pii.restoring import Restorer
 from gateway.policy.selection import Candidate
-from providers.base import CallDelta, Delta, Finished, GenerateRequest, GenerationEvent, Message, ProviderError
+from providers.base import (
+    CallDelta,
+    Delta,
+    Finished,
+    GenerateRequest,
+    GenerationEvent,
+    Message,
+    ProviderError,
+    Thought,
+    Usage,
+)
 from schemas.policy import Pii
 
-MAX_CHARACTERS = 1_000_000
-"""Of all texts of a request that is looked through, which takes half a second."""
-TOO_LONG = f"more than {MAX_CHARACTERS} characters are not looked through for personal data"
+BUILT_IN = BuiltIn()
+
+_THOUGHTS, _TEXT = -2, -1
+"""Beside the numbers of calls, what a choice is made of."""
 
 Restore = Callable[[AsyncIterator[GenerationEvent]], AsyncIterator[GenerationEvent]]
 
@@ -75,9 +86,14 @@ class Redaction:
     async def _put_back(self, events: AsyncIterator[GenerationEvent]) -> AsyncIterator[GenerationEvent]:
         texts: dict[tuple[int, int], Restorer] = {}
         async for event in events:
+            if not isinstance(event, Thought | Usage) and (held := texts.pop((event.choice, _THOUGHTS), None)):
+                yield Thought(event.choice, held.rest())
             match event:
+                case Thought(choice, text):
+                    restorer = texts.setdefault((choice, _THOUGHTS), Restorer(self.originals))
+                    yield Thought(choice, restorer.take(text))
                 case Delta(choice, text):
-                    restorer = texts.setdefault((choice, -1), Restorer(self.originals))
+                    restorer = texts.setdefault((choice, _TEXT), Restorer(self.originals))
                     yield replace(event, text=restorer.take(text))
                 case CallDelta(choice, number, arguments):
                     restorer = texts.setdefault((choice, number), Restorer(self.originals))
@@ -86,29 +102,31 @@ class Redaction:
                     for place in sorted(place for place in texts if place[0] == choice):
                         if rest := texts.pop(place).rest():
                             number = place[1]
-                            yield Delta(choice, rest) if number < 0 else CallDelta(choice, number, rest)
+                            yield Delta(choice, rest) if number == _TEXT else CallDelta(choice, number, rest)
                     yield event
                 case _:
                     yield event
 
 
-async def guard(request: GenerateRequest, pii: Pii, candidates: Iterable[Candidate]) -> Redaction:
+async def guard(
+    request: GenerateRequest, pii: Pii, candidates: Iterable[Candidate], finder: Finder = BUILT_IN
+) -> Redaction:
     """What ``pii`` asks for. Raises `ProviderError` "policy" where it refuses the request."""
     elsewhere = any(candidate.endpoint.hosting != "local" for candidate in candidates)
     if pii == "allow" or (pii != "block" and not elsewhere):
         return Redaction(request, request)
     # Megabytes of text take a while to look through, in which others want to be served.
-    return await asyncio.to_thread(examine, request, pii)
+    return await asyncio.to_thread(examine, request, pii, finder)
 
 
-def examine(request: GenerateRequest, pii: Pii) -> Redaction:
+def examine(request: GenerateRequest, pii: Pii, finder: Finder = BUILT_IN) -> Redaction:
     """`guard`, with ``pii`` other than "allow"."""
     if isinstance(request.prompt, list):
         return _unread(request, pii, "token ids cannot be looked through for personal data")
     places = list(_places(request))
-    if sum(len(place.text) for place in places) > MAX_CHARACTERS:
-        return _unread(request, pii, TOO_LONG)
-    held = _held(places)
+    if too_long := _too_long(places, finder):
+        return _unread(request, pii, too_long)
+    held = _held(places, finder)
     if not held:
         return Redaction(request, request)
     if pii == "block":
@@ -124,20 +142,28 @@ def examine(request: GenerateRequest, pii: Pii) -> Redaction:
         return Redaction(request, None, reason="hidden personal data has no log-probabilities")
     if checks_of(request) is None:
         return Redaction(request, None, reason="an answer under this constraint cannot be judged again")
-    return _hidden(request, [place.text for place in places])
+    return _hidden(request, [place.text for place in places], finder)
 
 
-def refuse(places: Sequence[Place]) -> None:
+def refuse(places: Sequence[Place], finder: Finder = BUILT_IN) -> None:
     """What "block" asks for. Raises `ProviderError` "policy" where there is personal data."""
-    if sum(len(place.text) for place in places) > MAX_CHARACTERS:
-        raise _unreadable(TOO_LONG, places[0].name)
-    if held := _held(places):
+    if too_long := _too_long(places, finder):
+        raise _unreadable(too_long, places[0].name)
+    if held := _held(places, finder):
         raise _blocked(held[0])
 
 
-def _held(places: Iterable[Place]) -> list[tuple[Place, list[Found]]]:
+def _too_long(places: Iterable[Place], finder: Finder) -> str:
+    """Why they are not looked through; "" where they are."""
+    most = finder.max_characters
+    if sum(len(place.text) for place in places) <= most:
+        return ""
+    return f"more than {most} characters are not looked through for personal data"
+
+
+def _held(places: Iterable[Place], finder: Finder) -> list[tuple[Place, list[Found]]]:
     """The places with personal data, and what there is in each."""
-    found = [(place, find(place.text)) for place in places]
+    found = [(place, finder.find(place.text)) for place in places]
     return [(place, every) for place, every in found if every]
 
 
@@ -157,43 +183,47 @@ def _unread(request: GenerateRequest, pii: Pii, why: str) -> Redaction:
     return Redaction(request, None, reason=why)
 
 
-def _hidden(request: GenerateRequest, texts: list[str]) -> Redaction:
-    mint = Mint(texts, SystemRandom())
+def _hidden(request: GenerateRequest, texts: list[str], finder: Finder) -> Redaction:
+    hiding = _Hiding(finder, Mint(texts, SystemRandom()))
     try:
         if isinstance(request.prompt, str):
-            hidden = replace(request, prompt=_rewritten(request.prompt, mint))
+            hidden = replace(request, prompt=hiding.text(request.prompt))
         else:
             turns = cast(tuple[Message, ...], request.prompt)
-            hidden = replace(request, prompt=tuple(_rewritten_turn(turn, mint) for turn in turns))
+            hidden = replace(request, prompt=tuple(map(hiding.turn, turns)))
     except CannotHide as reason:
         return Redaction(request, None, reason=str(reason))
-    return Redaction(request, hidden, mint.originals)
+    return Redaction(request, hidden, hiding.mint.originals)
 
 
-def _rewritten(text: str, mint: Mint) -> str:
-    said, at = "", 0
-    for found in find(text):
-        said += text[at : found.begin] + mint.placeholder(text[found.begin : found.end], found.kind)
-        at = found.end
-    return said + text[at:]
+@dataclass(frozen=True, slots=True)
+class _Hiding:
+    """Rewrites what is open. Raises `CannotHide`."""
 
+    finder: Finder
+    mint: Mint
 
-def _rewritten_turn(turn: Message, mint: Mint) -> Message:
-    calls = tuple(replace(call, arguments=_rewritten_value(call.arguments, mint)) for call in turn.calls)
-    content, thoughts = _rewritten(turn.content, mint), _rewritten(turn.thoughts, mint)
-    return replace(turn, content=content, thoughts=thoughts, calls=calls)
+    def text(self, text: str) -> str:
+        said, at = "", 0
+        for found in self.finder.find(text):
+            said += text[at : found.begin] + self.mint.placeholder(text[found.begin : found.end], found.kind)
+            at = found.end
+        return said + text[at:]
 
+    def turn(self, turn: Message) -> Message:
+        calls = tuple(replace(call, arguments=self.value(call.arguments)) for call in turn.calls)
+        return replace(turn, content=self.text(turn.content), thoughts=self.text(turn.thoughts), calls=calls)
 
-def _rewritten_value(value: Any, mint: Mint) -> Any:
-    match value:
-        case str():
-            return _rewritten(value, mint)
-        case list():
-            return [_rewritten_value(item, mint) for item in cast(list[Any], value)]
-        case dict():
-            return {key: _rewritten_value(item, mint) for key, item in cast(dict[str, Any], value).items()}
-        case _:
-            return value
+    def value(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self.text(value)
+            case list():
+                return [self.value(item) for item in cast(list[Any], value)]
+            case dict():
+                return {key: self.value(item) for key, item in cast(dict[str, Any], value).items()}
+            case _:
+                return value
 
 
 def _places(request: GenerateRequest) -> Iterator[Place]:

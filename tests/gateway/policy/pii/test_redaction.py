@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.policy.facts import Endpoint, Known
-from gateway.policy.pii.finding import find
 from gateway.policy.pii.placeholders import Mint
 from gateway.policy.pii.redaction import Redaction, examine
 from gateway.policy.pii.restoring import Restorer
@@ -28,12 +27,13 @@ from providers.base import (
     GenerationEvent,
     Message,
     ProviderError,
+    Thought,
     Tool,
     Tools,
 )
 from schemas.constraint import ChoiceSpec, ConstraintSpec, JsonObjectSpec, JsonSchemaSpec, RegexSpec
 from schemas.engine import Sampling
-from tests.gateway.policy.pii.test_finding import TRUE
+from tests.gateway.policy.pii.test_finding import TRUE, find
 
 MAIL = "jane.doe@corp.example"
 ELSEWHERE = Candidate(Endpoint("theirs", "managed"), "m", Known())
@@ -169,6 +169,24 @@ def test_answers_of_several_choices_and_calls_are_restored() -> None:
     assert texts == [f"To {MAIL}", placeholder[half:] + placeholder[:3]]
     assert "".join(e.arguments for e in found if isinstance(e, CallDelta)) == f'{{"to":"{MAIL}"}}'
     assert [e for e in found if isinstance(e, Finished)] == [Finished(0, "stop"), Finished(1, "stop")]
+
+
+def test_thoughts_are_restored_before_what_follows_them() -> None:
+    redaction = examine(request(), "redact")
+    out = hidden(redaction).prompt
+    assert isinstance(out, tuple)
+    placeholder = out[0].content.removeprefix("Mail ")
+    half = len(placeholder) // 2
+    events: list[GenerationEvent] = [
+        Thought(0, f"To {placeholder[:half]}"),
+        Thought(0, placeholder[half:]),
+        Thought(0, placeholder[:3]),
+        Delta(0, "Done."),
+        Finished(0, "stop"),
+    ]
+    found = asyncio.run(restored(redaction, events))
+    assert "".join(e.text for e in found if isinstance(e, Thought)) == f"To {MAIL}{placeholder[:3]}"
+    assert found[-2:] == [Delta(0, "Done."), Finished(0, "stop")]
 
 
 def test_a_number_comes_back_without_its_separators_too() -> None:
