@@ -50,7 +50,7 @@ def test_the_wheel_holds_every_room() -> None:
 
 def test_imports_are_declared_and_declared_dependencies_are_imported() -> None:
     declared = requirements(PROJECT["project"]["dependencies"])
-    optional = requirements([line for name in ("gpu", "hub", "otel") for line in EXTRAS[name]])
+    optional = requirements([line for name in ("gpu", "hub", "otel", "presidio") for line in EXTRAS[name]])
     imported = dict(imported_by_rooms())
     undeclared = {name: file for name, file in imported.items() if name not in declared and name not in optional}
     assert not undeclared
