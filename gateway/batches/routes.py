@@ -17,6 +17,7 @@ from gateway.body import read_struct
 from gateway.errors import ApiError, invalid
 from gateway.files.file_store import FileStore
 from gateway.paging import MICROSECONDS, read_page, timed_id
+from gateway.policy.asking import HEADER
 from schemas.config import Batches
 from schemas.openai.batches import (
     Batch,
@@ -64,6 +65,9 @@ def batch_routes(
     @post("/batches", status_code=200, media_type=JSON)
     async def create(request: Request[Any, Any, Any]) -> bytes:
         store = kept()
+        if HEADER in request.headers:
+            message = f"'{HEADER}' is about one request: each line of a batch says its own 'sluice.policy'."
+            raise invalid(message, HEADER, "unsupported_parameter")
         asked = await read_struct(request, _decoder)
         assert files is not None, "there are no batches without files"
         file = await files.find(asked.input_file_id, tenant_of(request))

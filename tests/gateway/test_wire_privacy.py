@@ -183,11 +183,12 @@ class Sent:
 
 @dataclass
 class Client:
-    """Asks random things. ``kept``: tenant → ids of its stored responses."""
+    """Asks random things. ``conversations``: of each tenant. ``kept``: tenant → ids of its stored responses."""
 
     http: httpx.AsyncClient
     house: House
     rng: random.Random
+    conversations: dict[str, str]
     sent: list[Sent] = field(default_factory=list[Sent])
     kept: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
@@ -227,8 +228,11 @@ class Client:
 
     def _responses(self, sent: Sent, model: str, tenant: str) -> dict[str, Any]:
         body: dict[str, Any] = {"model": model, "input": self._text(sent), "max_output_tokens": 50}
-        if (kept := self.kept.get(tenant)) and self.rng.random() < 0.6:
+        going_on = self.rng.random()
+        if (kept := self.kept.get(tenant)) and going_on < 0.5:
             body["previous_response_id"] = self.rng.choice(kept)
+        elif going_on < 0.7:
+            body["conversation"] = self.conversations[tenant]
         return body | self.rng.choice([{}, {"background": True}, {"stream": True}])
 
     def _messages(self, sent: Sent, model: str, tenant: str) -> dict[str, Any]:
@@ -311,7 +315,11 @@ def ordeal(folder: Path, seed: int, requests: int) -> int:
 
 async def load(url: str, house: House, rng: random.Random, requests: int) -> list[Sent]:
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-        client = Client(http, house, rng)
+        conversations: dict[str, str] = {}
+        for key, (_, tenant) in KEYS.items():
+            made = await http.post("/v1/conversations", json={}, headers={"authorization": f"Bearer {key}"})
+            conversations[tenant] = made.raise_for_status().json()["id"]
+        client = Client(http, house, rng, conversations)
 
         async def some() -> None:
             for _ in range(requests // CLIENTS):

@@ -172,6 +172,12 @@ def test_refused(served: Served, fields: dict[str, Any], param: str) -> None:
     assert refusal.value.param == "input_file_id" and not client.batches.list().data
 
 
+def test_a_policy_of_the_whole_batch_is_refused_rather_than_forgotten(served: Served) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"sluice\.policy") as refused:
+        begun(served.client(), [row("a")], extra_headers={"x-sluice-policy": '{"local_only": true}'})
+    assert refused.value.param == "x-sluice-policy"
+
+
 def test_another_tenants_batch_is_none(served: Served) -> None:
     mine, other = served.client(), served.client("sk-third")
     batch = ended(mine, begun(mine, [row("a")]).id)
