@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from grammar.compile import Compiled, answer_misses, compile_machine, prepare
-from grammar.constraint import Choice, Constraint, JsonObject, JsonSchema, Lark, Regex, StructuralTag
+from grammar.constraint import Choice, Constraint, Indenter, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.errors import ConstraintError, ConstraintTooLarge
 from grammar.json_schema.decoding import load
 from grammar.tables import Delta
@@ -123,7 +123,8 @@ def constraint_of(spec: ConstraintSpec) -> Constraint:
         case StructuralTagSpec():
             return StructuralTag(load(spec.document))
         case LarkSpec():
-            return Lark(spec.grammar, spec.start, spec.semantics)  # type: ignore[arg-type]
+            indenter = None if spec.indenter is None else Indenter(**msgspec.structs.asdict(spec.indenter))
+            return Lark(spec.grammar, spec.start, spec.semantics, indenter)  # type: ignore[arg-type]
 
 
 def run(connection: Connection) -> None:

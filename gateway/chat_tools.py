@@ -42,7 +42,7 @@ def _tool(tool: ChatTool, place: Place) -> Tool:
     if isinstance(tool, CustomTool):
         custom = tool.custom
         format = custom.format.grammar if isinstance(custom.format, GrammarInput) else None
-        return custom_tool(custom.name, custom.description, format and (format.syntax, format.definition))
+        return custom_tool(custom.name, custom.description, format, place)
     function = tool.function
     schema = arguments_schema(function.parameters, place.param)
     return Tool(function.name, schema, function.description, degrades=not function.strict)

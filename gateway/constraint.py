@@ -21,7 +21,7 @@ from schemas.constraint import (
     RegexSpec,
     StructuralTagSpec,
 )
-from schemas.openai.constraints import JsonObjectFormat, JsonSchemaFormat, StructuralTagFormat
+from schemas.openai.constraints import GrammarReading, JsonObjectFormat, JsonSchemaFormat, StructuralTagFormat
 from schemas.openai.generation import GenerationFields
 
 
@@ -89,7 +89,11 @@ def _structured(fields: GenerationFields) -> list[Constraint]:
         spec = StructuralTagSpec(_schema_text(asked.structural_tag, param))
         kinds.append(Constraint(spec, param, "structural_tag"))
     if asked.grammar is not None:
-        kinds.append(Constraint(LarkSpec(asked.grammar), "structured_outputs.grammar", "grammar"))
+        spec = (asked.sluice or GrammarReading()).spec(asked.grammar)
+        kinds.append(Constraint(spec, "structured_outputs.grammar", "grammar"))
+    elif asked.sluice is not None:
+        param = "structured_outputs.sluice"
+        raise invalid(f"'{param}' says how a 'grammar' is read, and there is none.", param)
     if len(kinds) != 1:
         named = "json, regex, choice, json_object, structural_tag and grammar"
         message = f"'structured_outputs' takes exactly one of {named}"

@@ -13,6 +13,9 @@ from gateway.errors import invalid
 from providers.base import Tool, Tools
 from providers.custom_tools import PARAMETERS
 from schemas.constraint import LarkSpec, RegexSpec
+from schemas.openai.constraints import GrammarReading
+from schemas.openai.responses import GrammarInput
+from schemas.openai.tools import Definition
 
 NO_ARGUMENTS = '{"type":"object","properties":{},"additionalProperties":false}'
 _REF_STANDS_ALONE = ("draft-03", "draft-04", "draft-06", "draft-07")
@@ -61,15 +64,16 @@ def tools_of(offered: Sequence[Tool], choosing: Choosing, parallel: bool) -> Too
     return Tools(tuple(offered), callable, required=choosing.mode != "auto", parallel=parallel and not one)
 
 
-def custom_tool(name: str, description: str | None, grammar: tuple[str, str] | None) -> Tool:
-    """A tool whose argument is a text; ``grammar``: its syntax ("lark" or "regex") and its definition."""
-    match grammar:
-        case None:
-            asked = None
-        case ("regex", definition):
-            asked = RegexSpec(definition)
-        case (_, definition):
-            asked = LarkSpec(definition)
+def custom_tool(name: str, description: str | None, grammar: Definition | GrammarInput | None, place: Place) -> Tool:
+    """A tool whose argument is a text, of a grammar or any. Raises `ApiError`."""
+    asked: RegexSpec | LarkSpec | None = None
+    if grammar is not None and grammar.syntax == "lark":
+        asked = (grammar.sluice or GrammarReading()).spec(grammar.definition)
+    elif grammar is not None:
+        if grammar.sluice is not None:
+            param = f"{place.param.removesuffix('definition')}sluice"
+            raise invalid(f"'{param}' says how a Lark grammar is read, not a regular expression.", param)
+        asked = RegexSpec(grammar.definition)
     return Tool(name, PARAMETERS, description, custom=True, grammar=asked)
 
 

@@ -194,8 +194,8 @@ def _tools(fields: ResponseRequest) -> Tools | None:
 
 def _tool(tool: FunctionTool | CustomTool, place: Place) -> Tool:
     if isinstance(tool, CustomTool):
-        grammar = (tool.format.syntax, tool.format.definition) if isinstance(tool.format, GrammarInput) else None
-        return custom_tool(tool.name, tool.description, grammar)
+        grammar = tool.format if isinstance(tool.format, GrammarInput) else None
+        return custom_tool(tool.name, tool.description, grammar, place)
     schema = arguments_schema(tool.parameters, place.param)
     return Tool(tool.name, schema, tool.description, degrades=tool.strict is False)
 

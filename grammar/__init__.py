@@ -1,6 +1,6 @@
 """Text → constraint program. What is asked (`constraint.py`), compiled to byte machines (`compile.py`)."""
 
-from grammar.constraint import Choice, Contract, JsonObject, JsonSchema, Lark, Regex, StructuralTag
+from grammar.constraint import Choice, Contract, Indenter, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "ConstraintError",
     "ConstraintTooLarge",
     "Contract",
+    "Indenter",
     "JsonObject",
     "JsonSchema",
     "Lark",

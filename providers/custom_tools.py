@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from providers.base import Tool
 from schemas.constraint import LarkSpec, RegexSpec
 
@@ -24,11 +26,14 @@ _QUOTES_BEFORE = 3
 
 def input_format(grammar: RegexSpec | LarkSpec) -> dict[str, Any]:
     """The arguments of a tool with a grammar, as a format of structural tags."""
+    content: dict[str, Any]
     match grammar:
         case RegexSpec(pattern):
             content = {"type": "regex", "pattern": pattern}
-        case LarkSpec(text):
-            content = {"type": "lark", "grammar": text}
+        case LarkSpec(text, start, semantics, indenter):
+            content = {"type": "lark", "grammar": text, "start": start, "semantics": semantics}
+            if indenter is not None:
+                content["indenter"] = msgspec.structs.asdict(indenter)
     begin, end = ({"type": "const_string", "value": text} for text in ('{"input": ', "}"))
     return {"type": "sequence", "elements": [begin, {"type": "json_string", "content": content}, end]}
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 
 class JsonSchemaSpec(msgspec.Struct, tag="json_schema", frozen=True):
@@ -39,12 +42,25 @@ class StructuralTagSpec(msgspec.Struct, tag="structural_tag", frozen=True):
     document: str
 
 
+class IndenterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Lark's Indenter: the terminals it looks at and makes, and how many columns a tab is worth; by default those of
+    Lark's PythonIndenter (docs/lark.md)."""
+
+    newline: str = "_NEWLINE"
+    indent: str = "_INDENT"
+    dedent: str = "_DEDENT"
+    open_parens: tuple[str, ...] = ("LPAR", "LSQB", "LBRACE")
+    close_parens: tuple[str, ...] = ("RPAR", "RSQB", "RBRACE")
+    tab_len: Annotated[int, Meta(ge=1, le=128)] = 8
+
+
 class LarkSpec(msgspec.Struct, tag="lark", frozen=True):
     """``semantics`` is "dynamic_complete" or "contextual" (docs/lark.md)."""
 
     grammar: str
     start: str = "start"
     semantics: str = "dynamic_complete"
+    indenter: IndenterSpec | None = None
 
 
 ConstraintSpec = JsonSchemaSpec | JsonObjectSpec | RegexSpec | ChoiceSpec | StructuralTagSpec | LarkSpec

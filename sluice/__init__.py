@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from fsm import compile_constraint as compile_constraint
     from grammar import Choice as Choice
     from grammar import ConstraintError as ConstraintError
+    from grammar import Indenter as Indenter
     from grammar import JsonObject as JsonObject
     from grammar import JsonSchema as JsonSchema
+    from grammar import Lark as Lark
     from grammar import Regex as Regex
     from grammar import StructuralTag as StructuralTag
 
@@ -29,8 +31,10 @@ __version__ = "0.1.0"
 _ROOMS = {
     "Choice": "grammar",
     "ConstraintError": "grammar",
+    "Indenter": "grammar",
     "JsonObject": "grammar",
     "JsonSchema": "grammar",
+    "Lark": "grammar",
     "Regex": "grammar",
     "StructuralTag": "grammar",
     "TokenTable": "fsm",
@@ -40,8 +44,10 @@ _ROOMS = {
 __all__ = [
     "Choice",
     "ConstraintError",
+    "Indenter",
     "JsonObject",
     "JsonSchema",
+    "Lark",
     "Regex",
     "StructuralTag",
     "TokenTable",

@@ -52,6 +52,9 @@ def add_to(commands: Commands) -> None:
         default="dynamic_complete",
         help="how a Lark grammar is read (default: %(default)s)",
     )
+    parser.add_argument(
+        "--start", default="start", help="the rule that a Lark grammar begins with (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON line instead of a card")
     parser.set_defaults(run=run)
 
@@ -85,7 +88,9 @@ def token_table(model: str) -> TokenTable:
 
     path = resolve(model)
     tokenizer = Tokenizer.from_folder(str(path)) if path.is_dir() else Tokenizer.from_gguf(GgufFile(path))
-    return TokenTable.from_bytes(tokenizer.vocabulary, tokenizer.eos_ids)
+    controls = dict(zip(tokenizer.special_names, tokenizer.special_ids, strict=True))
+    silent = [i for i in tokenizer.special_ids if tokenizer.vocabulary[i] is None]
+    return TokenTable.from_bytes(tokenizer.vocabulary, tokenizer.eos_ids, silent, controls)
 
 
 def _read(path: Path) -> str:
@@ -105,7 +110,7 @@ def _constraint(text: str, options: argparse.Namespace) -> JsonSchema | Regex | 
 
     kind = options.kind or ("lark" if options.file.endswith(".lark") else "json-schema")
     if kind == "lark":
-        return Lark(text, semantics=options.semantics)
+        return Lark(text, options.start, options.semantics)
     if kind == "regex":
         return Regex(text.removesuffix("\n"))
     if kind == "choice":

@@ -12,9 +12,9 @@ from grammar.fuel import Fuel
 from grammar.json_schema.decoding import load as load_json
 from grammar.json_schema.machine import JsonMachine, compile_json_schema
 from grammar.lark.contextual import ContextualMachine
-from grammar.lark.dynamic import END, DynamicMachine
+from grammar.lark.dynamic import DynamicMachine
 from grammar.lark.lexemes import Lexemes
-from grammar.lark.machine import LarkMachine
+from grammar.lark.machine import END, LarkMachine
 from grammar.lark.programs import Programs
 from grammar.lark.source import Source, load, place_of
 from grammar.regex.anchors import restrict
@@ -43,12 +43,10 @@ def compile_lark(
 
 def compile_quoted_lark(
     constraint: Lark, spellable: Sequence[bool], fuel: int, states: States
-) -> tuple[DynamicMachine, tuple[str, ...]]:
+) -> tuple[LarkMachine, tuple[str, ...]]:
     """`compile_lark` of a grammar whose sentence stands inside a JSON string, in a text that others write too
     (``states``). A closing quote ends it. UnsupportedConstraint for `%json`, whose values are not escaped."""
-    machine, reasons = _compile(constraint, spellable, fuel, json_spelling(spellable), states, QUOTE, {})
-    assert isinstance(machine, DynamicMachine)
-    return machine, reasons
+    return _compile(constraint, spellable, fuel, json_spelling(spellable), states, QUOTE, {})
 
 
 def _compile(
@@ -78,7 +76,7 @@ def _compile(
         reason = f"%declare {indent}: an Indenter stands behind a lexer, which only `contextual` has"
         raise UnsupportedConstraint(reason, place_of(text, indent))
     if constraint.semantics == "contextual":
-        return ContextualMachine(source, lexemes, states, shared), ()
+        return ContextualMachine(source, lexemes, states, shared, follow), ()
     schemas: dict[str, JsonMachine] = {}
     reasons: list[str] = []
     for name, (schema, place) in source.schemas.items():

@@ -24,10 +24,10 @@ from grammar.fuel import Fuel
 from grammar.lark.corners import Item, viable_symbols
 from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
 from grammar.lark.lines import MAX_BLOCKS, MAX_COLUMNS, UNCOUNTED, Layout, Line
-from grammar.lark.machine import END_TOKEN, Between, Inside, LarkMachine, Turning
+from grammar.lark.machine import END, END_TOKEN, Between, Inside, LarkMachine, Turning
 from grammar.lark.source import Source, place_of
 from grammar.states import States
-from grammar.tables import END_OF_TEXT, GOTO, Edge
+from grammar.tables import Edge
 
 MAX_EXPLORED = 400
 """States of a table that is searched for corners before it is used; the lexers of larger ones are made as they are
@@ -99,8 +99,10 @@ class ContextualMachine(LarkMachine):
     reduction comes before the token's first byte, and what is read then are the tokens that called for it.
     """
 
-    def __init__(self, source: Source, lexemes: Lexemes, states: States, fuel: Fuel) -> None:
-        super().__init__(lexemes, states, fuel)
+    def __init__(
+        self, source: Source, lexemes: Lexemes, states: States, fuel: Fuel, follow: tuple[int, int] = END
+    ) -> None:
+        super().__init__(lexemes, states, fuel, follow)
         _check(source)
         self._source = source
         self._indenter = source.indenter
@@ -114,7 +116,7 @@ class ContextualMachine(LarkMachine):
             if (self._table.start, source.start) not in self._viable:
                 raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
             self.forget_corners()
-        self.start = self.state(Between(self._table.start, self._table.start))
+        self.begin(Between(self._table.start, self._table.start))
 
     def goto(self, state: int, symbol: str) -> int:
         target = self._table.shift(state, symbol)
@@ -127,7 +129,21 @@ class ContextualMachine(LarkMachine):
             return True
         first = self._lexemes.start((self._table.scanner(state),))
         wanted = frozenset((terminal,))
-        return bool(self._lexemes.live(first) & wanted) and self.may_end(Inside(state, first, wanted, NO_SHADOW))
+        if not self._lexemes.live(first) & wanted:
+            return False
+        if terminal in self._source.newlines:
+            return self._line_readable(self.goto(state, terminal), first, wanted)
+        return self.may_end(Inside(state, first, wanted, NO_SHADOW))
+
+    def _line_readable(self, state: int, first: Lexeme, wanted: frozenset[str]) -> bool:
+        """`_readable` of a newline token that the parser has been given, whatever the Indenter makes of it."""
+        behind = [state] if self._goes_on(state, 2) else list[int]()
+        for terminal in self._source.declared:
+            if self._table.reduction(state, terminal) is not None:
+                return True
+            given = self._table.shift(state, terminal)
+            behind += [] if given is None else [given]
+        return any(self.may_end(Inside(there, first, wanted, NO_SHADOW, line=UNCOUNTED)) for there in behind)
 
     def reader(self, state: int) -> int:
         return state
@@ -193,10 +209,10 @@ class ContextualMachine(LarkMachine):
             return
         rule = self._table.reduction(here.state, END_TOKEN)
         if here.state == self._table.end:
-            yield END_OF_TEXT, END_OF_TEXT, GOTO, 0, 0, 0, 0
+            yield self.accepted()
         elif rule is not None:
             ended = replace(here, wanted=frozenset((END_TOKEN,)))
-            yield self._reduced(END_OF_TEXT, END_OF_TEXT, here.state, rule, ended)
+            yield self._reduced(*self.follow, here.state, rule, ended)
 
     def _begun(self, reader: int, shadow: Shadow) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
         """`reading`, for the first byte of a token. No token begins where the text ends."""
@@ -223,7 +239,7 @@ class ContextualMachine(LarkMachine):
         """Read the newline token, or give the parser one more token of the Indenter's."""
         assert self._indenter is not None
         ends, columns = here.reader < 0, here.layout.columns
-        taking = [(END_OF_TEXT, END_OF_TEXT)] if ends else [(lo, hi) for lo, hi, _, _ in self._newline_begun(here)]
+        taking = [self.follow] if ends else [(lo, hi) for lo, hi, _, _ in self._newline_begun(here)]
         if not here.owed and (not ends or len(columns) == 1):
             yield from self._turned(here)
         for terminal in (self._indenter.indent, self._indenter.dedent):
@@ -257,7 +273,7 @@ class ContextualMachine(LarkMachine):
         if not self._goes_on(here.state, len(here.layout.columns) + opens):
             return
         least, most = (column + 1, MAX_COLUMNS) if opens else (column, column)
-        line = Line(least, most, opens, self._indenter.tab_len)
+        line = Line(least, most, opens, self._indenter.tab_len, quoted=self.follow != END)
         wanted = frozenset((self._indenter.newline,))
         for lo, hi, lexeme, shadow in self._newline_begun(here):
             for first, last, begun in line.reads(lo, hi):

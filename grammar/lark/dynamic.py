@@ -23,15 +23,12 @@ from grammar.fuel import Fuel
 from grammar.json_schema.machine import JsonMachine
 from grammar.lark.corners import viable_symbols
 from grammar.lark.lexemes import NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
-from grammar.lark.machine import END_TOKEN, Below, Between, Inside, LarkMachine, Location, Turning, covered
+from grammar.lark.machine import END, END_TOKEN, Between, Inside, LarkMachine, Turning, covered
 from grammar.lark.source import Source
-from grammar.states import Edges, States
-from grammar.tables import END_OF_TEXT, END_REJECT, GOTO, REDO, Edge
+from grammar.states import States
+from grammar.tables import Edge
 
 _ROOT = "$root"
-END = (END_OF_TEXT, END_OF_TEXT)
-"""The text ends behind a sentence."""
-
 _REDUCED: frozenset[str] = frozenset()
 """`Between.wanted` after a reduction: no token is asked for, but none may be ignored there; it was before."""
 
@@ -136,11 +133,7 @@ class Automaton:
 
 class DynamicMachine(LarkMachine):
     """A grammar read in every way at once. ``looks``: terminals with a lookahead, which are not split; ``schemas``: the
-    machines of those that stand for JSON; ``follow``: the bytes (lo, hi) that may come behind a sentence.
-
-    A sentence inside another text is read on a frame of its own, pushed by whoever goes to `start`: its end pops that
-    frame, and what follows is read where the frame returns to.
-    """
+    machines of those that stand for JSON."""
 
     def __init__(
         self,
@@ -152,8 +145,7 @@ class DynamicMachine(LarkMachine):
         schemas: Mapping[str, JsonMachine],
         follow: tuple[int, int] = END,
     ) -> None:
-        super().__init__(lexemes, states, fuel)
-        self._follow = follow
+        super().__init__(lexemes, states, fuel, follow)
         self._looks = looks
         self._terminals = source.terminals.keys() | source.controls.keys()
         self._lazy = source.lazy
@@ -171,7 +163,7 @@ class DynamicMachine(LarkMachine):
             if (0, source.start) not in self._viable and not self._nullable:
                 raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
             self.forget_corners()
-        self.start = self.state(Between(0, -1))
+        self.begin(Between(0, -1))
 
     def goto(self, state: int, symbol: str) -> int:
         return self._automaton.ways(state)[symbol]
@@ -205,21 +197,11 @@ class DynamicMachine(LarkMachine):
             for name in self._schemas.keys() & following:
                 bytes_taken += [(lo, hi, 0, 0, 0, 0, 0) for lo, hi in self._opening(name, here.shadow)]
             if END_TOKEN in following and self._lexemes.may_end_text(here.shadow):
-                bytes_taken.append((*self._follow, 0, 0, 0, 0, 0))
+                bytes_taken.append((*self.follow, 0, 0, 0, 0, 0))
             for lo, hi in covered(bytes_taken):
                 yield self.reduction(lo, hi, state, origin, length, replace(here, wanted=_REDUCED))
         if self._final(state) and self._lexemes.may_end_text(here.shadow):
-            yield *self._follow, GOTO if self._follow == END else REDO, 0, 0, 0, 0
-
-    def edges_of(self, location: Location) -> Edges:
-        if self._follow != END and location == Below(0):
-            # The bottom of the parser's stack has been popped: the sentence's own frame is next.
-            return [(*self._follow, REDO, 0, 0, 0, 0)], END_REJECT
-        return super().edges_of(location)
-
-    def begins(self) -> list[tuple[int, int]]:
-        """The bytes that a sentence may begin with, or that come behind an empty one."""
-        return covered(self.moves(Between(0, -1)))
+            yield self.accepted()
 
     def opens(self, state: int, shadow: Shadow) -> bool:
         return any(self._opening(name, shadow) for name in self._schemas.keys() & self._next(state))

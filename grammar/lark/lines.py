@@ -27,7 +27,10 @@ MAX_COLUMNS = 128
 """How far a block may be indented."""
 
 _NO_BREAK = -1
-_TAB, _BREAK, _SPACE = 0x09, 0x0A, 0x20
+_TAB, _BREAK, _SPACE, _BACKSLASH = 0x09, 0x0A, 0x20, 0x5C
+_ESCAPES = {ord("t"): _TAB, ord("n"): _BREAK}
+_TOLD = (_TAB, _BREAK, _SPACE, _BACKSLASH, *_ESCAPES)
+"""Bytes that may say something about columns."""
 
 
 class Layout(NamedTuple):
@@ -44,13 +47,16 @@ FLAT = Layout()
 class Line(NamedTuple):
     """How far a newline token has come. Its line must be indented by ``least`` to ``most`` columns (``most`` below 0:
     nobody counts), and ``opens`` a block there or goes on in one; ``column``: how far it is, not counted beyond
-    ``most``; below 0 before the first line break."""
+    ``most``; below 0 before the first line break. ``quoted``: the text stands in a JSON string, where tabs and line
+    breaks are escapes; ``escaped``: one has begun."""
 
     least: int
     most: int
     opens: bool
     tab_len: int
     column: int = _NO_BREAK
+    quoted: bool = False
+    escaped: bool = False
 
     @property
     def fits(self) -> bool:
@@ -61,16 +67,22 @@ class Line(NamedTuple):
         """(lo, hi, line after them) for the bytes lo..hi, ascending."""
         if self.most < 0:
             return [(lo, hi, self)]
-        cuts = {lo, hi + 1, *(cut for byte in (_TAB, _BREAK, _SPACE) for cut in (byte, byte + 1) if lo < cut <= hi)}
+        cuts = {lo, hi + 1, *(cut for byte in _TOLD for cut in (byte, byte + 1) if lo < cut <= hi)}
         return [(first, stop - 1, self._after(first)) for first, stop in pairwise(sorted(cuts))]
 
     def _after(self, byte: int) -> Line:
+        if self.escaped:
+            line, byte = self._replace(escaped=False), _ESCAPES.get(byte, 0)
+        elif self.quoted and byte == _BACKSLASH:
+            return self._replace(escaped=True)
+        else:
+            line = self
         if byte == _BREAK:
-            return self._replace(column=0)
-        if self.column == _NO_BREAK or byte not in (_TAB, _SPACE):
-            return self
-        wide = 1 if byte == _SPACE else self.tab_len
-        return self._replace(column=min(self.column + wide, self.most + 1))
+            return line._replace(column=0)
+        if line.column == _NO_BREAK or byte not in (_TAB, _SPACE):
+            return line
+        wide = 1 if byte == _SPACE else line.tab_len
+        return line._replace(column=min(line.column + wide, line.most + 1))
 
 
 UNCOUNTED = Line(0, -1, False, 1)

@@ -23,10 +23,13 @@ from grammar.fuel import Fuel
 from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
 from grammar.lark.lines import FLAT, Layout, Line
 from grammar.states import Edges, States
-from grammar.tables import END_ASK, END_OF_TEXT, END_REJECT, GOTO, PUSH, REDUCE, SHIFT, Edge
+from grammar.tables import END_ASK, END_OF_TEXT, END_REJECT, GOTO, PUSH, REDO, REDUCE, SHIFT, Edge
 
 END_TOKEN = "$END"
 """The end of the text, as a terminal."""
+
+END = (END_OF_TEXT, END_OF_TEXT)
+"""The text ends behind a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,18 @@ class _Reduction(NamedTuple):
 
 
 class LarkMachine(ABC):
-    """`grammar.tables.Machine` over a grammar. ``start`` is set by who knows the first parser state."""
+    """`grammar.tables.Machine` over a grammar. ``follow``: the bytes (lo, hi) that may come behind a sentence.
+
+    A sentence inside another text is read on a frame of its own, pushed by whoever goes to `start`: its end pops that
+    frame, and what follows is read where the frame returns to.
+    """
 
     start: int
     limits: Mapping[str, int | str]
 
-    def __init__(self, lexemes: Lexemes, states: States, fuel: Fuel) -> None:
+    def __init__(self, lexemes: Lexemes, states: States, fuel: Fuel, follow: tuple[int, int]) -> None:
         self._fuel = fuel
+        self.follow = follow
         self.limits = {}
         self._lexemes = lexemes
         self._all = states
@@ -116,6 +124,15 @@ class LarkMachine(ABC):
         if found is None:
             found = self._ids[location] = self._all.new(self, location)
         return found
+
+    def begin(self, first: Between) -> None:
+        """A sentence begins here."""
+        self._first = first
+        self.start = self.state(first)
+
+    def begins(self) -> list[tuple[int, int]]:
+        """The bytes that a sentence may begin with, or that come behind an empty one."""
+        return covered(self.moves(self._first))
 
     # -- what the parser says ------------------------------------------------------------------------------------------
 
@@ -151,13 +168,20 @@ class LarkMachine(ABC):
 
     def edges_of(self, location: Location) -> Edges:
         if isinstance(location, Below):
-            return [], END_REJECT
+            if self.follow == END or location.state != self._first.state:
+                return [], END_REJECT
+            # The bottom of the parser's stack has been popped: the sentence's own frame is next.
+            return [(*self.follow, REDO, 0, 0, 0, 0)], END_REJECT
         edges = self.moves(location)
         return edges, END_ASK if any(hi == END_OF_TEXT for _, hi, *_ in edges) else END_REJECT
 
     def decided(self, location: Below, verdict: int) -> int:
         origin, before = self._verdicts[verdict - 1]
         return self.state(replace(before, state=self.goto(location.state, origin)))
+
+    def accepted(self) -> Edge:
+        """The text is a sentence, and ends."""
+        return *self.follow, GOTO if self.follow == END else REDO, 0, 0, 0, 0
 
     # -- moves ---------------------------------------------------------------------------------------------------------
 

@@ -124,6 +124,8 @@ def _check_declared(source: Source) -> None:
     if indenter is not None and indenter.newline not in source.terminals:
         reason = f"the grammar has no terminal {indenter.newline}, whose tokens the Indenter looks at"
         raise ConstraintError(reason, "1:1")
+    if indenter is not None and indenter.tab_len < 1:
+        raise ConstraintError(f"a tab is worth at least one column, not {indenter.tab_len}", "1:1")
 
 
 def place_of(text: str, name: str) -> str:

@@ -4,16 +4,17 @@
 {"type": "structural_tag", "structures": [{begin, schema, end}], "triggers": []}   its older form
 
 One format is an addition: ``{"type": "json_string", "content": ...}``, a JSON string whose value is matched by a
-``regex`` or is a sentence of a ``lark`` grammar (``{"type": "lark", "grammar": "start: ..."}``). A grammar stands in
-such quotes only, which tell where it ends.
+``regex`` or is a sentence of a ``lark`` grammar (``{"type": "lark", "grammar": "start: ..."}``, and how it is read, see
+`_grammar`). A grammar stands in such quotes only, which tell where it ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from grammar.constraint import JsonSchema, Lark, Regex
+from grammar.constraint import Indenter, JsonSchema, Lark, Regex
 from grammar.errors import ConstraintError, UnsupportedConstraint
 from grammar.structural.formats import (
     ConstString,
@@ -140,11 +141,27 @@ def _json_string(fields: _Fields, _: int) -> Format:
     if kind == "regex":
         inside = Pattern(Regex(content.text("pattern")), f"{content.pointer}/pattern")
     elif kind == "lark":
-        inside = Sentence(Lark(content.text("grammar")), f"{content.pointer}/grammar")
+        inside = Sentence(_grammar(content), f"{content.pointer}/grammar")
     else:
         raise UnsupportedConstraint(f"a json_string holds a regex or a lark, not {kind!r}", f"{content.pointer}/type")
     content.done()
     return Quoted(inside)
+
+
+def _grammar(fields: _Fields) -> Lark:
+    """``start``, ``semantics`` and ``indenter`` as `grammar.constraint.Lark` has them, where they are given."""
+    asked = Lark(fields.text("grammar"), **_given(fields, fields.text, ("start", "semantics")))
+    if fields.values.get("indenter") is None:
+        return asked
+    inside = _Fields(fields.take("indenter"), f"{fields.pointer}/indenter")
+    told = _given(inside, inside.text, ("newline", "indent", "dedent"))
+    told |= _given(inside, inside.texts, ("open_parens", "close_parens")) | _given(inside, inside.count, ("tab_len",))
+    inside.done()
+    return replace(asked, indenter=Indenter(**told))
+
+
+def _given(fields: _Fields, take: Callable[[str], Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: take(name) for name in names if fields.values.get(name) is not None}
 
 
 def _lark(fields: _Fields, _: int) -> Format:

@@ -14,7 +14,7 @@ from grammar.fuel import Supply
 from grammar.json_schema.machine import JsonMachine, compile_json_schema
 from grammar.json_schema.shapes import NumberEnum, NumberShape
 from grammar.lark.compile import compile_quoted_lark
-from grammar.lark.dynamic import DynamicMachine
+from grammar.lark.machine import LarkMachine
 from grammar.regex.language import Pattern as TextPattern
 from grammar.regex.language import text_dfa
 from grammar.states import States
@@ -56,7 +56,7 @@ class JsonPart:
 class SentencePart:
     """A sentence of a grammar inside a JSON string, then part ``then``: the closing quote."""
 
-    machine: DynamicMachine
+    machine: LarkMachine
     then: int
 
 
@@ -80,7 +80,7 @@ class Graph:
         self._states = states
         self.parses = formats.has_sentences(root)
         self._machines: dict[str, JsonMachine] = {}
-        self._parsers: dict[str, DynamicMachine] = {}
+        self._parsers: dict[str, LarkMachine] = {}
         self.reasons: tuple[str, ...] = ()
         self.limits: dict[str, int | str] = {}
         self.parts: list[Part] = []
@@ -161,6 +161,7 @@ class Graph:
             except ConstraintError as error:
                 raise type(error)(f"{error.reason}, at {error.pointer} of the grammar", what.pointer) from None
             self._parsers[what.pointer] = machine
+            self.limits |= machine.limits
             self.reasons += tuple(f"{reason} (in the grammar at `{what.pointer}`)" for reason in reasons)
         return self._part(SentencePart(machine, then))
 

@@ -132,7 +132,7 @@ async def _output(
             native = {"regex": pattern} if "regex" in can.native and constraint.dialect == "python" else None
             text = f"Answer with a text that matches this regular expression as a whole, and nothing else:\n{pattern}"
         case LarkSpec(grammar):
-            native = {"grammar": grammar} if "grammar" in can.native and constraint.start == "start" else None
+            native = {"grammar": grammar} if "grammar" in can.native and constraint == LarkSpec(grammar) else None
             text = f"Answer with a sentence of this Lark grammar, and nothing else:\n{grammar}"
         case StructuralTagSpec(document):
             native = {"structural_tag": document} if "structural_tag" in can.native else None

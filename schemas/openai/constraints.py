@@ -6,10 +6,12 @@ rounded by a float.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Raw, field
+
+from schemas.constraint import IndenterSpec, LarkSpec
 
 
 class TextFormat(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -46,11 +48,22 @@ class StructuralTagFormat(msgspec.Struct, tag_field="type", tag="structural_tag"
 ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | StructuralTagFormat
 
 
+class GrammarReading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a Lark grammar is read (docs/lark.md). Sluice's own addition, in the field ``sluice`` beside the grammar."""
+
+    start: str = "start"
+    semantics: Literal["dynamic_complete", "contextual"] = "dynamic_complete"
+    indenter: IndenterSpec | None = None
+
+    def spec(self, grammar: str) -> LarkSpec:
+        return LarkSpec(grammar, self.start, self.semantics, self.indenter)
+
+
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     """Exactly one kind. ``json``: a schema, or its text in a string. ``structural_tag``:
     its JSON, or that in a string. ``disable_any_whitespace``: compact JSON.
 
-    ``grammar``: a Lark grammar.
+    ``grammar``: a Lark grammar, and ``sluice`` how it is read.
 
     The last three are known to vLLM and refused by name here unless null or false.
     """
@@ -62,6 +75,7 @@ class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):
     disable_any_whitespace: bool | None = None
     structural_tag: Raw = field(default_factory=Raw)
     grammar: str | None = None
+    sluice: GrammarReading | None = None
     whitespace_pattern: object = None
     disable_fallback: object = None
     disable_additional_properties: object = None

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, field
 
+from schemas.openai.constraints import GrammarReading
 from schemas.openai.generation import MAX_TOP_LOGPROBS, Effort, MaxTokens, SamplingFields
 from schemas.openai.messages import RefusalPart
 from schemas.openai.tools import MAX_TOOLS, TextInput, ToolName
@@ -52,11 +53,12 @@ class FunctionTool(msgspec.Struct, tag_field="type", tag="function", forbid_unkn
     output_schema: None = None
 
 
-class GrammarInput(msgspec.Struct, tag_field="type", tag="grammar", forbid_unknown_fields=True):
+class GrammarInput(msgspec.Struct, tag_field="type", tag="grammar", forbid_unknown_fields=True, omit_defaults=True):
     """As `schemas.openai.tools.Definition`."""
 
     syntax: Literal["lark", "regex"]
     definition: str
+    sluice: GrammarReading | None = None
 
 
 class CustomTool(msgspec.Struct, tag_field="type", tag="custom", forbid_unknown_fields=True, omit_defaults=True):

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, field
 
+from schemas.openai.constraints import GrammarReading
+
 MAX_TOOLS = 128
 
 ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -35,10 +37,11 @@ class TextInput(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fie
 
 
 class Definition(msgspec.Struct, forbid_unknown_fields=True):
-    """``syntax`` "lark" is read as docs/lark.md says, "regex" as Python's `re`, over the whole input."""
+    """``syntax`` "lark" is read as docs/lark.md and ``sluice`` say, "regex" as Python's `re`, over the whole input."""
 
     syntax: Literal["lark", "regex"]
     definition: str
+    sluice: GrammarReading | None = None
 
 
 class GrammarInput(msgspec.Struct, tag_field="type", tag="grammar", forbid_unknown_fields=True):

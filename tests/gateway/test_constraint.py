@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from gateway.body import understand
 from gateway.constraint import constraint_of
 from providers.base import ErrorKind, ProviderError
-from schemas.constraint import ChoiceSpec, JsonObjectSpec, JsonSchemaSpec, LarkSpec, RegexSpec, StructuralTagSpec
+from schemas.constraint import (
+    ChoiceSpec,
+    IndenterSpec,
+    JsonObjectSpec,
+    JsonSchemaSpec,
+    LarkSpec,
+    RegexSpec,
+    StructuralTagSpec,
+)
 from tests.gateway.fakes import MODEL, FakeProvider
 from tests.gateway.test_parameters import DECODERS, LEAST
 
@@ -58,6 +66,14 @@ ASKED = [
     ({"guided_regex": "a+"}, RegexSpec("a+")),
     ({"guided_choice": ["a"]}, ChoiceSpec(["a"])),
     ({"structured_outputs": {"grammar": 'start: "a"'}}, LarkSpec('start: "a"')),
+    (
+        {"structured_outputs": {"grammar": "g", "sluice": {"start": "s", "semantics": "contextual", "indenter": {}}}},
+        LarkSpec("g", "s", "contextual", IndenterSpec()),
+    ),
+    (
+        {"structured_outputs": {"grammar": "g", "sluice": {"indenter": {"newline": "NL", "open_parens": ["X"]}}}},
+        LarkSpec("g", indenter=IndenterSpec("NL", open_parens=("X",))),
+    ),
     ({"guided_grammar": 'start: "a"'}, LarkSpec('start: "a"')),
     ({"guided_json": None, "guided_regex": None, "structured_outputs": None, "response_format": None}, None),
     ({"response_format": {"type": "text"}, "guided_regex": "a+"}, RegexSpec("a+")),

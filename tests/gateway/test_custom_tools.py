@@ -25,12 +25,13 @@ from providers.base import (
     Usage,
 )
 from providers.custom_tools import PARAMETERS
-from schemas.constraint import LarkSpec, RegexSpec
+from schemas.constraint import IndenterSpec, LarkSpec, RegexSpec
 from tests.gateway.fakes import MODEL, FakeProvider
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Two and two?"}]}
 RESPONSES: dict[str, Any] = {"model": MODEL, "input": "Two and two?"}
 LARK, REGEX = 'start: "a"', "[0-9]+"
+READING = {"start": "file", "semantics": "contextual", "indenter": {"tab_len": 4}}
 CHAT_TOOLS: list[Any] = [
     {"type": "custom", "custom": {"name": "note"}},
     {
@@ -48,6 +49,13 @@ CHAT_TOOLS: list[Any] = [
             "format": {"type": "grammar", "grammar": {"syntax": "regex", "definition": REGEX}},
         },
     },
+    {
+        "type": "custom",
+        "custom": {
+            "name": "code",
+            "format": {"type": "grammar", "grammar": {"syntax": "lark", "definition": LARK, "sluice": READING}},
+        },
+    },
 ]
 RESPONSES_TOOLS: list[Any] = [
     {"type": "custom", "name": "note", "format": {"type": "text"}},
@@ -58,11 +66,17 @@ RESPONSES_TOOLS: list[Any] = [
         "format": {"type": "grammar", "syntax": "lark", "definition": LARK},
     },
     {"type": "custom", "name": "year", "format": {"type": "grammar", "syntax": "regex", "definition": REGEX}},
+    {
+        "type": "custom",
+        "name": "code",
+        "format": {"type": "grammar", "syntax": "lark", "definition": LARK, "sluice": READING},
+    },
 ]
 OFFERED = (
     Tool("note", PARAMETERS, custom=True),
     Tool("sum", PARAMETERS, "Adds.", custom=True, grammar=LarkSpec(LARK)),
     Tool("year", PARAMETERS, custom=True, grammar=RegexSpec(REGEX)),
+    Tool("code", PARAMETERS, custom=True, grammar=LarkSpec(LARK, "file", "contextual", IndenterSpec(tab_len=4))),
 )
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 

@@ -18,19 +18,25 @@ from providers.call_plan import plan_calls
 from providers.custom_tools import PARAMETERS, InputReader, described
 from providers.tool_calls import Arguments, Begun, CallReader
 from providers.tool_formats import ToolFormat
-from schemas.constraint import JsonSchemaSpec, LarkSpec, RegexSpec
+from schemas.constraint import IndenterSpec, JsonSchemaSpec, LarkSpec, RegexSpec
 from tests.providers.test_call_plan import BYTES, EMPTY, FORMATS, accepts
 
 SUM = 'start: NUMBER ("+" NUMBER)*\nNUMBER: /[0-9]+/'
+CODE = """
+file: ("do" _NL _INDENT file _DEDENT | "x" _NL)+
+_NL: /\\n */
+%declare _INDENT _DEDENT
+"""
 TOOLS = (
     Tool("note", PARAMETERS, custom=True),
     Tool("date", PARAMETERS, custom=True, grammar=RegexSpec(r'\d{4}-\d\d|"now"')),
     Tool("sum", PARAMETERS, "Adds.", custom=True, grammar=LarkSpec(SUM)),
+    Tool("code", PARAMETERS, custom=True, grammar=LarkSpec(CODE, "file", "contextual", IndenterSpec("_NL"))),
     Tool("clock", EMPTY),
 )
 NAMES = tuple(tool.name for tool in TOOLS)
-RIGHT = {"note": 'any "text"\n🦆', "date": '"now"', "sum": "1+22+3"}
-WRONG = {"date": "now", "sum": "1+"}
+RIGHT = {"note": 'any "text"\n🦆', "date": '"now"', "sum": "1+22+3", "code": "do\n  x\n  x\nx\n"}
+WRONG = {"date": "now", "sum": "1+", "code": "do\nx\n"}
 
 family = pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.family)
 

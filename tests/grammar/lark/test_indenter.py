@@ -51,7 +51,15 @@ APART = r"""
     _NL: /(\n *)+/
 """
 
+BLOCKS = r"""
+    start: line+
+    line: "a" _NL | "b" _NL _INDENT line+ _DEDENT
+    %declare _INDENT _DEDENT
+    _NL: /(\n[ \t]*)+/
+"""
+
 GRAMMARS = {
+    "blocks": (BLOCKS, "ab\n \t"),
     "tree": (TREE, "a\n \t"),
     "one child": (ONE_CHILD, "a\n "),
     "parentheses": (PARENTHESES, "ab():\n #"),
@@ -103,11 +111,13 @@ def test_accepts_what_lark_accepts(name: str) -> None:
     grammar, alphabet = GRAMMARS[name]
     parser = lark.Lark(grammar, parser="lalr", postlex=Asked())
     heads = machine(grammar)
-    accepted = 0
+    accepted, indented = 0, 0
     for text, here in texts(heads, alphabet, 16, 250):
-        accepted += accepts(parser, text)
-        assert heads.accepting(here) == accepts(parser, text), text
+        right = accepts(parser, text)
+        accepted, indented = accepted + right, indented + (right and "\n " in text)
+        assert heads.accepting(here) == right, text
     assert accepted > 20
+    assert indented > 5
 
 
 @pytest.mark.parametrize("name", GRAMMARS)

@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 import lark
+import lark.indenter
 import pytest
 
 from fsm import TokenTable, compile_constraint
@@ -50,7 +51,7 @@ def parser(grammar: str) -> lark.Lark:
 def parses(accepting: lark.Lark, text: str) -> bool:
     try:
         accepting.parse(text)
-    except lark.exceptions.UnexpectedInput:
+    except lark.exceptions.LarkError:
         return False
     return True
 
@@ -77,6 +78,36 @@ def test_the_value_of_a_string_is_a_sentence(grammar: str) -> None:
         spelled = json.dumps(text, ensure_ascii=False)
         assert machine_accepts(program, spelled) == parses(oracle, text), text
         assert not machine_accepts(program, spelled[:-1])
+
+
+CONTEXTUAL = [
+    (r'start: ("a" NL | NL "b" "\"")* WORD?' + "\nWORD: /[ab]+/\nNL: /\\n/", LETTERS, None),
+    (
+        'start: line+\nline: "a" _NL | "b" _NL _INDENT line+ _DEDENT\n%declare _INDENT _DEDENT\n_NL: /(\\n[ \\t]*)+/',
+        "ab\n \t",
+        {"newline": "_NL", "tab_len": 2},
+    ),
+]
+
+
+@pytest.mark.parametrize(("grammar", "letters", "indenter"), CONTEXTUAL)
+def test_the_value_is_a_sentence_as_a_lexer_reads_it(
+    grammar: str, letters: str, indenter: dict[str, Any] | None
+) -> None:
+    """An Indenter counts the columns of the text, not of its escapes."""
+    told = {"type": "lark", "grammar": grammar, "semantics": "contextual", "indenter": indenter}
+    program = compile_constraint(StructuralTag(document(quoted(told))), BYTES)
+    assert ("indentation_columns" in program.limits) == bool(indenter)
+    known = type("Known", (lark.indenter.PythonIndenter,), {"NL_type": "_NL", "tab_len": 2})
+    oracle = lark.Lark(grammar, parser="lalr", postlex=known() if indenter else None)
+    right = 0
+    texts = ["".join(chars) for n in range(5) for chars in product(letters, repeat=n)]
+    texts += ["b\n" + "".join(chars) for n in range(3, 5) for chars in product(letters, repeat=n)]
+    for text in texts:
+        accepted = parses(oracle, text)
+        right += accepted
+        assert machine_accepts(program, json.dumps(text)) == accepted, text
+    assert right > 10
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)
