@@ -124,7 +124,7 @@ def test_streamed_chat(client: openai.OpenAI, provider: FakeProvider) -> None:
 def test_responses(client: openai.OpenAI, provider: FakeProvider) -> None:
     provider.script = add
     answer = client.responses.create(**RESPONSES, tools=RESPONSES_TOOLS)
-    assert provider.last.tools == Tools(OFFERED, ("note", "sum", "year"))
+    assert provider.last.tools == Tools(OFFERED, ("note", "sum", "year", "code"))
     _, custom, function = answer.output
     assert custom.type == "custom_tool_call" and (custom.name, custom.input) == ("sum", "2+2")
     assert function.type == "function_call"
