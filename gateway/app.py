@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 from uuid import uuid4
@@ -82,9 +82,26 @@ class Reader(Protocol):
     ) -> Asked: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Application:
+    """``app``: everything but `gateway.access.Access`, which a server has around it. ``provider``: whoever answers."""
+
+    app: Litestar
+    provider: Provider
+    metrics: Metrics
+
+
 def create_app(
     engine: Provider, settings: Settings, tracing: Tracing | None = None, reloading: Reloading | None = None
 ) -> ASGIApp:
+    """`assemble`, as a server runs it."""
+    assembled = assemble(engine, settings, tracing, reloading)
+    return Access(assembled.app, assembled.metrics)
+
+
+def assemble(
+    engine: Provider, settings: Settings, tracing: Tracing | None = None, reloading: Reloading | None = None
+) -> Application:
     """The application over ``engine``, this server's own provider, and over those of the settings; it starts and stops
     them. ``tracing``: instead of what the settings say. ``reloading``: whoever tells of new settings."""
     traces = tracing or open_tracing(settings.telemetry)
@@ -275,7 +292,7 @@ def create_app(
         openapi_config=None,
         request_max_body_size=settings.server.max_body_bytes,
     )
-    return Access(app, metrics)
+    return Application(app, provider, metrics)
 
 
 def _key(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:

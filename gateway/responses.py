@@ -55,6 +55,7 @@ from schemas.openai.responses import (
     NamedCustom,
     NamedFunction,
     OutputText,
+    ReasoningItem,
     ResponseRequest,
     ToolChoice,
 )
@@ -232,8 +233,13 @@ def _turns(instructions: str | None, earlier: list[Raw], own: list[Raw], going_o
     for i, raw in enumerate((*earlier, *own)):
         place = f"input[{i - len(earlier)}]" if i >= len(earlier) else going_on
         match read_item(raw, place, INPUT_ITEMS):
+            case MessageItem("assistant", content):
+                turns.append(replace(_thinking(turns), content=_text(content)))
             case MessageItem(role, content):
                 turns.append(Message("system" if role == "developer" else role, _text(content)))
+            case ReasoningItem(content=content):
+                thoughts = PART_SEPARATOR.join(part.text for part in content or ())
+                turns.append(Message("assistant", "", thoughts=thoughts))
             case FunctionCallItem() as item:
                 called[item.call_id] = item.name
                 arguments = decoded_arguments(item.arguments, f"{place}.arguments")
@@ -247,6 +253,12 @@ def _turns(instructions: str | None, earlier: list[Raw], own: list[Raw], going_o
                     raise invalid(f"'{param}' is '{item.call_id}', and no item before it has that call_id.", param)
                 turns.append(Message("tool", _text(item.output), called[item.call_id], call_id=item.call_id))
     return tuple(turns)
+
+
+def _thinking(turns: list[Message]) -> Message:
+    """The turn that has only been thought about so far, taken from ``turns``; else a new one."""
+    begun = turns and turns[-1].role == "assistant" and turns[-1].thoughts
+    return turns.pop() if begun and not (turns[-1].content or turns[-1].calls) else Message("assistant", "")
 
 
 def _append_call(turns: list[Message], call: Call) -> None:

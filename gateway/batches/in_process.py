@@ -5,10 +5,13 @@ known already; no secret of theirs is kept."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
+from litestar import Litestar
 from litestar.types import ASGIApp, Message, Scope
 
 from gateway.access import Record
@@ -85,6 +88,17 @@ class InProcess:
             if record.span is not None:
                 record.span.end(answered.status, record.fields)
         return answered
+
+
+@asynccontextmanager
+async def running(app: Litestar) -> AsyncIterator[InProcess]:
+    """An application without a server around it. What goes wrong is raised as it is: Litestar's task group would wrap
+    it."""
+    try:
+        async with app.lifespan():
+            yield InProcess(app)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 def _scope(path: str, body: bytes, record: Record) -> Scope:

@@ -1,4 +1,5 @@
-"""The command line: ``sluice serve | pull | compile | quantize | config | database | keys | usage | ledger | plan``.
+"""The command line: ``sluice serve | batch | pull | compile | quantize | config | database | keys | usage | ledger |
+plan``.
 
 Commands are told apart before anything heavy is imported: each module here imports what it runs inside ``run``, so that
 ``sluice --help`` answers at once.
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from engine.model.errors import ModelError
+from gateway.batches.problem import BatchProblem
+from gateway.cli import batch as batch_command
 from gateway.cli import compile as compile_command
 from gateway.cli import config as config_command
 from gateway.cli import database as database_command
@@ -31,6 +34,7 @@ from sluice import __version__
 
 COMMANDS = (
     serve_command,
+    batch_command,
     pull_command,
     compile_command,
     quantize_command,
@@ -41,6 +45,18 @@ COMMANDS = (
     ledger_command,
     plan_command,
 )
+
+PROBLEMS = (
+    BatchProblem,
+    ConfigError,
+    ConstraintError,
+    DatabaseError,
+    KeyProblem,
+    LedgerProblem,
+    ModelError,
+    PlanProblem,
+)
+"""What is wrong with what the user gave, each with a message for them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (ConfigError, DatabaseError, KeyProblem, LedgerProblem, ModelError, PlanProblem, ConstraintError) as error:
+    except PROBLEMS as error:
         print(f"sluice: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

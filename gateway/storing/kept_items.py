@@ -22,6 +22,7 @@ from schemas.policy import Policy
 
 PREFIXES = {
     "message": "msg",
+    "reasoning": "rs",
     "function_call": "fc",
     "function_call_output": "fco",
     "custom_tool_call": "ctc",

@@ -202,9 +202,24 @@ class CustomOutputItem(msgspec.Struct, forbid_unknown_fields=True):
     status: str | None = None
 
 
-InputItem = MessageItem | FunctionCallItem | FunctionOutputItem | CustomCallItem | CustomOutputItem
+class ReasoningText(msgspec.Struct, tag_field="type", tag="reasoning_text", forbid_unknown_fields=True):
+    text: str
+
+
+class ReasoningItem(msgspec.Struct, forbid_unknown_fields=True):
+    """What a model thought before an earlier answer of its own. Nothing is encrypted or summarised here."""
+
+    type: Literal["reasoning"]
+    content: list[ReasoningText] | None = None
+    id: str | None = None
+    status: str | None = None
+    summary: Annotated[list[Raw], Meta(max_length=0)] | None = None
+
+
+InputItem = ReasoningItem | MessageItem | FunctionCallItem | FunctionOutputItem | CustomCallItem | CustomOutputItem
 INPUT_ITEMS: dict[str, type[InputItem]] = {
     "message": MessageItem,
+    "reasoning": ReasoningItem,
     "function_call": FunctionCallItem,
     "function_call_output": FunctionOutputItem,
     "custom_tool_call": CustomCallItem,

@@ -19,6 +19,7 @@ from schemas.config import Responses
 from tests.gateway.fakes import MODEL, TEXT
 from tests.gateway.served import Served, served_at
 from tests.gateway.storing.test_background import ended, failing
+from tests.gateway.test_thinking import think
 from tests.gateway.test_tools import call_one
 
 ASK: dict[str, Any] = {"model": MODEL}
@@ -158,6 +159,26 @@ def test_what_was_said_stays_under_its_rules(served: Served) -> None:
     assert served.provider.last.policy.local_only
     client.responses.create(**ASK, input="Two")
     assert not served.provider.last.policy.local_only
+
+
+def test_thoughts_go_on_with_what_they_led_to(served: Served) -> None:
+    client = served.client()
+    served.provider.script = think
+    id = client.conversations.create().id
+    first = client.responses.create(**ASK, input="One", conversation=id)
+    assert [item.type for item in first.output] == ["reasoning", "message"]
+    turns = (Message("user", "One"), Message("assistant", first.output_text, thoughts="Hm, well"))
+    client.responses.create(**ASK, input="Two", conversation=id)
+    assert served.provider.last.prompt == (*turns, Message("user", "Two"))
+    sent_back: Any = [said("One"), *(item.to_dict() for item in first.output), said("Two")]
+    client.responses.create(**ASK, input=sent_back)
+    assert served.provider.last.prompt == (*turns, Message("user", "Two"))
+    called: Any = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    client.responses.create(**ASK, input=[said("One"), first.output[0].to_dict(), called])  # type: ignore[list-item]
+    assert served.provider.last.prompt == (
+        Message("user", "One"),
+        Message("assistant", "", calls=(Call("c", "f", {}),), thoughts="Hm, well"),
+    )
 
 
 def test_two_ways_to_go_on_are_one_too_many(served: Served) -> None:
