@@ -2,6 +2,7 @@
 export TORCH ?= cpu
 export EXTRAS ?= test
 PEERS ?= .venv-bench
+MASKBENCH ?= ../shared/data/maskbench.jsonl.gz
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -46,11 +47,16 @@ bench-setup: setup ## Install the peers to compare with, in an environment of th
 bench: bench-setup model kernels ## Run every benchmark, beside its peers where it has some
 	@$(BIN)/python -m bench.engine --peer-python $(PEERS)/bin/python
 	@$(BIN)/python -m bench.decode_cpu --peer-python $(PEERS)/bin/python
-	@$(BIN)/python -m bench.masks --peer-python $(PEERS)/bin/python --sample 100
 	@$(BIN)/python -m bench.adversaries --peer-python $(PEERS)/bin/python
-	@$(BIN)/python -m bench.replay --peer-python $(PEERS)/bin/python --schemas 1000
 	@$(BIN)/python -m bench.isolation
 	@$(BIN)/python -m bench.gateway
+	@$(BIN)/python -m bench.gateway --route
+	@$(BIN)/python -m bench.ledger
+	@if [ -f "$(MASKBENCH)" ]; then \
+	    $(BIN)/python -m bench.masks --data "$(MASKBENCH)" --peer-python $(PEERS)/bin/python --sample 100 && \
+	    $(BIN)/python -m bench.replay --data "$(MASKBENCH)" --peer-python $(PEERS)/bin/python --schemas 1000 && \
+	    $(BIN)/python -m bench.extraction --data "$(MASKBENCH)"; \
+	else echo "bench: $(MASKBENCH) is missing: masks, replay and extraction are left out (MASKBENCH=FILE names it)" >&2; fi
 
 peers: model kernels ## Ask servers that others wrote through one of ours, with official clients; writes docs/peers.md
 	@$(BIN)/python clients/peers.py
