@@ -2,15 +2,18 @@
 docs/clients.md.
 
     python clients/run.py             # all cohorts; environments are made where they are missing
+    python clients/run.py libraries node          # these alone; their rows of the page are replaced
     SLUICE_URL=http://... python clients/run.py   # against a server that runs already
 
-Clients cannot share an environment: they want different versions of the same packages.
+Clients cannot share an environment: they want different versions of the same packages. The cohort "node" is npm's,
+whose packages and versions `node/package-lock.json` names; without Node it is left out, and said to be.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,8 +34,12 @@ COHORTS = {
         "langchain_checks.py",
         "pydantic_ai_checks.py",
         "openai_agents_checks.py",
+        "smolagents_checks.py",
+        "outlines_checks.py",
     ),
     "instructor": ("instructor_checks.py",),
+    "libraries": ("litellm_checks.py", "llama_index_checks.py", "dspy_checks.py"),
+    "node": ("openai_checks.mjs", "vercel_compatible_checks.mjs", "vercel_openai_checks.mjs"),
 }
 PORT = 18_765
 PATIENCE_S = 300
@@ -52,20 +59,39 @@ A client needs no more than its base URL: `http://127.0.0.1:8000/v1`, or without
 
 
 def main() -> int:
+    chosen = sys.argv[1:] or list(COHORTS)
+    if unknown := set(chosen) - set(COHORTS):
+        raise SystemExit(f"no such cohort: {', '.join(sorted(unknown))}; there are {', '.join(COHORTS)}")
     results: list[Result] = []
-    environment("fuzz")  # of tests/gateway/test_schemathesis.py
-    environment("peers")  # of tests/providers/test_remote_peers.py
+    if not sys.argv[1:]:
+        environment("fuzz")  # of tests/gateway/test_schemathesis.py
+        environment("peers")  # of tests/providers/test_remote_peers.py
     with server() as url:
-        for cohort, scripts in COHORTS.items():
-            python = environment(cohort)
-            for script in scripts:
-                results += checked(python, script, url)
-    PAGE.write_text(HEAD + "".join(map(row, results)))
+        for cohort in chosen:
+            command = node() if cohort == "node" else [environment(cohort)]
+            if command is None:
+                print("node: left out, since there is no Node on the path", file=sys.stderr)
+                continue
+            for script in COHORTS[cohort]:
+                results += checked(command, script, url)
+    write(results)
     failed = [result for result in results if not result["ok"]]
     for result in failed:
         print(f"{result['client']}, {result['feature']}: {result['error']}", file=sys.stderr)
     print(f"{len(results) - len(failed)} of {len(results)} work; see {PAGE.relative_to(ROOT)}")
     return 1 if failed else 0
+
+
+def write(results: list[Result]) -> None:
+    """The page, with the rows of clients that were not asked now as they were."""
+    asked = {result["client"] for result in results}
+    kept = [line for line in PAGE.read_text().splitlines(keepends=True) if line.startswith("| ")][1:]
+    others = [line for line in kept if line.split(" | ")[0].removeprefix("| ") not in asked]
+    PAGE.write_text(HEAD + "".join(sorted([*others, *map(row, results)], key=_client)))
+
+
+def _client(line: str) -> str:
+    return line.split(" | ")[0]
 
 
 def row(result: Result) -> str:
@@ -85,12 +111,33 @@ def environment(cohort: str) -> str:
     return str(python)
 
 
-def checked(python: str, script: str, url: str) -> list[Result]:
+def node() -> list[str] | None:
+    """How a script of `node/` is run, with its packages installed where they are missing; None without Node."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        return None
+    place = ROOT / ".venv-clients" / "node"
+    shutil.copytree(HERE / "node", place, dirs_exist_ok=True)
+    locked = (place / "package-lock.json").read_text()
+    made = place / "made"
+    if not made.exists() or made.read_text() != locked:
+        subprocess.run([npm, "ci", "--silent", "--no-audit", "--no-fund"], cwd=place, check=True)
+        made.write_text(locked)
+    return ["node"]
+
+
+def checked(command: list[str], script: str, url: str) -> list[Result]:
     print(script, file=sys.stderr)
+    # Packages of npm are found from where a script lies.
+    place = ROOT / ".venv-clients" / "node" if script.endswith(".mjs") else HERE
     ran = subprocess.run(
-        [python, HERE / script], env={**os.environ, "SLUICE_URL": url}, stdout=subprocess.PIPE, timeout=PATIENCE_S
+        [*command, place / script],
+        env={**os.environ, "SLUICE_URL": url},
+        stdout=subprocess.PIPE,
+        timeout=PATIENCE_S,
+        cwd=place,
     )
-    results = [json.loads(line) for line in ran.stdout.splitlines()]
+    results = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith(b"{")]
     if not results:
         raise SystemExit(f"{script} told nothing (status {ran.returncode})")
     return results

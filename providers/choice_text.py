@@ -11,12 +11,16 @@ from providers.thinking import Stage, ThoughtReader
 from providers.tool_calls import Arguments, Begun, CallReader, Piece, Text
 from schemas.engine import TokenLogprobs, Tokens
 
+MAX_CALLS = 128
+"""Of one answer: the tools that OpenAI takes, and the calls that its SDKs do. A small model may go on for ever."""
+
 
 class ChoiceText:
     """Characters are never split, stop strings never shown, and calls told apart from text by ``reader``. What is
     thought before the answer, where ``stage`` says so, is told apart too, and stops at no stop string.
 
-    ``tokens``: how many there were; ``thought_tokens``: of them those before the answer.
+    ``tokens``: how many there were; ``thought_tokens``: of them those before the answer. ``full``: there are as many
+    calls as there may be, the last one complete.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class ChoiceText:
         self.tokens = 0
         self.thought_tokens = 0
         self.ended = False
+        self.full = False
         self._thoughts = None if stage == "never" else ThoughtReader(stage)
         self._undecided: list[ScoredToken | None] = []
         self._tokenizer = tokenizer
@@ -68,8 +73,12 @@ class ChoiceText:
         # Log-probabilities are those of the text; the API has no place for those of a call.
         scores = scores if self._reader.in_text else ()
         for piece in self._reader.feed(text):
+            if isinstance(piece, Begun) and self._calls == MAX_CALLS:
+                break
             yield self._spoken(piece, scores)
             scores = ()
+        # Text that follows from a constraint may come together with the beginning of one call more.
+        self.full = self._calls == MAX_CALLS and (self._reader.in_text or self._reader.begun > MAX_CALLS)
         if scores and self._reader.in_text:
             yield Delta(self.choice, "", scores)
 

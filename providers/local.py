@@ -104,10 +104,11 @@ class LocalProvider:
         room = model.card.context_length - len(prompt)
         if room < 1 or ((request.max_tokens or 0) > room and not request.clip):
             asked = f" and {request.max_tokens} for the answer" if request.max_tokens else ""
+            # Clients know this error by these words of OpenAI's, whatever its code says.
             raise ProviderError(
                 "context_length",
-                f"The model's context holds {model.card.context_length} tokens; the request needs {len(prompt)} for the"
-                f" prompt{asked}.",
+                f"This model's maximum context length is {model.card.context_length} tokens; the request needs "
+                f"{len(prompt)} for the prompt{asked}.",
             )
         submit = Submit(
             id=request.id,
@@ -240,7 +241,7 @@ class LocalGeneration:
                         continue
                     for spoken in text.take(event):
                         yield spoken
-                    if text.stop is not None:
+                    if text.stop is not None or text.full:
                         self._client.cancel(self._id, event.choice)
                         yield self._end(text, "stop")
                 case EngineFinished():

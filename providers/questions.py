@@ -43,8 +43,8 @@ def lay_out(request: WeighRequest, preparer: Preparer, room: int) -> Prompts:
         shared, longest = len(before) + len(after), max(map(len, texts))
         if shared + len(own) + longest > room:
             message = (
-                f"The model's context has room for {room} tokens: the input has {shared}, a question {len(own)}, and "
-                f"one of its options {longest}."
+                f"This model's maximum context length is {room} tokens; the input needs {shared}, a question "
+                f"{len(own)}, and one of its options {longest}."
             )
             param = question.place if len(own) + longest > shared else None
             raise ProviderError("context_length", message, param=param)

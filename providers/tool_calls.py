@@ -52,7 +52,7 @@ class CallReader:
         self._held = ""
         self._pending: list[Piece] = []
         self._state: Literal["text", "name", "arguments", "tail"] = "text"
-        self._called = False
+        self.begun = 0
         if begun is not None:
             self._begin(begun)
 
@@ -71,7 +71,7 @@ class CallReader:
     def flush(self) -> list[Piece]:
         """What was held back, when the choice has ended. White space beside calls belongs to nobody."""
         if self.in_text:
-            self._give(len(self._held.rstrip() if self._called else self._held))
+            self._give(len(self._held.rstrip() if self.begun else self._held))
         return self._take()
 
     def _step(self) -> bool:
@@ -111,7 +111,7 @@ class CallReader:
         return next((n for n in range(longest, 0, -1) if self._format.head.startswith(self._held[-n:])), 0)
 
     def _begin(self, name: str) -> None:
-        self._called = True
+        self.begun += 1
         self._state = "arguments"
         self._depth = 0
         self._in_string = self._escaped = False
