@@ -13,7 +13,8 @@ litellm.suppress_debug_info = True
 MESSAGES: list[Any] = [{"role": "user", "content": QUESTION}]
 OPENAI: dict[str, Any] = {"model": f"openai/{MODEL}", "api_base": f"{URL}/v1", "api_key": "none"}
 VLLM: dict[str, Any] = {**OPENAI, "model": f"hosted_vllm/{MODEL}"}
-TOOL = {"type": "function", "function": {"name": "order", "parameters": Order.model_json_schema()}}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "order", "parameters": Order.model_json_schema()}}
+ONE: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
 
 
 def text() -> None:
@@ -47,9 +48,9 @@ def vllm_model() -> None:
 
 def tools() -> None:
     """tools"""
-    answer = litellm.completion(**OPENAI, messages=MESSAGES, temperature=0, tools=[TOOL], tool_choice="required")
-    for call in answer.choices[0].message.tool_calls:
-        assert call.function.name == "order" and Order.model_validate_json(call.function.arguments)
+    answer = litellm.completion(**OPENAI, messages=MESSAGES, temperature=0, **ONE)
+    (call,) = answer.choices[0].message.tool_calls
+    assert call.function.name == "order" and Order.model_validate_json(call.function.arguments)
 
 
 def streamed_tools() -> None:

@@ -31,11 +31,8 @@ from schemas.constraint import (
     StructuralTagSpec,
 )
 
-SEPARATOR = "\n"
-"""Between two calls, as models are trained to write them."""
-
 _IN_A_TAG = re.compile(
-    r"/format(?:/elements/1)?/tags/(?P<tag>\d+)/content"
+    r"/format(?:/elements/1|/content)*/tags/(?P<tag>\d+)/content"
     r"(?:/json_schema|/elements/1/content/(?:pattern|grammar))(?P<rest>.*)",
     re.DOTALL,
 )
@@ -86,18 +83,13 @@ def plan_calls(
         tool = callable[0][1]
         schema = JsonSchemaSpec(tool.enforced or tool.parameters)
         arguments = schema if tool.grammar is None else _structural(_arguments(tool))
-        return Plan(format, arguments, numbers, begun=format.begin(tool.name), call=tool.name)
+        return Plan(format, arguments, numbers, begun=format.open(tool.name), call=tool.name)
     if constraint is not None and not tools.required and format.trigger.startswith("{"):
         # JSON and calls that are JSON could not be told apart.
         format = HERMES
-    calls = {
-        "type": "tags_with_separator",
-        "tags": [_tag(tool, format) for _, tool in callable],
-        "separator": SEPARATOR,
-        "at_least_one": tools.required or constraint is not None,
-        "stop_after_first": not (tools.parallel and format.several),
-    }
     beside = constraint is not None and not tools.required
+    must = tools.required or beside
+    calls = _calls([_tag(tool, format) for _, tool in callable], format, must, tools.parallel and format.several)
     if tools.required:
         form: Any = calls
     elif constraint is None:
@@ -106,6 +98,24 @@ def plan_calls(
     else:
         form = {"type": "or", "elements": [form_of(constraint), calls]}
     return Plan(format, _structural(form), numbers, beside)
+
+
+def _calls(tags: list[dict[str, Any]], format: ToolFormat, must: bool, several: bool) -> dict[str, Any]:
+    """``must``: at least one; ``several``: more than one."""
+    bare = format.openings == ("",)
+    calls = {
+        "type": "tags_with_separator",
+        "tags": tags,
+        "separator": format.separator,
+        "at_least_one": must or not bare,
+        "stop_after_first": not several,
+    }
+    if bare:
+        return calls
+    openings = [{"type": "const_string", "value": opening} for opening in format.openings]
+    closing = {"type": "const_string", "value": format.closing}
+    enclosed = {"type": "sequence", "elements": [{"type": "or", "elements": openings}, calls, closing]}
+    return enclosed if must else {"type": "optional", "content": enclosed}
 
 
 def _structural(form: Any) -> StructuralTagSpec:

@@ -26,7 +26,7 @@ from engine.model.tokenizer import Tokenizer
 from providers import custom_tools
 from providers.base import Message, Tool
 from providers.thinking import AFTER, CLOSE, SWITCH, Stage, stage_of
-from providers.tool_formats import HERMES, MISTRAL, RESPONSE, ToolFormat, format_of, preamble
+from providers.tool_formats import HERMES, MISTRAL, MISTRAL_ARGS, RESPONSE, ToolFormat, format_of, preamble
 
 Turn = dict[str, Any]
 
@@ -81,8 +81,9 @@ class Prompter:
         template can be told. Raises `ChatTemplateError`."""
         described = [_described(tool) for tool in tools]
         native = self._knows_tools and format in (None, self.format)
-        turns = list(map(_native, messages)) if native else list(_plain(messages, described))
-        if self.format is MISTRAL:
+        told = list(messages if self.format.several else _one_by_one(messages))
+        turns = list(map(_native, told)) if native else list(_plain(told, described))
+        if self.format in (MISTRAL, MISTRAL_ARGS):
             turns = [_with_short_ids(turn) for turn in turns]
         mark = uuid4().hex
         names: list[str] = []
@@ -99,8 +100,8 @@ class Prompter:
                     return value
 
         given = shielded(described) if described and native else None
-        told = {} if thinking is None else {SWITCH: thinking}
-        text = self._template.render(shielded(turns), tools=given, variables=told)
+        switch = {} if thinking is None else {SWITCH: thinking}
+        text = self._template.render(shielded(turns), tools=given, variables=switch)
         return Draft(text, mark, names, stage_of(self._template.source, text))
 
     def ids(self, draft: Draft, begun: str = "") -> list[int]:
@@ -155,9 +156,29 @@ def _plain(messages: Iterable[Message], tools: list[dict[str, Any]]) -> Iterator
             yield {"role": "user", "content": content}
             continue
         for turn in group:
-            calls = (HERMES.spell(call.name, call.arguments) for call in turn.calls)
-            content = "\n".join(part for part in (turn.content, *calls) if part)
+            calls = HERMES.spell(*((call.name, call.arguments) for call in turn.calls))
+            content = "\n".join(part for part in (turn.content, calls) if part)
             yield {"role": turn.role, "content": content} | ({"name": turn.name} if turn.name else {})
+
+
+def _one_by_one(messages: Iterable[Message]) -> Iterator[Message]:
+    """Calls that were made together, each as a turn of its own with its result: for templates that write one call a
+    turn."""
+    waiting: dict[str, Message] = {}
+    for message in messages:
+        if message.role == "tool" and message.call_id in waiting:
+            yield waiting.pop(message.call_id)
+            yield message
+            continue
+        yield from waiting.values()
+        waiting = {}
+        if len(message.calls) > 1:
+            first, *others = message.calls
+            waiting = {first.id: replace(message, calls=(first,))}
+            waiting |= {call.id: Message("assistant", "", calls=(call,)) for call in others}
+        else:
+            yield message
+    yield from waiting.values()
 
 
 def _with_short_ids(turn: Turn) -> Turn:

@@ -1,6 +1,8 @@
 """Tool calls out of a model's text, as the text grows.
 
-    text ─── head ──▶ name ── middle ──▶ arguments ── brackets closed ──▶ tail ──▶ text …
+    text ─ opening, head ─▶ name ─ middle ─▶ arguments ─ brackets closed ─▶ tail ─▶ text …
+                              ▲                                              │ where calls are enclosed
+                              └────────────── separator, head ─────────── between ─ closing ─▶ text …
 
 What could still become a call is held back, and so is white space that may stand beside one. Arguments are given out as
 they come: JSON objects tell by themselves where they end.
@@ -47,11 +49,12 @@ class CallReader:
 
     def __init__(self, format: ToolFormat, begun: str | None = None, custom: frozenset[str] = frozenset()) -> None:
         self._format = format
+        self._heads = tuple(opening + format.head for opening in format.openings)
         self._custom = custom
         self._input: InputReader | None = None
         self._held = ""
         self._pending: list[Piece] = []
-        self._state: Literal["text", "name", "arguments", "tail"] = "text"
+        self._state: Literal["text", "name", "arguments", "tail", "between"] = "text"
         self.begun = 0
         if begun is not None:
             self._begin(begun)
@@ -92,23 +95,39 @@ class CallReader:
                 if len(self._held) < len(self._format.tail):
                     return False
                 self._held = self._held[len(self._format.tail) :]
-                self._state = "text"
+                self._state = "between" if self._format.closing else "text"
                 return bool(self._held)
+            case "between":
+                return self._read_between()
 
     def _read_text(self) -> bool:
-        place = self._held.find(self._format.head)
-        if place < 0:
+        places = [(place, head) for head in self._heads if (place := self._held.find(head)) >= 0]
+        if not places:
             self._give(len(self._held[: len(self._held) - self._possible_head()].rstrip()))
             return False
+        place, head = min(places)
         self._give(len(self._held[:place].rstrip()))
-        self._held = self._held.lstrip()[len(self._format.head) :]
+        self._held = self._held.lstrip()[len(head) :]
         self._state = "name"
         return True
 
+    def _read_between(self) -> bool:
+        another = self._format.separator + self._format.head
+        if self._held.startswith(another):
+            self._held = self._held[len(another) :]
+            self._state = "name"
+            return True
+        if self._held.startswith(self._format.closing):
+            self._held = self._held[len(self._format.closing) :]
+            self._state = "text"
+            return bool(self._held)
+        return False
+
     def _possible_head(self) -> int:
         """Length of the longest end of the held text that begins a head."""
-        longest = min(len(self._format.head) - 1, len(self._held))
-        return next((n for n in range(longest, 0, -1) if self._format.head.startswith(self._held[-n:])), 0)
+        longest = min(max(map(len, self._heads)) - 1, len(self._held))
+        ends = (n for n in range(longest, 0, -1) if any(head.startswith(self._held[-n:]) for head in self._heads))
+        return next(ends, 0)
 
     def _begin(self, name: str) -> None:
         self.begun += 1

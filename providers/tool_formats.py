@@ -4,7 +4,7 @@ A call is ``head NAME middle ARGUMENTS tail``, and everything but the name and t
 
     hermes         <tool_call>⏎{"name": "NAME", "arguments": ARGUMENTS}⏎</tool_call>     Qwen 2.5 and 3, Hermes, SmolLM
     llama3         {"name": "NAME", "parameters": ARGUMENTS}                             Llama 3.1 to 3.3
-    mistral        [TOOL_CALLS][{"name": "NAME", "arguments": ARGUMENTS}]                Mistral 7B v0.3, Nemo
+    mistral        [TOOL_CALLS][{"name": "NAME", "arguments": ARGUMENTS}, ...]           Mistral 7B v0.3 to Small 3.1
     mistral_args   [TOOL_CALLS]NAME[ARGS]ARGUMENTS                                       Mistral Small 3.2 and later
 
 The family is read off the template's source. A template without tools, or with a spelling that is not in the table,
@@ -22,8 +22,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
-    """``trigger``: what a call alone begins with, from which on it is enforced. ``several``: one answer may have more
-    than one call."""
+    """``trigger``: what calls alone begin with, from which on they are enforced. ``several``: one answer may have more
+    than one call; then ``openings`` (any of them) stands before the first, ``separator`` between two, and ``closing``
+    after the last."""
 
     family: str
     trigger: str
@@ -31,19 +32,38 @@ class ToolFormat:
     middle: str
     tail: str
     several: bool
+    openings: tuple[str, ...] = ("",)
+    separator: str = "\n"
+    closing: str = ""
 
     def begin(self, name: str) -> str:
         """The text of a call of ``name`` up to its arguments."""
         return f"{self.head}{name}{self.middle}"
 
-    def spell(self, name: str, arguments: Any) -> str:
-        """A whole call. ``arguments``: a decoded JSON value."""
-        return f"{self.begin(name)}{json.dumps(arguments, ensure_ascii=False)}{self.tail}"
+    def open(self, name: str) -> str:
+        """`begin` of the first call."""
+        return self.openings[0] + self.begin(name)
+
+    def spell(self, *calls: tuple[str, Any]) -> str:
+        """All calls of an answer: names, and arguments as decoded JSON values."""
+        spelled = (f"{self.begin(name)}{json.dumps(given, ensure_ascii=False)}{self.tail}" for name, given in calls)
+        return f"{self.openings[0]}{self.separator.join(spelled)}{self.closing}"
 
 
 HERMES = ToolFormat("hermes", "<tool_call>", '<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>", True)
 LLAMA3 = ToolFormat("llama3", '{"name": "', '{"name": "', '", "parameters": ', "}", False)
-MISTRAL = ToolFormat("mistral", "[TOOL_CALLS]", '[TOOL_CALLS][{"name": "', '", "arguments": ', "}]", False)
+MISTRAL = ToolFormat(
+    "mistral",
+    "[TOOL_CALLS]",
+    '{"name": "',
+    '", "arguments": ',
+    "}",
+    several=True,
+    # Tokenizers of SentencePiece put a space there, and Tekken's does not.
+    openings=("[TOOL_CALLS][", "[TOOL_CALLS] ["),
+    separator=", ",
+    closing="]",
+)
 MISTRAL_ARGS = ToolFormat("mistral_args", "[TOOL_CALLS]", "[TOOL_CALLS]", "[ARGS]", "", True)
 
 _SIGNS = (

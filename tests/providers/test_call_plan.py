@@ -43,7 +43,7 @@ def accepts(plan: Plan, text: str) -> bool:
 
 def calls(format: ToolFormat, *names: str) -> str:
     arguments: dict[str, Any] = {"weather": {"city": "Oslo"}, "clock": {}, "hidden": {}}
-    return "\n".join(format.spell(name, arguments[name]) for name in names)
+    return format.spell(*((name, arguments[name]) for name in names))
 
 
 @family
@@ -51,7 +51,7 @@ def test_required(format: ToolFormat) -> None:
     plan = plan_calls(Tools(OFFERED, CALLABLE, required=True), format, None)
     assert accepts(plan, calls(format, "weather")) and accepts(plan, calls(format, "clock"))
     assert accepts(plan, calls(format, "clock", "weather", "clock")) == format.several
-    for wrong in ("", "Sure.", calls(format, "hidden"), format.spell("weather", {}), calls(format, "clock") + "!"):
+    for wrong in ("", "Sure.", calls(format, "hidden"), format.spell(("weather", {})), calls(format, "clock") + "!"):
         assert not accepts(plan, wrong)
 
 
@@ -81,7 +81,7 @@ def test_at_most_one_call(format: ToolFormat, required: bool) -> None:
 def test_a_call_by_name_is_begun_in_the_prompt(format: ToolFormat) -> None:
     plan = plan_calls(Tools(OFFERED, ("clock",), required=True, parallel=False), format, JsonObjectSpec())
     assert (plan.constraint, plan.call) == (JsonSchemaSpec(EMPTY), "clock")
-    assert plan.begun + "{}" + format.tail == format.spell("clock", {})
+    assert plan.begun + "{}" + format.tail + format.closing == format.spell(("clock", {}))
     error = plan.blame(ProviderError("unsupported_constraint", "no", pointer="/x"))
     assert (error.tool, error.pointer) == (2, "/x")
 

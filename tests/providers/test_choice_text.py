@@ -19,7 +19,7 @@ from tests.providers.bytewise import byte_tokenizer
 def test_calls_without_end_end(format: ToolFormat, step: int) -> None:
     tokenizer = byte_tokenizer("<|im_end|>")
     choice = ChoiceText(0, tokenizer, (), True, CallReader(format))
-    one = tokenizer.encode(format.spell("f", {"a": 1}) + "\n", special=False)
+    one = tokenizer.encode(format.spell(("f", {"a": 1})) + "\n", special=False)
     ids, events = one * (MAX_CALLS + 5), list[Any]()
     for start in range(0, len(ids), step):
         events += choice.take(Tokens("r", 0, ids[start : start + step]))

@@ -52,12 +52,12 @@ def test_the_input_is_what_the_json_says(text: str, ascii: bool, cuts: list[int]
 @family
 def test_each_call_keeps_its_grammar(format: ToolFormat) -> None:
     plan = plan_calls(Tools(TOOLS, NAMES, required=True), format, None)
-    assert accepts(plan, format.spell("clock", {}))
+    assert accepts(plan, format.spell(("clock", {})))
     for name, text in RIGHT.items():
-        assert accepts(plan, format.spell(name, {"input": text})), name
+        assert accepts(plan, format.spell((name, {"input": text}))), name
     for name, text in WRONG.items():
-        assert not accepts(plan, format.spell(name, {"input": text})), name
-    both = format.spell("sum", {"input": "1"}) + "\n" + format.spell("clock", {})
+        assert not accepts(plan, format.spell((name, {"input": text}))), name
+    both = format.spell(("sum", {"input": "1"}), ("clock", {}))
     assert accepts(plan, both) == format.several
 
 
@@ -77,8 +77,8 @@ def test_a_call_by_name(format: ToolFormat, name: str) -> None:
 def test_text_calls_or_json(format: ToolFormat) -> None:
     answer = JsonSchemaSpec('{"type":"object","required":["a"]}')
     plan = plan_calls(Tools(TOOLS, NAMES), format, answer)
-    assert accepts(plan, '{"a": 1}') and accepts(plan, plan.format.spell("sum", {"input": "1"}))
-    assert not accepts(plan, plan.format.spell("sum", {"input": "x"})) and not accepts(plan, "")
+    assert accepts(plan, '{"a": 1}') and accepts(plan, plan.format.spell(("sum", {"input": "1"})))
+    assert not accepts(plan, plan.format.spell(("sum", {"input": "x"}))) and not accepts(plan, "")
 
 
 @pytest.mark.parametrize("grammar", [LarkSpec("start: nothing"), RegexSpec("(")], ids=str)

@@ -91,7 +91,7 @@ def test_templates_without_tools_get_text(tokenizer: Tokenizer) -> None:
     text = rendered(tokenizer, PLAIN, *CHAT, tools=[WEATHER])
     begin, _, rest = text.partition("<tools>")
     assert begin == "<|im_start|>system\nBe brief.\n\n" + PREAMBLE.partition("<tools>")[0]
-    spoken = [HERMES.spell("weather", {"city": city}) for city in ("Oslo", "Rome")]
+    spoken = [HERMES.spell(("weather", {"city": city})) for city in ("Oslo", "Rome")]
     assert "<|im_start|>assistant\n" + "\n".join(spoken) + "<|im_end|>" in rest
     results = [f"<tool_response>\n{result}\n</tool_response>" for result in ("rain", "sun")]
     assert "<|im_start|>user\n" + "\n".join(results) + "<|im_end|>\n<|im_start|>user\nThanks<|im_end|>" in rest

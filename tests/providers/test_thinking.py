@@ -145,7 +145,7 @@ CITY = (
     '{"type":"object","properties":{"city":{"enum":["Oslo","Rome"]}},"required":["city"],"additionalProperties":false}'
 )
 WEATHER = Tool("weather", CITY)
-CALL = HERMES.spell("weather", {"city": "Oslo"})
+CALL = HERMES.spell(("weather", {"city": "Oslo"}))
 
 
 @pytest.mark.parametrize("parallel", [False, True])

@@ -60,7 +60,7 @@ def test_texts_and_calls_are_told_apart(
         # White space between a text and a call belongs to nobody.
         expected += [said.rstrip()] if said.rstrip() else []
         expected.append((name, json.dumps(arguments, ensure_ascii=False)))
-        whole += said + format.spell(name, arguments)
+        whole += said + format.spell((name, arguments))
     last = rest.rstrip() if parts else rest
     expected += [last] if last else []
     assert read(CallReader(format), whole + rest, cuts) == expected
@@ -77,7 +77,7 @@ def test_a_call_that_the_prompt_began(format: ToolFormat, arguments: dict[str, A
 @settings(max_examples=50)
 @given(arguments=objects, kept=st.integers(0, 1000))
 def test_a_cut_call_gives_what_there_was(arguments: dict[str, Any], kept: int) -> None:
-    whole = HERMES.spell("f", arguments)
+    whole = HERMES.spell(("f", arguments))
     begin = HERMES.begin("f")
     cut = whole[: len(begin) + kept % (len(whole) - len(begin) - len(HERMES.tail) + 1)]
     assert read(CallReader(HERMES), cut, []) == [("f", cut[len(begin) :])]
@@ -93,3 +93,21 @@ def test_text_is_not_held_back_longer_than_needed() -> None:
     assert not reader.in_text
     assert reader.feed(": 1}}\n</tool_call>\n") == [Arguments(": 1}")]
     assert reader.in_text and reader.flush() == []
+
+
+@settings(max_examples=50)
+@given(
+    together=st.lists(calls, min_size=1, max_size=4),
+    opening=st.sampled_from(MISTRAL.openings),
+    said=texts,
+    rest=texts,
+    cuts=st.lists(st.integers(0, 10_000), max_size=40),
+)
+def test_calls_in_one_array(
+    together: list[tuple[str, dict[str, Any]]], opening: str, said: str, rest: str, cuts: list[int]
+) -> None:
+    whole = opening + MISTRAL.spell(*together).removeprefix(MISTRAL.openings[0])
+    expected: list[str | tuple[str, str]] = [said.rstrip()] if said.rstrip() else []
+    expected += [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in together]
+    expected += [rest.rstrip()] if rest.rstrip() else []
+    assert read(CallReader(MISTRAL), said + whole + rest, cuts) == expected
