@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -63,6 +64,13 @@ def test_what_is_taken_up_and_what_waits(changed: set[str]) -> None:
     assert {place.partition(".")[0] for place in waiting} == changed - RELOADED
     assert ("server.port" in waiting) == ("server" in changed) and "server.host" not in waiting
     assert taken_up(settings, told) == (settings, waiting)
+
+
+def test_the_documentation_says_of_every_section_when_it_takes_effect() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| `auth`"))
+    at_once, later = (set(re.findall(r"`(\w+)`", cell)) for cell in row.strip("|").split("|"))
+    assert at_once == RELOADED and later == set(Settings.__struct_fields__) - RELOADED
 
 
 def test_a_door_is_not_opened_by_a_host_that_waits_for_a_restart() -> None:

@@ -101,7 +101,8 @@ def test_the_http_side_starts_without_torch(module: str) -> None:
 
 
 def test_files_that_the_readme_names_exist() -> None:
-    paths = [str(path.relative_to(ROOT)) for room in (*ROOMS, "examples", "docs") for path in (ROOT / room).rglob("*")]
+    folders = (*ROOMS, "bench", "deploy", "examples", "docs")
+    paths = [str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*")]
     named = re.findall(r"`([\w/]+(?:\.(?:py|md|toml)|/))`", (ROOT / "README.md").read_text())
     assert len(named) > 40
     missing = [name for name in named if not any(f"/{path}/".endswith(f"/{name.rstrip('/')}/") for path in paths)]
