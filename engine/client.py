@@ -26,6 +26,8 @@ from schemas.engine import (
     Inspect,
     Inspected,
     ModelCard,
+    Pin,
+    Pinned,
     Probe,
     Ready,
     Report,
@@ -53,7 +55,7 @@ class EngineClient:
         self._process: SpawnProcess | None = None
         self._queues: dict[str, asyncio.Queue[RequestEvent | EngineGone]] = {}
         self._probes: dict[str, asyncio.Future[Report]] = {}
-        self._asked: dict[str, asyncio.Future[Inspected | Scored | Failed]] = {}
+        self._asked: dict[str, asyncio.Future[Inspected | Scored | Pinned | Failed]] = {}
         self._encoder = msgspec.msgpack.Encoder()
         self._gone: EngineGone | None = EngineGone("the engine has not been started")
         self.models: list[ModelCard] = []
@@ -123,7 +125,13 @@ class EngineClient:
     async def inspect(self, request: Inspect) -> Inspected | Failed:
         """What a constraint promises. Raises EngineGone."""
         answer = await self._ask(request)
-        assert not isinstance(answer, Scored)
+        assert isinstance(answer, Inspected | Failed)
+        return answer
+
+    async def pin(self, request: Pin) -> Pinned | Failed:
+        """Keep a prefix in the cache for good. Raises EngineGone."""
+        answer = await self._ask(request)
+        assert isinstance(answer, Pinned | Failed)
         return answer
 
     async def score(self, request: Score) -> Scored | Failed:
@@ -133,14 +141,14 @@ class EngineClient:
         except asyncio.CancelledError:
             self.cancel(request.id)
             raise
-        assert not isinstance(answer, Inspected)
+        assert isinstance(answer, Scored | Failed)
         return answer
 
-    async def _ask(self, request: Inspect | Score) -> Inspected | Scored | Failed:
+    async def _ask(self, request: Inspect | Score | Pin) -> Inspected | Scored | Pinned | Failed:
         """The one answer to a request that has no more."""
         if self._gone is not None:
             raise self._gone
-        answer: asyncio.Future[Inspected | Scored | Failed] = self._loop.create_future()
+        answer: asyncio.Future[Inspected | Scored | Pinned | Failed] = self._loop.create_future()
         self._asked[request.id] = answer
         self._send(request)
         try:
@@ -197,11 +205,11 @@ class EngineClient:
                     self._ready.set_result(event.models)
             case StartFailed():
                 self._end(event.message)
-            case Inspected() | Scored() | Failed() if event.id in self._asked:
+            case Inspected() | Scored() | Pinned() | Failed() if event.id in self._asked:
                 asked = self._asked[event.id]
                 if not asked.done():
                     asked.set_result(event)
-            case Inspected() | Scored():
+            case Inspected() | Scored() | Pinned():
                 pass  # whoever asked has gone
             case Report():
                 probe = self._probes.get(event.id)

@@ -45,7 +45,7 @@ from engine.refusal import malformed, no_candidates
 from engine.sampler import Sampler
 from engine.scheduler import Limits, Scheduler
 from engine.sequence import Group, Sequence, Status
-from schemas.engine import Event, Failed, Report, Score, Started, Submit, TokenLogprobs
+from schemas.engine import Event, Failed, Pin, Report, Score, Started, Submit, TokenLogprobs
 from schemas.tenants import Tenant
 
 logger = logging.getLogger(__name__)
@@ -121,8 +121,29 @@ class StepLoop:
         prompt = Submit(request.id, request.model, request.prompt, 1, tenant=request.tenant, priority=request.priority)
         self._submit(prompt, 0, "", (), request.candidates)
 
+    def pin(self, request: Pin) -> None:
+        """Queue a prefix whose blocks are to be kept for good, in up to half of the memory. Once it is computed a step
+        answers: Pinned, or Failed."""
+        held, half = self._scheduler.pinned_blocks, self._pool.num_blocks // 2
+        if held + len(request.prompt) // self._pool.block_size > half:
+            size = self._pool.block_size
+            message = (
+                f"prompt: {len(request.prompt)} tokens, with {held * size} that are pinned already, exceed half of the "
+                f"KV memory of {self._pool.num_blocks * size} tokens"
+            )
+            self._outbox.failed(Failed(request.id, "invalid_request", message))
+            return
+        prompt = Submit(request.id, request.model, request.prompt, 1, tenant=request.tenant)
+        self._submit(prompt, 0, "", (), [], pinning=True)
+
     def _submit(
-        self, request: Submit, program: int, contract: str, reasons: Several[str], candidates: list[int] | None = None
+        self,
+        request: Submit,
+        program: int,
+        contract: str,
+        reasons: Several[str],
+        candidates: list[int] | None = None,
+        pinning: bool = False,
     ) -> None:
         refusal = self._refusal(request, program)
         if refusal is not None:
@@ -137,6 +158,7 @@ class StepLoop:
             stops=frozenset(request.stop_token_ids) | (frozenset() if request.ignore_eos else self._eos_ids),
             submitted=self._clock(),
             candidates=candidates,
+            pinning=pinning,
         )
         root = self._cache.root(request.tenant, self._sharing.get(request.tenant))
         leader = Sequence(group, 0, request.prompt.copy(), [root], list(range(1, request.n)))
@@ -236,15 +258,18 @@ class StepLoop:
         return sequences, tokens, logprobs
 
     def _score(self, sequences: list[Sequence], logits: Logits) -> tuple[list[Sequence], Logits]:
-        """Tell the scores of those who asked for them, and let them go; returns the others."""
+        """Tell the scores of those who asked for them, keep what is to be pinned, and let them go; returns the
+        others."""
         drawing: list[int] = []
         for i, sequence in enumerate(sequences):
             group = sequence.group
             if group.candidates is None:
                 drawing.append(i)
                 continue
-            scores = self._sampler.score(logits, i, group.candidates)
-            self._outbox.scored(group, scores)
+            if group.pinning:
+                self._outbox.pinned(group, self._scheduler.pin(sequence))
+            else:
+                self._outbox.scored(group, self._sampler.score(logits, i, group.candidates))
             self._leave(sequence)
         return [sequences[i] for i in drawing], logits[np.array(drawing, np.int64)]
 
@@ -465,6 +490,7 @@ class StepLoop:
                 "parked": len(scheduler.parked) - len(self._unresolved),
                 "kv_blocks_used": self._pool.n_used,
                 "kv_blocks_total": self._pool.num_blocks,
+                "kv_blocks_pinned": scheduler.pinned_blocks,
                 "host_blocks_used": len(self._cache.host),
                 "host_blocks_total": self._cache.host.num_blocks,
                 "tenants_waiting": scheduler.waiting.tenants,

@@ -44,12 +44,18 @@ class MaskColumns:
     def rows(self, sequences: list[Sequence]) -> tuple[list[int], list[int], set[int]]:
         """Rows of the next tokens, the status of each, and the places of those that allow nothing but an end.
 
-        Status REFUSED marks a row that allows nothing at all: no sound machine leads there.
+        Status REFUSED marks a row that allows nothing at all where the text is not complete: no sound machine leads
+        there. (Where it is, the model has no id that could say so.)
         """
         columns = self._columns(sequences)
         self._masks.rows(columns.programs, columns.states, columns.out, columns.status)
-        ends = self._only_ends(columns.out, columns.status)
-        return columns.out.tolist(), columns.status.tolist(), ends
+        rows, ends = columns.out.tolist(), self._only_ends(columns.out, columns.status)
+        empty = [i for i in ends if self._masks.pool.count[rows[i]] == 0]
+        if empty:
+            complete = np.empty(len(sequences), np.bool_)
+            self._masks.accepting(columns.programs, columns.states, complete)
+            columns.status[[i for i in empty if not complete[i]]] = REFUSED
+        return rows, columns.status.tolist(), ends
 
     def accepting(self, sequences: list[Sequence]) -> list[bool]:
         """Whether each text so far is a complete sentence."""
@@ -73,8 +79,6 @@ class MaskColumns:
         ends: set[int] = set()
         for i in np.flatnonzero((status == OK) & (pool.count[rows] <= len(self._eos_ids))).tolist():
             at, count = pool.start[rows[i]], pool.count[rows[i]]
-            if count == 0:
-                status[i] = REFUSED
-            elif self._eos_ids.issuperset(pool.ids[at : at + count].tolist()):
+            if self._eos_ids.issuperset(pool.ids[at : at + count].tolist()):
                 ends.add(i)
         return ends

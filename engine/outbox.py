@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from engine.figures import Figures
 from engine.sequence import Group, Sequence
-from schemas.engine import Event, Failed, Finished, Report, Scored, Started, TokenLogprobs, Tokens
+from schemas.engine import Event, Failed, Finished, Pinned, Report, Scored, Started, TokenLogprobs, Tokens
 
 
 class Outbox:
@@ -64,6 +64,9 @@ class Outbox:
     def scored(self, group: Group, logprobs: list[float]) -> None:
         self.count("scored_prompts")
         self._events.append(Scored(group.request.id, logprobs, group.cached))
+
+    def pinned(self, group: Group, tokens: int) -> None:
+        self._events.append(Pinned(group.request.id, tokens))
 
     def finished(self, group: Group, choice: int, reason: str, complete: bool) -> None:
         self.count(f"finished_{reason}")

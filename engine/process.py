@@ -21,6 +21,7 @@ from schemas.engine import (
     Event,
     Failed,
     Inspect,
+    Pin,
     Probe,
     Ready,
     Report,
@@ -108,7 +109,7 @@ class _Engine:
 
     def _handle(self, message: ToEngine | EOFError | None) -> None:
         match message:
-            case Submit() | Score() | Inspect():
+            case Submit() | Score() | Pin() | Inspect():
                 self._submit(message)
             case Cancel():
                 for service in self._services.values():
@@ -122,7 +123,7 @@ class _Engine:
             case None:
                 pass
 
-    def _submit(self, request: Submit | Score | Inspect) -> None:
+    def _submit(self, request: Submit | Score | Pin | Inspect) -> None:
         service = self._services.get(request.model)
         if service is None:
             self._send([Failed(request.id, "unknown_model", f"there is no model `{request.model}`")])

@@ -75,6 +75,8 @@ class Scheduler:
         self.preemptions = 0
         self.displaced = 0
         """Sequences that gave a slot or blocks to somebody who waited."""
+        self.pinned: list[list[int]] = []
+        """Blocks that are kept for good."""
         self._free_slots = list(range(limits.max_sequences))
         self._buffers = StepBuffers(pool, context_length, limits.max_sequences, limits.max_batch_tokens)
 
@@ -88,14 +90,26 @@ class Scheduler:
                 f"prompt of {len(request.prompt)} tokens and max_tokens = {request.max_tokens} exceed the context "
                 f"of {self.context_length} tokens"
             )
-        if self.pool.blocks_for(longest - 1) > self.pool.num_blocks:
+        room = self.pool.num_blocks - self.pinned_blocks
+        if self.pool.blocks_for(longest - 1) > room:
             return (
                 f"prompt of {len(request.prompt)} tokens and max_tokens = {request.max_tokens} exceed the KV memory "
-                f"of {self.pool.num_blocks * self.pool.block_size} tokens"
+                f"of {room * self.pool.block_size} tokens"
             )
         if request.n > self.limits.max_sequences:
             return f"n = {request.n} exceeds the {self.limits.max_sequences} sequences that may run at once"
         return None
+
+    @property
+    def pinned_blocks(self) -> int:
+        return sum(map(len, self.pinned))
+
+    def pin(self, sequence: Sequence) -> int:
+        """Keep the full blocks of a computed sequence for good; returns how many tokens they hold."""
+        claimed = map(self.pool.claim, sequence.chain[1 : sequence.published + 1])
+        blocks = [block for block in claimed if block is not None]
+        self.pinned.append(blocks)
+        return len(blocks) * self.pool.block_size
 
     def park(self, sequence: Sequence) -> None:
         """Set a sequence aside until its grammar is expanded: a new one, or a decoding one, which keeps its blocks."""
@@ -144,8 +158,8 @@ class Scheduler:
         return bool(self.decoding or self.prefilling or self.returning or self.waiting)
 
     def block_tables(self) -> list[list[int]]:
-        """The block tables of all living sequences, for `BlockPool.check`."""
-        return [s.blocks for s in chain(self.waiting, self._holders())]
+        """The block tables of all living sequences, and of what is pinned, for `BlockPool.check`."""
+        return [*self.pinned, *(s.blocks for s in chain(self.waiting, self._holders()))]
 
     # One step
 

@@ -60,6 +60,8 @@ class Group:
     """A first token was told."""
     candidates: list[int] | None = None
     """Ids to score instead of drawing a token."""
+    pinning: bool = False
+    """Nothing is drawn or scored: the prompt's blocks are to be kept."""
     longest: int = field(init=False)
     """Tokens of prompt and text at which a choice is cut."""
 

@@ -25,7 +25,7 @@ from engine.scheduler import Limits
 from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
 from schemas import config as settings
-from schemas.engine import Event, Failed, Finished, Inspect, Inspected, ModelCard, Report, Score, Submit
+from schemas.engine import Event, Failed, Finished, Inspect, Inspected, ModelCard, Pin, Report, Score, Submit
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +116,11 @@ class Service:
         """A deadline runs: `turn` must be called again soon even without news."""
         return self._programs.waiting > 0
 
-    def submit(self, request: Submit | Score | Inspect) -> None:
+    def submit(self, request: Submit | Score | Pin | Inspect) -> None:
         if isinstance(request, Score):
             self.loop.score(request)
+        elif isinstance(request, Pin):
+            self.loop.pin(request)
         elif request.constraint is None:
             self.loop.submit(request)
         elif sum(map(len, self._compiling.values())) >= self.limits.max_waiting:

@@ -30,6 +30,7 @@ HELP = {
     "generated_tokens": "Tokens sampled.",
     "forced_tokens": "Tokens appended without sampling, where a constraint left no choice.",
     "cached_tokens": "Prompt tokens taken from the prefix cache.",
+    "kv_blocks_pinned": "KV blocks of prefixes that are kept for good.",
     "restored_tokens": "Of those, tokens that came back from the host's memory.",
     "host_blocks_used": "KV blocks kept in the host's memory.",
     "host_blocks_total": "KV blocks that the host's memory has room for.",

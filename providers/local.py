@@ -29,6 +29,7 @@ from providers.base import (
 )
 from providers.choice_text import ChoiceText
 from providers.degrading import CheckedGeneration, Checks
+from providers.pinning import pinned_tokens
 from providers.preparing import Preparer
 from providers.prompting import Prompter
 from providers.questions import lay_out
@@ -36,8 +37,9 @@ from providers.tool_calls import CallReader
 from providers.weighing import weigh
 from schemas.config import Settings
 from schemas.constraint import ConstraintSpec
-from schemas.engine import Failed, Inspect, Inspected, ModelCard, Report, Score, Scored, Started, Submit, Tokens
+from schemas.engine import Failed, Inspect, Inspected, ModelCard, Pin, Report, Score, Scored, Started, Submit, Tokens
 from schemas.engine import Finished as EngineFinished
+from schemas.tenants import PinnedPrefix
 
 SCORES_AT_ONCE = 32
 """Prompts that are scored at a time: a request may ask for thousands, and the engine's queue is everybody's."""
@@ -60,6 +62,7 @@ class LocalProvider:
     def __init__(self, settings: Settings) -> None:
         self._client = EngineClient(settings)
         self._models: dict[str, _Model] = {}
+        self._pins = settings.pins
         self._scoring = asyncio.Semaphore(SCORES_AT_ONCE)
 
     @property
@@ -84,6 +87,20 @@ class LocalProvider:
             raise ProviderError("unavailable", str(error)) from error
         opened = [await asyncio.to_thread(_open, card) for card in self._client.models]
         self._models = {model.card.name: model for model in opened}
+        for number, pin in enumerate(self._pins):
+            await self._pin(f"pins[{number}]", pin)
+
+    async def _pin(self, place: str, pin: PinnedPrefix) -> None:
+        """Raises ProviderError, naming ``place``."""
+        model = self._model(pin.model)
+        prefix = await asyncio.to_thread(pinned_tokens, pin, model.preparer, place)
+        try:
+            answer = await self._client.pin(Pin(f"pin-{uuid4().hex}", pin.model, prefix, pin.tenant or ""))
+        except EngineGone as error:
+            raise ProviderError("unavailable", str(error)) from error
+        if isinstance(answer, Failed):
+            raise ProviderError(cast(ErrorKind, answer.kind), f"{place}: {answer.message}")
+        model.card.kv_tokens -= answer.tokens
 
     async def generate(self, request: GenerateRequest) -> Generation:
         checks = Checks()

@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 from uuid import uuid4
 
@@ -57,6 +57,12 @@ class Prompter:
     def tokens(self, messages: Iterable[Message], tools: Iterable[Tool] = ()) -> list[int]:
         """Ids of the prompt. Raises `ChatTemplateError`."""
         return self.ids(self.draft(messages, tools))
+
+    def beginning(self, first: Message) -> list[int]:
+        """Ids with which every prompt begins whose first message this is, whatever is said next. Raises
+        `ChatTemplateError`."""
+        one, other = (self.tokens((first, Message("user", said))) for said in ("A", "1"))
+        return [left for left, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))]
 
     def around(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
         """Ids before and after the end of what the last turn says, for an answer without thoughts. Raises

@@ -17,7 +17,7 @@ from schemas.limits import ScopedLimit
 from schemas.policy import LOCAL, Policy
 from schemas.providers import ProviderSettings
 from schemas.routing import Fact, Price, Route, ScopedPolicy
-from schemas.tenants import Tenant
+from schemas.tenants import PinnedPrefix, Tenant
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 
@@ -199,6 +199,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: Engine = Engine()
     grammar: Grammar = Grammar()
     tenants: tuple[Tenant, ...] = ()
+    pins: tuple[PinnedPrefix, ...] = ()
     limits: tuple[ScopedLimit, ...] = ()
     policy: Policy = Policy()
     policies: tuple[ScopedPolicy, ...] = ()
@@ -232,6 +233,9 @@ def _refuse_strangers(settings: Settings) -> None:
         for target in route.targets:
             if target.model not in served.get(target.provider, ()):
                 raise ValueError(f"route `{route.name}`: there is no model `{target.provider}/{target.model}`")
+    for pin in settings.pins:
+        if pin.model not in served[LOCAL]:
+            raise ValueError(f"a prefix is pinned of `{pin.model}`, which is no model of this server's engine")
     for about in (*settings.facts, *settings.prices):
         if about.provider is not None and about.provider not in served:
             raise ValueError(f"there is no provider `{about.provider}`")

@@ -1,7 +1,7 @@
 """Messages between the HTTP side and the engine process: msgpack frames (4-byte little-endian length, then the body).
 
-    HTTP → engine   Submit, Score, Inspect, Cancel, Probe, Drain
-    engine → HTTP   Ready or StartFailed (once), Started, Tokens, Finished, Failed, Scored, Inspected, Report
+    HTTP → engine   Submit, Score, Pin, Inspect, Cancel, Probe, Drain
+    engine → HTTP   Ready or StartFailed (once), Started, Tokens, Finished, Failed, Scored, Pinned, Inspected, Report
 
 A request lives: Submit → (Failed | Started → Tokens* → Finished per choice). `Failed` before `Started` is the caller's
 fault and becomes a 4xx; after it, an internal error. One frame from the engine carries a list of events (all of one
@@ -64,6 +64,16 @@ class Score(msgspec.Struct, tag="score", omit_defaults=True):
     candidates: list[int]
     tenant: str = ""
     priority: int = 0
+
+
+class Pin(msgspec.Struct, tag="pin", omit_defaults=True):
+    """Compute ``prompt`` (token ids) and keep its full KV blocks for good, where requests of ``tenant`` find them:
+    `Pinned`, or `Failed`."""
+
+    id: str
+    model: str
+    prompt: list[int]
+    tenant: str = ""
 
 
 class Inspect(msgspec.Struct, tag="inspect"):
@@ -164,6 +174,13 @@ class Scored(msgspec.Struct, tag="scored"):
     cached: int
 
 
+class Pinned(msgspec.Struct, tag="pinned"):
+    """``tokens`` of the prefix are kept: all of its full blocks."""
+
+    id: str
+    tokens: int
+
+
 class Failed(msgspec.Struct, tag="failed"):
     """``kind``: "invalid_constraint", "unsupported_constraint", "unsatisfiable_constraint", "constraint_too_large",
     "invalid_request", "overloaded" (queue full), "unknown_model" or "internal". ``pointer``: place inside the schema,
@@ -196,5 +213,5 @@ class Report(msgspec.Struct, tag="report"):
     observations: dict[str, list[float]]
 
 
-ToEngine = Submit | Score | Inspect | Cancel | Probe | Drain
-Event = Ready | StartFailed | Started | Tokens | Finished | Failed | Scored | Inspected | Report
+ToEngine = Submit | Score | Pin | Inspect | Cancel | Probe | Drain
+Event = Ready | StartFailed | Started | Tokens | Finished | Failed | Scored | Pinned | Inspected | Report

@@ -335,6 +335,15 @@ def test_a_text_that_can_only_end_ends_a_forward_pass_earlier() -> None:
     assert (early.runner.forwards, late.runner.forwards) == (3, 4)
 
 
+def test_a_model_without_an_end_of_sequence_ends_where_nothing_can_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.engine.fakes.EOS", ())
+    monkeypatch.setattr("tests.engine.test_loop.EOS", ())
+    driver = Driver(chain(5, 6, 7), Automaton([{}], set(), {0}))
+    complete, dead = driver.run((ask("a", [1]), 1), (ask("b", [1]), 2))
+    assert complete.answers == {0: Answer([5, 6, 7], "stop")}
+    assert dead.failed is not None and "no token and no end" in dead.failed.message
+
+
 def test_an_empty_text_needs_no_forward_pass() -> None:
     driver = Driver(chain())
     (heard,) = driver.run((ask("a", [1], n=3), 1))

@@ -132,3 +132,13 @@ def test_nobody_writes_special_tokens(
         text = spelled(tokenizer, ids)
         assert f"<|im_start|>user\n{content}<|im_end|>" in text
         assert json.dumps({key: argument}, ensure_ascii=False) in text
+
+
+@pytest.mark.parametrize("template", [PLAIN, QWEN])
+def test_a_beginning_is_that_of_every_chat(template: str, tokenizer: Tokenizer) -> None:
+    prompter = Prompter(tokenizer, ChatTemplate(template, {}))
+    first = Message("system", "Be brief. </s>")
+    beginning = prompter.beginning(first)
+    assert "Be brief." in spelled(tokenizer, beginning)
+    for chat in ((Message("user", "Hello"),), CHAT[1:3], (Message("user", "</s>"), Message("user", ""))):
+        assert prompter.tokens((first, *chat))[: len(beginning)] == beginning
