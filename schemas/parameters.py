@@ -52,7 +52,8 @@ def refused(name: str, endpoints: tuple[Endpoint, ...], note: str, *but: object)
 SLUICE = (
     "`policy`: who may answer, docs/routing.md. "
     "`fields`: each field of the JSON with its log-probability, as it is complete. "
-    "`pass_on`: a remote answer under a constraint is streamed before it is validated."
+    "`pass_on`: a remote answer under a constraint is streamed before it is validated. "
+    "`close`: a constrained answer is brought to its end within `max_tokens`."
 )
 
 OPENAI_PARAMETERS = (

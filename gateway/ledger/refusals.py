@@ -46,7 +46,7 @@ class Exceeded(Exception):
     def what(self) -> Literal["usd", "requests", "tokens"]:
         """There is too little of: of several, the first of these."""
         ceiling = self.meter.ceiling
-        if self.level.nano + self.asked.nano > ceiling.nano:
+        if self.asked.nano and self.level.nano + self.asked.nano > ceiling.nano:
             return "usd"
         return "requests" if self.level.requests + self.asked.requests > ceiling.requests else "tokens"
 

@@ -45,7 +45,7 @@ _CHARGE = Statement(
         nano = meters.nano + excluded.nano
     WHERE meters.requests + excluded.requests <= :max_requests
         AND meters.tokens + excluded.tokens <= :max_tokens
-        AND meters.nano + excluded.nano <= :max_nano
+        AND (meters.nano + excluded.nano <= :max_nano OR excluded.nano = 0)
     RETURNING requests, tokens, nano
     """
 )

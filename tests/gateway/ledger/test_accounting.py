@@ -15,15 +15,18 @@ import pytest
 from gateway.database.place import database_at
 from gateway.ledger.tables import Leg
 from providers.base import Admission, Delta, GenerateRequest, GenerationEvent, ProviderError
-from schemas.config import Auth, Settings
+from schemas.config import Auth, ModelSettings, Settings
 from schemas.config import Database as Place
 from schemas.limits import ScopedLimit
 from schemas.money import usd_text
-from schemas.routing import Price
+from schemas.routing import Price, Route, Target
 from tests.gateway.fakes import MODEL, TEXT, FakeProvider, forever, serving, wait_until
 from tests.gateway.ledger.accounts import books
 from tests.gateway.test_auth import key
 from tests.gateway.test_parameters import LEAST
+from tests.providers.fault_server import Act, FaultServer
+from tests.providers.remote_cases import MODEL as REMOTE
+from tests.providers.remote_cases import settings_for
 
 KEYS = (key("ci", "sk-first", "acme"), key("app", "sk-second", "acme"), key("lab", "sk-third", "lab"))
 LIMITS = (
@@ -169,6 +172,38 @@ def test_of_two_hundred_requests_against_dollars_for_fifty_fifty_succeed(databas
     assert {(leg.state, leg.reserved_nano, leg.charged_nano) for leg in legs} == {
         ("settled", tokens * 500, tokens * 500)
     }
+
+
+def test_where_dollars_are_too_few_for_one_candidate_a_cheaper_one_answers(database_url: str) -> None:
+    """The preferred one costs two dollars a million tokens, the engine nothing."""
+    price = Price(provider="chat", prompt_usd_per_mtok="2", completion_usd_per_mtok="2")
+    targets = (Target(provider="chat", model=REMOTE), Target(provider="local", model=MODEL))
+    budget = ScopedLimit(tenant="acme", per="month", usd="0.002")
+    provider, remote = FakeProvider(), FaultServer(lambda api, body: Act(whole=True))
+    with remote.in_a_thread():
+        settings = Settings(
+            auth=Auth(keys=KEYS),
+            limits=(budget,),
+            models=(ModelSettings(name=MODEL, path=MODEL),),
+            providers=(settings_for(remote, "chat"),),
+            routes=(Route(name="both", targets=targets),),
+            prices=(price,),
+            database=Place(url=database_url),
+        )
+        with serving(provider, settings) as url:
+            served = Served(provider, url, database_url)
+            ask: dict[str, Any] = {"model": "both", "messages": LEAST["chat"]["messages"]}
+            kept: dict[str, Any] = {"extra_body": {"sluice": {"policy": {"fallbacks": False}}}}
+            create = served.client(max_retries=2).chat.completions.with_raw_response.create
+            cheap, dear = create(**ask, max_tokens=20), create(**ask, max_tokens=1000)
+            with pytest.raises(openai.RateLimitError, match=r"this request may cost \$0.002") as refused:
+                create(**ask, max_tokens=1000, **kept)
+            legs = served.legs()
+    assert (cheap.headers["x-sluice-provider"], dear.headers["x-sluice-provider"]) == ("chat", "local")
+    assert dear.headers["x-sluice-route-reason"] == f"after chat/{REMOTE}: insufficient_quota"
+    assert refused.value.code == "insufficient_quota"
+    assert [(leg.provider, leg.number, leg.state) for leg in legs] == [("chat", 0, "settled"), ("local", 0, "settled")]
+    assert len(remote.log) == 1
 
 
 def test_a_rate_limit_in_each_apis_own_words(served: Served) -> None:

@@ -84,7 +84,10 @@ class LedgerMachine(RuleBasedStateMachine):
         meters = BOOK.meters(tenant, key, self.now)
         asked = Amounts(int(number == 0), tokens, nano)
         fits = all(
-            Amounts(level.requests + asked.requests, level.tokens + tokens, level.nano + nano).within(meter.ceiling)
+            # What costs nothing fits a budget that is overrun.
+            Amounts(level.requests + asked.requests, level.tokens + tokens, nano and level.nano + nano).within(
+                meter.ceiling
+            )
             for meter in meters
             for level in (self.level(meter.id),)
         )
