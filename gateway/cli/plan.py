@@ -135,7 +135,11 @@ async def _break_even(options: argparse.Namespace) -> int:
         raise PlanProblem("there is nobody to compare with: name an API with --against, as in openai/gpt-5-mini")
     own = _own(options, settings, pace)
     found = compare(load, own, apis, Fraction(options.cached_share))
-    print(msgspec.json.encode(found).decode() if options.json else card.break_even(load, own, found, pace))
+    if options.json:
+        whole = {"load": load, "pace": pace, **msgspec.to_builtins(found)}
+        print(msgspec.json.encode(whole).decode())
+    else:
+        print(card.break_even(load, own, found, pace))
     return 0
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,6 +191,7 @@ kind = "openai-compatible"
 base_url = "http://127.0.0.1:{peer}/v1"
 hosting = "self_hosted"
 models = [{{ name = "tiny" }}]
+{extra}
 {more}
 """
 
@@ -221,9 +223,9 @@ class Served:
             time.sleep(0.05)
             return False
 
-    def write(self, key: str = "sk-first", target: str = "peer", more: str = "") -> None:
+    def write(self, key: str = "sk-first", target: str = "peer", more: str = "", peer: str = "") -> None:
         digest = hashlib.sha256(key.encode()).hexdigest()
-        text = SETTINGS.format(port=self.port, key=digest, target=target, peer=self.peer, more=more)
+        text = SETTINGS.format(port=self.port, key=digest, target=target, peer=self.peer, more=more, extra=peer)
         self.file.write_text(text)
 
     def hang_up(self) -> None:
@@ -282,6 +284,33 @@ def test_everything_changes_between_two_requests_and_nothing_in_flight_is_lost(s
     assert served.ask().status_code == 200
 
 
+def test_no_request_is_lost_while_providers_come_and_go(served: Served) -> None:
+    """Eight clients ask without a pause, while the peer's settings change, and it goes and comes back, ten times."""
+    ended = threading.Event()
+    outcomes: list[tuple[int, str | None]] = []
+
+    def ask_on() -> None:
+        while not ended.is_set():
+            answer = served.ask()
+            outcomes.append((answer.status_code, answer.headers.get("x-sluice-provider")))
+
+    threads = [threading.Thread(target=ask_on) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for number in range(10):
+        target = "local" if number % 3 == 2 else "peer"
+        served.write(target=target, peer=f"retries = {{ attempts = {number % 2 + 1} }}")
+        served.hang_up()
+        time.sleep(0.1)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    served.write()
+    served.hang_up()
+    assert {status for status, _ in outcomes} == {200}
+    assert {provider for _, provider in outcomes} == {"peer", "local"} and len(outcomes) > 16
+
+
 def test_settings_that_are_wrong_leave_those_before_in_force(served: Served) -> None:
     served.write("sk-third", more='[sever]\nhost = "x"\n')
     served.hang_up()
@@ -302,7 +331,7 @@ def test_settings_that_are_wrong_leave_those_before_in_force(served: Served) -> 
 def test_a_server_outlives_its_terminal_by_nothing(tmp_path: Path) -> None:
     """SIGHUP from a terminal that is gone ends what was started there."""
     file = tmp_path / "sluice.toml"
-    file.write_text(SETTINGS.format(port=0, key="0" * 64, target="local", peer=9, more=""))
+    file.write_text(SETTINGS.format(port=0, key="0" * 64, target="local", peer=9, more="", extra=""))
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(ROOT)

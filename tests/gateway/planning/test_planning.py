@@ -211,6 +211,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 def test_break_even_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     found = run(capsys, *ASK, *OWN, "--against", "openai/gpt-5-mini", "--against", "anthropic/claude-sonnet-4-5")
     assert [api["api"] for api in found["apis"]] == ["openai/gpt-5-mini", "anthropic/claude-sonnet-4-5"]
+    assert found["load"]["peak_completion"] == 600_000 and found["pace"] is None
     assert found["own"]["usd_a_month"] == 1825.0 and found["own"]["machines"] == 1
     dear = found["apis"][1]
     assert dear["breaks_even"] == pytest.approx(1825.0 / dear["usd_a_month"])
