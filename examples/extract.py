@@ -1,14 +1,16 @@
 """Bulk extraction: a schema for many texts, as one batch that is answered behind all other requests.
 
-    sluice serve &
-    python examples/extract.py
+    make serve                        # in one terminal
+    python examples/extract.py        # in another; needs the package openai
 
-The same file without a server: `sluice batch requests.jsonl -o answers.jsonl`.
+The server is taken from OPENAI_BASE_URL and OPENAI_API_KEY, by default the one that `make serve` starts. The same file
+without a server: `sluice batch requests.jsonl -o answers.jsonl`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 
 from openai import OpenAI
@@ -43,7 +45,10 @@ def request(number: int, text: str) -> dict[str, object]:
 
 
 def main() -> None:
-    client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
+    client = OpenAI(
+        base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8000/v1"),
+        api_key=os.environ.get("OPENAI_API_KEY", "none"),
+    )
     lines = "\n".join(json.dumps(request(i, text)) for i, text in enumerate(TEXTS))
     file = client.files.create(file=("requests.jsonl", lines.encode()), purpose="batch")
     batch = client.batches.create(

@@ -119,7 +119,8 @@ def assemble(
     metrics.registry.register(BreakerFigures(partial(breakers, provider)))
     files = FileStore(database, settings.files) if settings.files.store else None
     batches = BatchStore(database, ledger.worker) if files else None
-    runner = open_runner(batches, files, settings, metrics, provider) if batches and files else None
+    known = partial(_goes_on, ring, stored)
+    runner = open_runner(batches, files, settings, metrics, provider, known) if batches and files else None
     forgetting = Forgetting(settings.retention)
     sweeping = Sweeping(
         database, {"legs": forgetting, "responses": forget_expired, "conversations": forget_conversations}
@@ -306,6 +307,11 @@ def _known(ring: KeyRing, stored: StoredKeys, key: str | None) -> bool:
     except ApiError:
         return False
     return True
+
+
+def _goes_on(ring: KeyRing, stored: StoredKeys, caller: Caller) -> bool:
+    """Whether what ``caller`` has begun may go on: their key is not revoked, or an open server is still open."""
+    return ring.holds(caller) or stored.holds(caller) or (not caller.name and ring.open and not stored.exist)
 
 
 def _caller(ring: KeyRing, stored: StoredKeys, key: str | None) -> Caller:

@@ -48,6 +48,10 @@ class KeyRing:
                 found = caller
         return found
 
+    def holds(self, caller: Caller) -> bool:
+        """Whether ``caller``, who asked before, has a key still."""
+        return any(known == caller for _, known in self._keys)
+
 
 def bearer_token(authorization: str) -> str | None:
     """The token of an ``Authorization: Bearer`` header (RFC 6750), or None."""

@@ -22,7 +22,7 @@ from msgspec import Raw
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.auth import Caller
-from gateway.batches.batch_store import BatchStore, Line, Taken
+from gateway.batches.batch_store import BatchStore, Line, Taken, Used
 from gateway.batches.in_process import Answered, InProcess
 from gateway.batches.input_file import InputReader
 from gateway.batches.output_files import OutputFiles, line_id
@@ -30,7 +30,7 @@ from gateway.batches.tables import StoredBatch
 from gateway.files.file_store import FileGone, FileStore
 from gateway.metrics import Metrics
 from schemas.config import Batches
-from schemas.openai.batches import BatchError, LineResponse, OutputLine
+from schemas.openai.batches import BatchError, LineError, LineResponse, OutputLine
 
 POLL_SECONDS = 1.0
 """Between two looks, if nothing happens here."""
@@ -45,8 +45,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class BatchRunner:
-    """Runs from `start` to `aclose`. ``find_model``, ``max_line_bytes``: as of `InputReader`. ``keep_seconds``: how
-    long a batch is remembered."""
+    """Runs from `start` to `aclose`. ``find_model``, ``max_line_bytes``: as of `InputReader`. ``known``: whether a
+    caller may still ask. ``keep_seconds``: how long a batch is remembered."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class BatchRunner:
         settings: Batches,
         metrics: Metrics,
         find_model: Callable[[str], object],
+        known: Callable[[Caller], bool],
         *,
         max_line_bytes: int,
         keep_seconds: float,
@@ -64,6 +65,7 @@ class BatchRunner:
         self._settings = settings
         self._lines_answered = metrics.batch_lines
         self._find_model = find_model
+        self._known = known
         self._max_line_bytes = max_line_bytes
         self._keep_seconds = keep_seconds
         self._woken = asyncio.Event()
@@ -218,8 +220,12 @@ class BatchRunner:
             self.wake()
 
     async def _answer(self, app: InProcess, batch: StoredBatch, line: Line) -> None:
+        caller = Caller(batch.key, batch.tenant)
+        if not self._known(caller):
+            await self._surely(self._batches.finish, line, "failed", _unasked(line), Used())
+            return
         try:
-            answered = await app.ask(Caller(batch.key, batch.tenant), batch.endpoint, line.body.encode())
+            answered = await app.ask(caller, batch.endpoint, line.body.encode())
         except asyncio.CancelledError:
             await self._surely(self._batches.release, line)
             raise
@@ -267,6 +273,11 @@ async def _stopped(tasks: Sequence[asyncio.Task[None]]) -> None:
 def _say_why(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("work on batches has failed", exc_info=error)
+
+
+def _unasked(line: Line) -> str:
+    error = LineError("invalid_api_key", "The API key that began this batch is not valid any more.")
+    return _encode(OutputLine(line_id(), line.custom_id, error=error)).decode()
 
 
 def _output(line: Line, answered: Answered) -> str:

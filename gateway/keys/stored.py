@@ -50,6 +50,10 @@ class StoredKeys:
         known, caller = self._callers.get(lookup_of(key), (b"", None))
         return caller if hmac.compare_digest(known, digest(key)) else None
 
+    def holds(self, caller: Caller) -> bool:
+        """Whether ``caller``, who asked before, has a key still: names are never given twice."""
+        return caller.name in self._limits
+
     def limits(self, name: str) -> tuple[Limit, ...]:
         """What the key called ``name`` brings along."""
         return self._limits.get(name, ())

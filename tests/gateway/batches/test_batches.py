@@ -20,6 +20,7 @@ from gateway.batches.routes import new_row
 from gateway.batches.tables import BatchLine, StoredBatch
 from gateway.database.database import Database
 from gateway.database.place import database_at
+from gateway.keys.registry import create_key, revoke_key
 from providers.base import GenerateRequest, GenerationEvent, ProviderError
 from schemas.config import Auth, Batches, Settings
 from schemas.config import Database as Place
@@ -284,6 +285,30 @@ def test_an_input_that_is_deleted_while_it_waits(database_url: str) -> None:
         client.files.delete(batch.input_file_id)
         with pytest.raises(openai.NotFoundError):
             client.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h")
+
+
+async def test_a_revoked_key_asks_for_nothing_any_more(served: Served, database_url: str) -> None:
+    database = database_at(database_url)
+    await database.open()
+    key = (await create_key(database, "brief", "acme")).key
+    client, other = served.client(key), served.client()
+    await asyncio.sleep(1.5)
+    rows = [row(f"r{i}") for i in range(4)]
+
+    async def revoked(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
+        if len(served.provider.requests) == 1:
+            await revoke_key(database, "brief")
+        await asyncio.sleep(1.5)
+        async for event in speak(request):
+            yield event
+
+    served.provider.script = revoked
+    id = (await asyncio.to_thread(begun, client, rows)).id
+    batch = await asyncio.to_thread(ended, other, id)
+    await database.aclose()
+    assert batch.status == "completed" and len(served.provider.requests) == 3
+    (line,) = output(other, batch.error_file_id)
+    assert line["error"]["code"] == "invalid_api_key" and line["response"] is None
 
 
 async def test_old_batches_and_their_lines_are_forgotten(database: Database) -> None:

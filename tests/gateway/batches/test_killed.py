@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from schemas.openai.batches import BatchEndpoint
-from tests.gateway.batches.test_batches import LEAST, begun, ended, output, row
+from tests.gateway.batches.test_batches import ENDED, LEAST, begun, output, row, until
 from tests.gateway.ledger.test_killed import Nursery, nursery
 
 CHAT: BatchEndpoint = "/v1/chat/completions"
@@ -44,7 +44,7 @@ def kill_in_mid_batch(servers: Nursery, database: str, *, lines: int, times: int
             os.kill(pid, signal.SIGKILL)
         running = [servers.start(database) for _ in range(at_once)]
     last = client(running[-1][1])
-    batch = ended(last, batch.id)
+    batch = until(last, batch.id, lambda batch: batch.status in ENDED, seconds=300)
     text = [json.dumps(line) for line in output(last, batch.output_file_id)]
     found = [json.loads(line)["custom_id"] for line in text]
     wrong = output(last, batch.error_file_id)
