@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsm import layout as at
+from fsm import loops
 from fsm.rehash import first_cells, insert_return, rehash
 from grammar.tables import UNEXPANDED, Delta
 
@@ -61,6 +62,8 @@ class Image:
         """States between two characters of an unconstrained string (`Tables.mark_plain`)."""
         self.keyed: set[int] = set()
         """States between two characters of a key that may become any text (`Tables.mark_keyed`)."""
+        self.loops: NDArray[np.int64] = np.zeros((0, 5), np.int64)
+        """By state, what leaves it as it is: written by the kernels (fsm/loops.py)."""
         self._lay_out(capacities)
         self._longest = max_token_bytes
         self.heap[at.SATURATE] = max_token_bytes + 1
@@ -68,7 +71,7 @@ class Image:
 
     @property
     def nbytes(self) -> int:
-        return self.heap.nbytes
+        return self.heap.nbytes + self.loops.nbytes
 
     @property
     def n_configurations(self) -> int:
@@ -94,6 +97,9 @@ class Image:
             self._append(_STATES, np.tile(np.array([0, UNEXPANDED, -1], np.int32), (new_states, 1)))
         states = self._view(_STATES)
         states[defined[:, 0]] = defined[:, 1:]
+        if len(states) > len(self.loops):
+            self.loops = np.concatenate([self.loops, np.zeros((len(states), 5), np.int64)])
+        self.loops[self.loops[:, loops.FLAGS] & loops.PARTIAL > 0] = 0
         if len(edges):
             self._append(_EDGES, np.pad(edges, ((0, 0), (0, 1))))
         if len(registers):
@@ -141,6 +147,7 @@ class Image:
         image = cls.__new__(cls)
         image.heap = np.frombuffer(zlib.decompress(packed.data), np.int32).copy()
         image.generation, image.start, image._longest = 0, packed.start, packed.longest
+        image.loops = np.zeros((int(image.heap[at.N_ST]), 5), np.int64)
         position = at.HEADER
         for section in _SECTIONS:
             image.heap[section.start] = position

@@ -39,6 +39,7 @@ from fsm.layout import (
     SEEN_KEYS,
     ST,
 )  # fmt: skip
+from fsm.loops import passes_all
 from fsm.operations import note_miss
 from fsm.profiles import QUOTE
 from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, step
@@ -238,18 +239,27 @@ def _open_edges(H, state, depth, found, last):
     last[depth] = found[depth] + 8 * max(H[s + 1], 0)
 
 
+@njit
+def _allow(bits, order, start, stop):
+    """Set the bits of order[start:stop]."""
+    for k in range(start, stop):
+        token = order[k]
+        bits[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+
+
 @njit(
-    "int32(int32[::1], int32, uint8[::1], uint16[::1], int32[::1], int32[::1], int32[::1], uint32[::1], int32[:,::1],"
-    " int64[::1])",
+    "int32(int32[::1], int32, uint8[::1], uint16[::1], int32[::1], int32[::1], int32[::1], uint64[:,::1],"
+    " int64[:,::1], uint32[::1], int32[:,::1], int64[::1])",
     nogil=True, cache=True,
 )  # fmt: skip
-def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
+def walk(H, config, byte, depth, skip, first, order, below, loops, bits, missing, info):
     """The mask of a configuration: one depth-first pass over the trie of all tokens.
 
-    Trie arrays as in fsm/trie.py. ``bits``: uint32[W], cleared by the caller; bit i set <=> token i keeps a valid
-    completion reachable. ``missing``: rows (state, 0) or (ret, verdict) that the pass could not enter, their number in
-    info[1]; with any, the status is MISS and the mask is not usable. info: [levels of frames consulted, missing, nodes
-    visited]."""
+    Trie arrays as in fsm/trie.py, ``loops`` as in fsm/loops.py: subtrees that a state lets pass are not walked.
+    ``bits``: uint32[W], cleared by the caller; bit i set <=> token i keeps a valid completion reachable. ``missing``:
+    rows (state, 0) or (ret, verdict) that the pass could not enter, their number in info[1]; with any, the status is
+    MISS and the mask is not usable. info: [levels of frames consulted, missing, nodes visited, whether the keys seen
+    were counted]."""
     if H[PARSER]:
         return walk_heads(H, config, byte, depth, skip, first, order, bits, missing, info)
     c = H[CE] + 8 * config
@@ -281,6 +291,13 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
         if d >= MAX_TOKEN_BYTES:
             i = skip[i]
             continue
+        passes = passes_all(H, states[d], tops[d], b, below, i, loops)
+        if passes > 0:
+            _allow(bits, order, first[i], first[skip[i]])
+            if passes == 2:
+                minh = min(minh, H[H[CE] + 8 * tops[d]])
+            i = skip[i]
+            continue
         e = found[d]
         while e < last[d] and H[e + 1] < b:
             e += 8
@@ -292,9 +309,7 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
             sps[d + 1] = sps[d]
             records[d + 1] = records[d]
             path[d] = b
-            for k in range(first[i], first[i + 1]):
-                token = order[k]
-                bits[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+            _allow(bits, order, first[i], first[i + 1])
             i += 1
             if i < n and depth[i] > d:
                 _open_edges(H, states[d + 1], d + 1, found, last)
@@ -308,9 +323,7 @@ def walk(H, config, byte, depth, skip, first, order, bits, missing, info):
             sps[d + 1] = sp
             records[d + 1] = record
             path[d] = b
-            for k in range(first[i], first[i + 1]):
-                token = order[k]
-                bits[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+            _allow(bits, order, first[i], first[i + 1])
             i += 1
             if i < n and depth[i] > d:
                 _open_edges(H, state, d + 1, found, last)

@@ -105,7 +105,7 @@ def note_miss(missing, known, where, verdict):
 
 
 @njit
-def _can_fit(H, lengths, hi, lo):
+def can_fit(H, lengths, hi, lo):
     """Whether some length of a set (`Tables.lengths`) is at least ``lo`` and at most ``hi`` (below 0: no limit)."""
     base = H[SS] + lengths
     for run in range(0, H[base - 1], 2):
@@ -268,10 +268,10 @@ def step(H, state, top, sp, record, byte, minh, mode, path, depth, base_at):
         if op == WITHIN:
             lo = H[f + LO]
             if H[e + 6] == 0:
-                if not _can_fit(H, a, hi, lo):
+                if not can_fit(H, a, hi, lo):
                     return REFUSED, state, top, sp, record, minh
                 return OK, target, top, sp, record, minh
-            if hi == 0 or not _can_fit(H, a, hi - 1 if hi > 0 else hi, lo - 1 if lo > 0 else lo):
+            if hi == 0 or not can_fit(H, a, hi - 1 if hi > 0 else hi, lo - 1 if lo > 0 else lo):
                 return REFUSED, state, top, sp, record, minh
             op = COUNT
         if hi == 0:

@@ -322,10 +322,10 @@ class Runtime:
 
     def _walk(self, program: int, state: int, trie: TokenTrie) -> int:
         """Add to the mask what a trie's tokens allow in a configuration. OK or MISS."""
-        arrays = (trie.byte, trie.depth, trie.skip, trie.first, trie.order)
+        arrays = (trie.byte, trie.depth, trie.skip, trie.first, trie.order, trie.below)
         while True:
-            heap = self._slot(program).image.heap
-            code = masks.walk(heap, state, *arrays, self._mask, self._missing, self._info)
+            image = self._slot(program).image
+            code = masks.walk(image.heap, state, *arrays, image.loops, self._mask, self._missing, self._info)
             self.figures.nodes += int(self._info[2])
             if code != steps.FULL:
                 return code
