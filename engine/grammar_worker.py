@@ -12,7 +12,6 @@ and the parent kills the whole process when a deadline passes (engine/programs.p
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 import traceback
@@ -20,6 +19,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
+from engine.politeness import lower_priority
 from grammar.compile import Compiled, answer_misses, compile_machine, prepare
 from grammar.constraint import Choice, Constraint, Indenter, JsonObject, JsonSchema, Lark, Regex, StructuralTag
 from grammar.errors import ConstraintError, ConstraintTooLarge
@@ -35,7 +35,7 @@ from schemas.constraint import (
     StructuralTagSpec,
 )  # fmt: skip
 
-POLITE_AFTER_S = 0.25
+POLITE_AFTER_S = 0.1
 """A compile that takes longer yields to everything else on the machine."""
 
 
@@ -166,10 +166,11 @@ class _Worker:
                 case Forget():
                     self._machines.pop(message.program, None)
                     self._old += 1
-                case None if self._compiling:
-                    self._be_polite()
-                case None:
+                case None if not self._compiling:
                     self._collect()
+                case None:
+                    pass
+            self._be_polite()
             if self._old > MUCH_GARBAGE:
                 self._collect()
 
@@ -186,7 +187,7 @@ class _Worker:
         now = time.monotonic()
         for thread, since in list(self._compiling.items()):
             if now - since > POLITE_AFTER_S:
-                _lower_priority(thread)
+                lower_priority(thread)
 
     def _compile(self, job: Compile) -> None:
         began = time.monotonic()
@@ -233,12 +234,3 @@ def _refusal(program: int, error: Exception) -> Refused:
         return Refused(program, too_large.code, too_large.reason, "")
     traceback.print_exception(error)
     return Refused(program, "internal", f"the compiler failed: {type(error).__name__}: {error}", "")
-
-
-def _lower_priority(thread: int) -> None:
-    """On Linux priorities belong to threads; elsewhere this has no effect."""
-    if hasattr(os, "setpriority"):
-        try:
-            os.setpriority(os.PRIO_PROCESS, thread, 10)
-        except (ProcessLookupError, PermissionError):
-            pass  # the thread has just ended, or this system does not let it

@@ -14,18 +14,16 @@ again elsewhere, with their expansions replayed in the same order, before they a
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 
 import msgspec
 
 from engine import grammar_worker as worker
+from engine.worker_link import Replies, Spare, WorkerLink
 from fsm.image import Image
 from fsm.runtime import Miss, Runtime, Sleeping
 from schemas.constraint import ConstraintSpec, LarkSpec
@@ -92,7 +90,7 @@ class _Entry:
     limits: dict[str, int | str] = field(default_factory=dict)
     users: int = 0
     refusal: Refusal | None = None
-    owner: _Worker | None = None
+    owner: WorkerLink | None = None
     log: list[list[Miss]] = field(default_factory=list)
     deadline: float | None = None
     """When the pending job must have answered."""
@@ -101,48 +99,6 @@ class _Entry:
     start: int = 0
     ahead: int = 0
     """Expansions still to be asked for before anybody needs them."""
-
-
-class _Worker:
-    """A worker process and the thread that reads its replies."""
-
-    def __init__(
-        self, replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]], wake: Callable[[], None]
-    ) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=worker.run, args=(theirs,), name="sluice-grammar", daemon=True)
-        self.process.start()
-        theirs.close()
-        self._encoder = msgspec.msgpack.Encoder()
-        threading.Thread(target=_read, args=(self, self.connection, replies, wake), daemon=True).start()
-
-    def send(self, message: worker.ToWorker) -> None:
-        try:
-            self.connection.send_bytes(self._encoder.encode(message))
-        except (BrokenPipeError, OSError):
-            pass  # the reader reports the death
-
-    def kill(self) -> None:
-        self.process.kill()
-
-
-def _read(
-    owner: _Worker,
-    connection: Connection,
-    replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]],
-    wake: Callable[[], None],
-) -> None:
-    decoder = msgspec.msgpack.Decoder(worker.FromWorker)
-    while True:
-        try:
-            reply = decoder.decode(connection.recv_bytes())
-        except (EOFError, OSError):
-            reply = None
-        replies.put((owner, reply))
-        wake()
-        if reply is None:
-            return
 
 
 class Programs:
@@ -167,9 +123,10 @@ class Programs:
         self._by_ticket: dict[int, _Entry] = {}
         self._by_program: dict[int, _Entry] = {}
         self._tickets = 0
-        self._replies: queue.SimpleQueue[tuple[_Worker, worker.FromWorker | None]] = queue.SimpleQueue()
+        self._replies: Replies = queue.SimpleQueue()
         self._news: list[News] = []
-        self._worker = _Worker(self._replies, wake)
+        self._worker = WorkerLink(self._replies, wake)
+        self._spare = Spare(lambda: WorkerLink(self._replies, wake, stand_by=True))
         self._worker.send(worker.Prepare(self._spellable))
         self._sleeping_bytes = 0
         self._refusals = 0
@@ -180,6 +137,7 @@ class Programs:
 
     def close(self) -> None:
         self._worker.kill()
+        self._spare.close()
 
     @property
     def waiting(self) -> int:
@@ -334,8 +292,8 @@ class Programs:
             self._replace_worker("")
 
     def _replace_worker(self, reason: str) -> None:
-        """Start another worker; give it the jobs that the old one still owed."""
-        old, self._worker = self._worker, _Worker(self._replies, self._wake)
+        """Let another worker take over; give it the jobs that the old one still owed."""
+        old, self._worker = self._worker, self._spare.take() or WorkerLink(self._replies, self._wake)
         old.kill()
         for entry in list(self._entries.values()):
             if entry.deadline is None:
