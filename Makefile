@@ -54,6 +54,7 @@ bench: bench-setup model kernels ## Run every benchmark, beside its peers where 
 	@$(BIN)/python -m bench.gateway
 	@$(BIN)/python -m bench.gateway --route
 	@$(BIN)/python -m bench.ledger
+	@$(BIN)/python -m bench.decisions
 	@if [ -f "$(MASKBENCH)" ]; then \
 	    $(BIN)/python -m bench.masks --data "$(MASKBENCH)" --peer-python $(PEERS)/bin/python --sample 100 && \
 	    $(BIN)/python -m bench.replay --data "$(MASKBENCH)" --peer-python $(PEERS)/bin/python --schemas 1000 && \

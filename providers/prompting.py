@@ -46,7 +46,8 @@ class Prompter:
     """Writes one model's prompts. ``format``: how the model spells tool calls."""
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
-        taught = format_of(template.source) if "tools" in template.variables else None
+        with_tools = template.with_tools
+        taught = format_of(with_tools.source) if "tools" in with_tools.variables else None
         self.format = taught or HERMES
         self._knows_tools = taught is not None
         self._tokenizer = tokenizer
@@ -106,9 +107,10 @@ class Prompter:
                     return value
 
         given = shielded(described) if described and native else None
+        template = self._template if given is None else self._template.with_tools
         switch = {} if thinking is None else {SWITCH: thinking}
-        text = self._template.render(shielded(turns), tools=given, variables=switch)
-        return Draft(text, mark, names, stage_of(self._template.source, text))
+        text = template.render(shielded(turns), tools=given, variables=switch)
+        return Draft(text, mark, names, stage_of(template.source, text))
 
     def ids(self, draft: Draft, begun: str = "") -> list[int]:
         """``begun``: text with which the answer has begun."""

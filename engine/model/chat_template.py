@@ -25,6 +25,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from engine.model.errors import ChatTemplateError, ModelFileError
 from engine.model.gguf import GgufFile
 
+_TOOL_USE = "tool_use"
+"""What transformers calls a template that is for requests with tools alone."""
+
 _GGUF_TOKENS = {
     "bos_token": "tokenizer.ggml.bos_token_id",
     "eos_token": "tokenizer.ggml.eos_token_id",
@@ -36,11 +39,12 @@ _GGUF_TOKENS = {
 class ChatTemplate:
     """A compiled template. Stateless: may be rendered from several threads at once."""
 
-    def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
-        """``tokens``: variables that spell special tokens, such as {"bos_token": "<s>"}. ChatTemplateError: not valid
-        Jinja.
+    def __init__(self, source: str, tokens: Mapping[str, str], tool_use: str | None = None) -> None:
+        """``tokens``: variables that spell special tokens, such as {"bos_token": "<s>"}. ``tool_use``: another
+        template, for requests with tools, where a model has one. ChatTemplateError: not valid Jinja.
         """
         self.source = source
+        self.with_tools = self if tool_use is None else ChatTemplate(tool_use, tokens)
         self.tokens = dict(tokens)
         try:
             self._template = _ENVIRONMENT.from_string(source)
@@ -51,17 +55,19 @@ class ChatTemplate:
 
     @classmethod
     def from_gguf(cls, file: GgufFile) -> ChatTemplate | None:
-        """The file's default template, or None where it has none."""
+        """The file's template, or None where it has none."""
         source = file.metadata.get("tokenizer.chat_template")
         if source is None:
             return None
         spelling = file.metadata.get("tokenizer.ggml.tokens", [])
         ids = {name: file.metadata[key] for name, key in _GGUF_TOKENS.items() if key in file.metadata}
-        return cls(source, {name: spelling[i] for name, i in ids.items() if i < len(spelling)})
+        tokens = {name: spelling[i] for name, i in ids.items() if i < len(spelling)}
+        return cls(source, tokens, file.metadata.get(f"tokenizer.chat_template.{_TOOL_USE}"))
 
     @classmethod
     def from_folder(cls, folder: str) -> ChatTemplate | None:
-        """The template of `chat_template.jinja` or `tokenizer_config.json`, or None where there is none."""
+        """The template of `chat_template.jinja` or `tokenizer_config.json`, with the one for tools where there is one
+        beside it; None where there is none."""
         path = os.path.join(folder, "tokenizer_config.json")
         config = _TokenizerConfig()
         if os.path.exists(path):
@@ -70,14 +76,16 @@ class ChatTemplate:
                     config = msgspec.json.decode(file.read(), type=_TokenizerConfig)
                 except msgspec.DecodeError as error:
                     raise ModelFileError(f"{path}: {error}") from error
-        source = config.chat_template
-        if isinstance(source, list):
-            source = next((named.template for named in source if named.name == "default"), None)
-        jinja_path = os.path.join(folder, "chat_template.jinja")
-        if os.path.exists(jinja_path):
-            with open(jinja_path, encoding="utf-8") as file:
-                source = file.read()
-        return None if source is None else cls(source, config.tokens())
+        named = config.named()
+        for name, path in (
+            ("default", os.path.join(folder, "chat_template.jinja")),
+            (_TOOL_USE, os.path.join(folder, "additional_chat_templates", f"{_TOOL_USE}.jinja")),
+        ):
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as file:
+                    named[name] = file.read()
+        source = named.get("default")
+        return None if source is None else cls(source, config.tokens(), named.get(_TOOL_USE))
 
     def render(
         self,
@@ -129,6 +137,16 @@ class _TokenizerConfig(msgspec.Struct):
     eos_token: str | _SpecialToken | None = None
     unk_token: str | _SpecialToken | None = None
     pad_token: str | _SpecialToken | None = None
+
+    def named(self) -> dict[str, str]:
+        """The templates by their names."""
+        match self.chat_template:
+            case None:
+                return {}
+            case str(source):
+                return {"default": source}
+            case several:
+                return {one.name: one.template for one in several}
 
     def tokens(self) -> dict[str, str]:
         found = {name: getattr(self, name) for name in _GGUF_TOKENS}

@@ -37,6 +37,21 @@ def test_decisions(server: Server) -> None:
             assert math.isclose(one, other, rel_tol=1e-4)
 
 
+def test_the_input_is_computed_once(server: Server) -> None:
+    """Of a long input and many questions the engine computes what `usage` counts, where the input is there once; and of
+    each question the end of the block that it begins in."""
+    client, long = server.client(), " ".join(f"Line {i} says {i * 7}." for i in range(60))
+    asked: list[Any] = [{"type": "predicate", "instructions": f"Line {i} is even."} for i in range(12)]
+
+    def computed() -> float:
+        names = ("sluice_engine_prompt_tokens_total", "sluice_engine_cached_tokens_total")
+        return server.figure(names[0]) - server.figure(names[1])
+
+    before, block, template = computed(), 16, 16
+    usage = client.decisions.create(model=MODEL, input=long, questions=asked).usage
+    assert 400 < computed() - before <= usage.input_tokens + len(asked) * (block + template)
+
+
 def test_system_one(server: Server) -> None:
     criteria = {"billing": "Payments and refunds", "bug": "Software errors", "account": "Login"}
     questions = {"label": {"type": "choice", "instructions": "Which label fits?", "criteria": criteria}}

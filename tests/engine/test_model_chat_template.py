@@ -165,6 +165,26 @@ def test_a_folder_keeps_its_template_in_one_of_two_files(
     assert (template and template.render([])) == expected
 
 
+USE = {"name": "tool_use", "template": "T{{ tools }}"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"tokenizer_config.json": {"chat_template": [{"name": "default", "template": "D"}, USE]}}, "T[]"),
+        ({"chat_template.jinja": "D", "additional_chat_templates/tool_use.jinja": "T{{ tools }}"}, "T[]"),
+        ({"chat_template.jinja": "D"}, "D"),
+    ],
+)
+def test_a_model_may_have_another_template_for_tools(files: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    template = ChatTemplate.from_folder(str(tmp_path))
+    assert template is not None and template.render([]) == "D"
+    assert template.with_tools.render([], tools=[]) == expected
+
+
 def test_a_malformed_tokenizer_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": 7}')
     with pytest.raises(ModelFileError, match=r"tokenizer_config\.json: .*\$\.chat_template"):

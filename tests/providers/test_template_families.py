@@ -174,6 +174,15 @@ def test_several_calls(tokenizer: Tokenizer, name: str) -> None:
     assert prompter(tokenizer, name).tokens(TOGETHER, [WEATHER]) == tokenizer.encode(expected, special=True)
 
 
+def test_a_template_of_its_own_for_tools(tokenizer: Tokenizer) -> None:
+    """As Hermes 2 Pro has: transformers takes it where there are tools, and nowhere else."""
+    both = Prompter(tokenizer, ChatTemplate(source("smollm2"), TOKENS, source("hermes")))
+    turns = [Message("user", "Hi")]
+    assert both.format is HERMES
+    assert both.tokens(turns) == prompter(tokenizer, "smollm2").tokens(turns)
+    assert both.tokens(turns, [WEATHER]) == prompter(tokenizer, "hermes").tokens(turns, [WEATHER])
+
+
 @pytest.mark.parametrize("name", ["qwen3", "qwen35"])
 @pytest.mark.parametrize("thinking", [None, False, True])
 def test_the_switch_and_earlier_thoughts(tokenizer: Tokenizer, name: str, thinking: bool | None) -> None:
