@@ -31,6 +31,8 @@ An LR machine (header PARSER is 1) has several heads in a configuration, and STA
 
 from __future__ import annotations
 
+from grammar.tables import MAX_HEADS as MAX_HEADS
+
 (
     ST, N_ST, CAP_ST,
     ED, N_ED, CAP_ED,
@@ -58,6 +60,3 @@ CONFIG, TEXT, SEEN, KEY_FRAME, KEY_CONFIG, STACKS, UNION, RECORD, VALUE = range(
 HEIGHT, RET, HI, LO, EXT, SEEN_KEYS, KEY_TEXT, PARENT = range(8)
 
 MAX_TOKEN_BYTES = 255
-
-MAX_HEADS = 128
-"""Heads of a configuration, each in a state of its own (fsm/heads.py)."""

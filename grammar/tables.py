@@ -76,6 +76,9 @@ UNEXPANDED = -1
 END_REJECT, END_ACCEPT, END_ASK = -1, -2, -3
 END_OF_TEXT = 256
 
+MAX_HEADS = 128
+"""Alternatives that a nondeterministic machine may follow at once; a byte that more would survive is refused."""
+
 Edge = tuple[int, int, int, int, int, int, int]
 """(lo, hi, op, t, a, b, c)"""
 

@@ -19,7 +19,7 @@ from lark.exceptions import GrammarError
 from lark.lexer import TerminalDef, _create_unless
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 
-from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.errors import ConstraintError, UnsupportedConstraint
 from grammar.fuel import Fuel
 from grammar.lark.corners import Item, viable_symbols
 from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
@@ -114,7 +114,7 @@ class ContextualMachine(LarkMachine):
             rules = {rule.origin.name for rule in source.rules}
             self._viable = viable_symbols(self._table.items, self._table.shift, self._readable, rules.__contains__)
             if (self._table.start, source.start) not in self._viable:
-                raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
+                raise source.endless(source.start)
             self.forget_corners()
         self.begin(Between(self._table.start, self._table.start))
 
@@ -307,8 +307,7 @@ def _check(source: Source) -> None:
     ending = source.coming_to_an_end(source.terminals.keys() | source.declared)
     for rule in source.rules:
         if rule.origin.name not in ending:
-            name = rule.origin.name
-            raise UnsatisfiableConstraint(f"rule `{name}` never comes to an end", place_of(source.text, name))
+            raise source.endless(rule.origin.name)
     for name in source.terminals:
         if source.may_be_empty(name):
             reason = f"terminal {name} matches the empty text, which Lark's lexers refuse"

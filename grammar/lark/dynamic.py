@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
-from grammar.errors import UnsatisfiableConstraint
 from grammar.fuel import Fuel
 from grammar.json_schema.machine import JsonMachine
 from grammar.lark.corners import viable_symbols
@@ -26,7 +25,7 @@ from grammar.lark.lexemes import NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
 from grammar.lark.machine import END, END_TOKEN, Between, Inside, LarkMachine, Turning, covered
 from grammar.lark.source import Source
 from grammar.states import States
-from grammar.tables import Edge
+from grammar.tables import MAX_HEADS, Edge
 
 _ROOT = "$root"
 _REDUCED: frozenset[str] = frozenset()
@@ -150,7 +149,8 @@ class DynamicMachine(LarkMachine):
         self._terminals = source.terminals.keys() | source.controls.keys()
         self._lazy = source.lazy
         self._schemas = schemas
-        self.limits = {name: value for machine in schemas.values() for name, value in machine.limits.items()}
+        inside = {name: value for machine in schemas.values() for name, value in machine.limits.items()}
+        self.limits = {"alternatives_at_once": MAX_HEADS} | inside
         self._ignored = tuple(Scanner((name,), ignored=frozenset((name,))) for name in source.ignored)
         rules, self._nullable = _without_empty_rules(*_productive(source, lexemes), source.start, fuel)
         self._automaton = Automaton(rules, source.start, fuel)
@@ -161,7 +161,7 @@ class DynamicMachine(LarkMachine):
             ways = self._automaton.ways
             self._viable = viable_symbols(items, lambda q, s: ways(q).get(s), self._readable, origins.__contains__)
             if (0, source.start) not in self._viable and not self._nullable:
-                raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
+                raise source.endless(source.start)
             self.forget_corners()
         self.begin(Between(0, -1))
 
@@ -262,7 +262,7 @@ def _productive(source: Source, lexemes: Lexemes) -> tuple[list[Rule], set[str],
     can_end = source.coming_to_an_end(matching | empty)
     rules = [(rule.origin.name, tuple(symbol.name for symbol in rule.expansion)) for rule in source.rules]
     if source.start not in can_end:
-        raise UnsatisfiableConstraint(f"no text matches: rule `{source.start}` never comes to an end", "1:1")
+        raise source.endless(source.start)
     return [(origin, symbols) for origin, symbols in rules if can_end.issuperset(symbols)], matching, empty
 
 

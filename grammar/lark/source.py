@@ -15,7 +15,7 @@ from lark.lexer import TerminalDef
 from lark.load_grammar import GrammarBuilder
 
 from grammar.constraint import Indenter
-from grammar.errors import ConstraintError, UnsupportedConstraint
+from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.lark.dialect import translate
 from grammar.regex.syntax import line_column
 
@@ -61,6 +61,12 @@ class Source:
                     ending.add(rule.origin.name)
                     grown = True
         return ending
+
+    def endless(self, rule: str) -> UnsatisfiableConstraint:
+        """Why a grammar is refused that has no text, or a rule that has none."""
+        defined = re.search(rf"^[ \t]*[?!]*({re.escape(rule)})\b[^:\n]*:", self.text, re.MULTILINE)
+        place = place_of(self.text, rule) if defined is None else line_column(self.text, defined.start(1))
+        return UnsatisfiableConstraint(f"no text matches: rule `{rule}` never comes to an end", place)
 
     def may_be_empty(self, terminal: str) -> bool:
         """Whether a terminal matches the empty text."""

@@ -9,6 +9,7 @@ from fsm.tokens import TokenTable
 from grammar.constraint import Contract, Lark
 from grammar.errors import ConstraintError
 from grammar.lark.compile import compile_lark
+from grammar.tables import MAX_HEADS
 from tests.fsm.parsing import Heads
 
 TEXTS = {
@@ -133,6 +134,8 @@ REFUSED = [
     ("start: A\nA: /^a/", "1:8", "terminal A"),
     ("start: A\nA: /(?<!x)a/", "1:8", "lookbehind"),
     ('start: "a" start', "1:1", "never comes to an end"),
+    ('x: "a" start\n?start: "b" x', "2:2", "rule `start` never comes to an end"),
+    ("start: /a(?=b)/", "1:1", "never comes to an end"),
     ('start: A\n\n A: "a', "3:5", "not a grammar"),
     ('other: "a"', "1:1", "`start`"),
 ]
@@ -162,6 +165,7 @@ def test_options_are_checked() -> None:
 def test_contracts() -> None:
     table = TokenTable.from_bytes([bytes([b]) for b in range(256)], [])
     assert compile_constraint(Lark("start: /a+/"), table).contract is Contract.EXACT
+    assert compile_constraint(Lark("start: /a+/"), table).limits == {"alternatives_at_once": MAX_HEADS}
     looking = compile_constraint(Lark("start: A /.*/\nA: /a+(?!b)/"), table)
     assert looking.contract is Contract.SOUND_SUBSET
     assert "A" in looking.reasons[0]

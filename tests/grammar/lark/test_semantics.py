@@ -58,6 +58,20 @@ GRAMMARS = {
     "ignored string that is a word": ('start: A+\nA: /a+/\nB: "b"\n%ignore "a"\n%ignore B', "ab"),
     "a token that never comes": ('start: "x" A | "b"\nA: "a"\n%ignore /a+/', "abx"),
     "a lookahead that nothing fulfils": ('start: "c" Y | "d" Y? "e"\nY: /b(?=a)/', "abcde"),
+    "an extended import": ('%import common.DIGIT\n%extend DIGIT: "a"\nstart: DIGIT+ "b"', "1ab"),
+    "an overridden import": ('%import common.INT\n%override INT: "ab" | "b"\nstart: INT "," INT', "ab,1"),
+    "renamed imports": ("%import common.DIGIT\n%import common.LETTER -> L\nstart: (L DIGIT?)+", "a1"),
+    "an imported rule": ("%import lark.value\nstart: value", '"a~'),
+    "templates in templates": (
+        'start: list{pair{"a", "b"}, ","}\nlist{x, d}: x (d x)*\npair{x, y}: x y | y x x', "ab,",
+    ),
+    "counted groups": ('start: ("a" "b"?)~2..3 "c"~0..1 ("b" "c")~2', "abc"),
+    "aliases, inlined and kept": (
+        '?start: sum\n!sum: _atom "+" sum -> more | _atom -> one\n_atom: "a" | "(" sum ")"', "a+()",
+    ),
+    "priorities of rules": ('start: x | y\nx.2: "a" "b"?\ny.1: "a" | "a" "b" "c"', "abc"),
+    "character ranges": ('start: ("a".."c" | B)+\nB: "1".."2" "x"', "ad1x"),
+    "terminals of terminals": ('start: A ("," A)*\nA: B~2 | "(" B+ ")"\nB: "a" | _C\n_C: "c"i', "aC(),"),
     "long ignored": ("start: A+\nA: /[ab]/\n%ignore /bb+/", "ab"),
 }  # fmt: skip
 
@@ -74,6 +88,9 @@ AMBIGUOUS = {
     "cycles": ('start: b | "x"\nb: start | c\nc: b "y" | "z"', "xyz"),
     "empty rules": ('start: a b a\na: "x"?\nb: a c?\nc: "y" a | a', "xy"),
     "hidden left recursion": ('start: e start "b" | "a"\ne: "c"?', "abc"),
+    "nullable cycles": ('start: x y\nx: y | \ny: x | "a" y? | "b" x', "ab"),
+    "left and right recursion": ('start: start "a" start | start "b" | "b" start | "c"', "abc"),
+    "priorities that choose trees": ('start: x | y\nx.2: /a+/ "b"?\ny.-1: "a" y | "b"', "ab"),
     "nothing": ("start: e e\ne:", "a"),
     "palindromes": ('start: "a" start "a" | "b" start "b" | "a" | "b" |', "ab"),
     "splits": ("start: A B A?\nA: /a+/\nB: /[ab]+/", "ab"),
