@@ -5,7 +5,8 @@ r"""What llguidance writes that Lark does not, rewritten into Lark's own notatio
     name[lazy]: ...                a terminal that ends as soon as it can
     name[suffix="x"]: ...          the same, with the suffix after it
     name[capture]: ...             nothing: there are no captures
-    expr{2,5}                      expr~2..5
+    expr{2,5}, expr{2,}            expr~2..5, (expr~2 expr*)
+    a-name                         a name that Lark takes
     <|name|>, <[7]>, <[7-9,12]>    a terminal of its own: a control token by its name, or one of some ids
     %llguidance {}                 nothing
 
@@ -29,12 +30,12 @@ _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\\n])*"i?)
       | (?P<regexp>/(?!/)(?:\\/|\\\\|[^/])*?/[imslux]*)
       | (?P<comment>(?://|\#)[^\n]*)
-      | (?P<head>^[ \t]*[?!]*(?P<name>[a-z_][a-z0-9_]*)
+      | (?P<head>^[ \t]*[?!]*(?P<name>[a-z_][a-z0-9_-]*)
           \[(?P<options>(?:"(?:\\.|[^"\\\n])*"|/(?:\\/|[^/\n])*/|[^]"/])*)\]
           (?P<priority>\.-?\d+)?[ \t]*:)
       | (?P<json>%json\b\s*) | (?P<regex>%regex\b\s*) | (?P<options_line>%llguidance\b\s*)
       | (?P<nested>%lark\b) | (?P<special><[^<>\s][^<>\n]*>) | (?P<reference>@[A-Za-z_0-9]+)
-      | (?P<repeat>\{\s*\d*\s*,?\s*\d*\s*\})""",
+      | (?P<repeat>\{\s*\d*\s*,?\s*\d*\s*\}) | (?P<hyphened>[A-Za-z_]\w*(?:-\w+)+)""",
     re.VERBOSE | re.MULTILINE,
 )
 
@@ -80,7 +81,9 @@ def translate(text: str) -> Dialect:
             case "head":
                 parts.append(_head(match, place, found, appended, text))
             case "repeat":
-                parts.append(_repeat(match[0], place))
+                parts += _repeat(match[0], parts, place)
+            case "hyphened":
+                parts.append(_plain(match[0], text))
             case "special":
                 name = _unused("CONTROL", len(found.controls), text)
                 found.controls[name] = (match[0], place)
@@ -120,6 +123,7 @@ def _directive(kind: str, raw: str, value: object, place: str, found: Dialect, t
 
 def _head(match: re.Match[str], place: str, found: Dialect, appended: list[str], text: str) -> str:
     """The head of a rule with options: what it becomes here; the rest is appended."""
+    rule = _plain(match["name"], text)
     options: dict[str, str | None] = {}
     for option in _OPTION.finditer(match["options"]):
         options[option[1]] = option[2]
@@ -129,11 +133,11 @@ def _head(match: re.Match[str], place: str, found: Dialect, appended: list[str],
         if name not in (*_NO_EFFECT, "lazy", "suffix"):
             raise UnsupportedConstraint(f"`{name}` is no option of a rule that is known here", place)
     if not options.keys() & {"lazy", "suffix"}:
-        return f"{match['name']}{match['priority'] or ''}:"
+        return f"{rule}{match['priority'] or ''}:"
     number = len(found.lazy)
     lazy = _unused("LAZY", number, text)
     found.lazy.add(lazy)
-    appended.append(f"{match['name']}{match['priority'] or ''}: {lazy}")
+    appended.append(f"{rule}{match['priority'] or ''}: {lazy}")
     if options.get("suffix") is None:
         return f"{lazy}:"
     body = _unused("BODY", number, text)
@@ -141,13 +145,49 @@ def _head(match: re.Match[str], place: str, found: Dialect, appended: list[str],
     return f"{body}:"
 
 
-def _repeat(braces: str, place: str) -> str:
+def _plain(name: str, text: str) -> str:
+    """A name without hyphens in place of one with them."""
+    plain = name.replace("-", "_")
+    while "-" in name and re.search(rf"(?<!\w){plain}(?!\w)", text):
+        plain += "_"
+    return plain
+
+
+def _repeat(braces: str, before: list[str], place: str) -> list[str]:
+    """What stands for ``{least,most}``; where there is no most, what it repeats is taken from ``before``."""
     least, comma, most = (part.strip() for part in braces[1:-1].partition(","))
     if not comma:
-        return f"~{least}" if least else braces
-    if not most:
-        raise UnsupportedConstraint(f"`{braces}` has no upper end; write `~{least or 0}..N`, or `+` and `*`", place)
-    return f"~{least or 0}..{most}"
+        return [f"~{least}" if least else braces]
+    if most:
+        return [f"~{least or 0}..{most}"]
+    if int(least or 0) < 2:
+        return ["+" if int(least or 0) else "*"]
+    repeated = _operand(before, place)
+    return [f"({repeated}~{least} {repeated}*)"]
+
+
+def _operand(before: list[str], place: str) -> str:
+    """Takes what a repetition repeats off the end of a text in parts: a string, a regular expression, a name or what
+    stands in brackets. Strings and regular expressions are parts of their own."""
+    taken, depth = "", 0
+    while before and (depth or not taken.strip()):
+        part = before.pop()
+        if part[:1] in ('"', "/"):
+            taken = part + taken
+            continue
+        while part and (depth or not taken.strip()):
+            cut = len(part) - 1
+            if part[cut].isalnum() or part[cut] == "_":
+                cut = re.search(r"\w+\Z", part).start()  # type: ignore[union-attr]
+            depth += (part[cut] in ")]}") - (part[cut] in "([{")
+            part, taken = part[:cut], part[cut:] + taken
+            if depth == 0 and taken[0] == "{":  # the arguments of a template
+                taken, part = "".join(re.findall(r"\w+\Z", part)) + taken, re.sub(r"\w+\Z", "", part)
+        if part:
+            before.append(part)
+    if depth or not re.match(r"[\w(\[\"/]", taken.strip()):
+        raise ConstraintError("there is nothing that could be repeated", place)
+    return taken.strip()
 
 
 def _substring(value: object, place: str) -> str:

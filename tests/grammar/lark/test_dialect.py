@@ -124,7 +124,7 @@ REFUSED = [
     ('start: %json {"a": }', "1:20", "not JSON"),
     ('start: "a"\n  | %json {"type": "x"}', "2:5", "/type"),
     ('start: %json {"not": {}}', "1:8", "%json"),
-    ('start: "a"{2,}', "1:11", "upper end"),
+    ("start: {2,}", "1:8", "repeated"),
     ("start: %regex {}", "1:8", "substring"),
     ('root ::= "a"', "1:6", "::="),
     ("%import .files.A\nstart: A", "1:10", "file"),
