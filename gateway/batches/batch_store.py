@@ -104,7 +104,9 @@ class BatchStore:
         """Take from dead processes what they were at."""
         dead = StoredBatch.worker != "", StoredBatch.worker.not_in(LIVES)
         await self._write(update(StoredBatch).where(*dead).values(worker=""))
-        lost = BatchLine.state == "running", BatchLine.worker.not_in(LIVES)
+        # By batch, so that the index finds the few that run among all lines.
+        going = select(StoredBatch.id).where(StoredBatch.status.in_(ACTIVE))
+        lost = BatchLine.batch.in_(going), BatchLine.state == "running", BatchLine.worker.not_in(LIVES)
         await self._write(update(BatchLine).where(*lost).values(state="pending", worker=""))
 
     # Reading the input

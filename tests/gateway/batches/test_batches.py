@@ -295,15 +295,15 @@ async def test_a_revoked_key_asks_for_nothing_any_more(served: Served, database_
     await asyncio.sleep(1.5)
     rows = [row(f"r{i}") for i in range(4)]
 
-    async def revoked(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
-        if len(served.provider.requests) == 1:
-            await revoke_key(database, "brief")
-        await asyncio.sleep(1.5)
+    async def slow(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
+        await asyncio.sleep(2)
         async for event in speak(request):
             yield event
 
-    served.provider.script = revoked
+    served.provider.script = slow
     id = (await asyncio.to_thread(begun, client, rows)).id
+    await asyncio.to_thread(wait_until, lambda: len(served.provider.requests) == 3)
+    await revoke_key(database, "brief")
     batch = await asyncio.to_thread(ended, other, id)
     await database.aclose()
     assert batch.status == "completed" and len(served.provider.requests) == 3
