@@ -49,6 +49,7 @@ bench: bench-setup model kernels ## Run every benchmark, beside its peers where 
 	@$(BIN)/python -m bench.decode_cpu --peer-python $(PEERS)/bin/python
 	@$(BIN)/python -m bench.adversaries --peer-python $(PEERS)/bin/python
 	@$(BIN)/python -m bench.isolation
+	@$(BIN)/python -m bench.batches
 	@$(BIN)/python -m bench.ratios
 	@$(BIN)/python -m bench.attention_cpu
 	@$(BIN)/python -m bench.gateway
