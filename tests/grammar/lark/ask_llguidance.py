@@ -63,7 +63,7 @@ def texts(alphabet: str, length: int, controls: bool) -> list[list[int]]:
 
 
 def main() -> None:
-    import llguidance
+    import llguidance  # pyright: ignore[reportMissingImports]
 
     tokenizer = llguidance.LLTokenizer("byte")
     found: list[dict[str, Any]] = []
