@@ -239,7 +239,7 @@ def assemble(
         models,
         model,
         *stored_routes(store, background),
-        *conversation_routes(conversations),
+        *conversation_routes(conversations, provider.effective),
         *file_routes(files),
         *batch_routes(batches, files, runner, settings.batches),
         *unserved(),

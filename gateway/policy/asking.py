@@ -3,13 +3,14 @@ header ``x-sluice-policy``. All of them hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import msgspec
 
 from gateway.auth import Caller
 from gateway.errors import from_decoding
+from gateway.policy.lasting import lasting
 from gateway.policy.merging import merged
 from gateway.policy.openrouter import policy_of
 from providers.base import ANYBODY, GenerateRequest
@@ -43,3 +44,12 @@ def with_header(policy: Policy, headers: Mapping[str, str]) -> Policy:
         return merged([policy, _decode(header)])
     except (msgspec.DecodeError, RecursionError) as error:
         raise from_decoding(error, HEADER) from None
+
+
+def standing(
+    effective: Callable[[GenerateRequest], Policy], caller: Caller | None, headers: Mapping[str, str]
+) -> Policy:
+    """The rules for what ``caller`` brings to be kept, before anything is asked about it. ``effective``: all policies
+    that hold for a request, as one. Raises `ApiError`."""
+    nothing = GenerateRequest("", "", "", tenant=caller.tenant if caller else "")
+    return lasting(effective(sent_by(nothing, caller, headers)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,14 +10,17 @@ from litestar import Request, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Raw
 
-from gateway.access import tenant_of
+from gateway.access import record_of, tenant_of
 from gateway.body import read_struct
 from gateway.errors import ApiError
 from gateway.items import read_item
 from gateway.paging import MICROSECONDS, Page, read_page
+from gateway.policy.asking import standing
+from gateway.policy.merging import merged
 from gateway.storing.conversation_store import ConversationStore, no_conversation
 from gateway.storing.kept_items import Said, id_of, identified, paged, resolved
 from gateway.storing.tables import StoredConversation
+from providers.base import GenerateRequest
 from schemas.openai.items import (
     MAX_ITEMS,
     Conversation,
@@ -26,6 +30,7 @@ from schemas.openai.items import (
     ItemsRequest,
 )
 from schemas.openai.responses import INPUT_ITEMS
+from schemas.policy import Policy
 
 JSON = "application/json"
 INCLUDES = ("include", "include[]")
@@ -37,8 +42,10 @@ _adding = msgspec.json.Decoder(ItemsRequest)
 _encode = msgspec.json.Encoder().encode
 
 
-def conversation_routes(store: ConversationStore | None) -> list[HTTPRouteHandler]:
-    """Without a store all of it is refused by name."""
+def conversation_routes(
+    store: ConversationStore | None, effective: Callable[[GenerateRequest], Policy]
+) -> list[HTTPRouteHandler]:
+    """Without a store all of it is refused by name. ``effective``: all policies that hold for a request, as one."""
 
     def kept() -> ConversationStore:
         if store is None:
@@ -52,18 +59,19 @@ def conversation_routes(store: ConversationStore | None) -> list[HTTPRouteHandle
             raise no_conversation(id, "conversation_id")
         return conversation
 
-    async def read(items: list[Raw], tenant: str) -> Said:
-        """Items that a request adds."""
-        given = await resolved(items, kept().database, tenant, "items")
+    async def read(items: list[Raw], request: Request[Any, Any, Any]) -> Said:
+        """Items that a request adds, held to what holds for who brings them."""
+        given = await resolved(items, kept().database, tenant_of(request), "items")
+        rules = merged([given.rules, standing(effective, record_of(request.scope).caller, request.headers)])
         for i, item in enumerate(given.items):
             read_item(item, f"items[{i}]", INPUT_ITEMS)
-        return Said([identified(item, f"items[{i}]") for i, item in enumerate(given.items)], given.rules)
+        return Said([identified(item, f"items[{i}]") for i, item in enumerate(given.items)], rules)
 
     @post("/conversations", status_code=200, media_type=JSON)
     async def make(request: Request[Any, Any, Any]) -> bytes:
         kept()
         asked = await read_struct(request, _making)
-        said = await read(asked.items or [], tenant_of(request))
+        said = await read(asked.items or [], request)
         labels = _encode(asked.metadata or {}).decode()
         return _encode(_shown(await kept().make(tenant_of(request), labels, said)))
 
@@ -89,7 +97,7 @@ def conversation_routes(store: ConversationStore | None) -> list[HTTPRouteHandle
     async def add(request: Request[Any, Any, Any]) -> bytes:
         conversation = await found(request)
         asked = await read_struct(request, _adding)
-        said = await read(asked.items, conversation.tenant)
+        said = await read(asked.items, request)
         if not await kept().add(conversation.id, conversation.tenant, said):
             raise no_conversation(conversation.id, "conversation_id")
         return _encode(paged(said.items, Page(None, MAX_ITEMS, ascending=True)))

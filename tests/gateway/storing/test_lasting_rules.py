@@ -83,6 +83,19 @@ def test_what_was_hidden_stays_hidden(world: World) -> None:
     assert MAIL not in world.seen and "@example.org" in world.seen
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_items_of_a_conversation_keep_the_rules_that_they_were_brought_under(world: World, later: bool) -> None:
+    items: Any = [{"type": "message", "role": "user", "content": SECRET}]
+    held = {"x-sluice-policy": '{"local_only": true}'}
+    if later:
+        made = world.client.conversations.create()
+        world.client.conversations.items.create(made.id, items=items, extra_headers=held)
+    else:
+        made = world.client.conversations.create(items=items, extra_headers=held)
+    world.client.responses.create(**ASK, input="And?", conversation=made.id)
+    assert not world.remote.log
+
+
 def test_bounds_of_one_request_end_with_it(world: World) -> None:
     body = {"sluice": {"policy": {"max_usd": "0", "min_tier": 0, "fallbacks": False}}}
     first = world.client.responses.create(**ASK, input="One", extra_body=body)
