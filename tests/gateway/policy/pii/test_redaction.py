@@ -96,7 +96,8 @@ def test_nothing_to_hide_changes_nothing() -> None:
 
 def test_a_value_has_one_placeholder_wherever_it_stands() -> None:
     call = Call("c1", "send", {"to": [MAIL], "subject": "Hi"})
-    turns = Message("user", f"{MAIL}!"), Message("assistant", "", calls=(call,)), Message("tool", MAIL, call_id="c1")
+    thinking = Message("assistant", "", calls=(call,), thoughts=f"It is {MAIL}.")
+    turns = Message("user", f"{MAIL}!"), thinking, Message("tool", MAIL, call_id="c1")
     out = hidden(examine(request(*turns), "redact"))
     assert MAIL not in repr(out)
     assert isinstance(out.prompt, tuple)
