@@ -35,6 +35,7 @@ from gateway.chat import read_chat
 from gateway.completions import read_completion
 from gateway.database.place import database_at
 from gateway.database.sweeping import Sweeping
+from gateway.database.sweeps import sweeps
 from gateway.decisions import decide
 from gateway.errors import ApiError, error_response
 from gateway.files.file_store import FileStore
@@ -58,8 +59,8 @@ from gateway.routing.figures import BreakerFigures, RoutingFigures
 from gateway.routing.opening import breakers, open_router, succeeding
 from gateway.storing.background import Background
 from gateway.storing.conversation_routes import conversation_routes
-from gateway.storing.conversation_store import ConversationStore, forget_conversations
-from gateway.storing.response_store import ResponseStore, forget_expired
+from gateway.storing.conversation_store import ConversationStore
+from gateway.storing.response_store import ResponseStore
 from gateway.storing.routes import stored_routes
 from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
@@ -122,9 +123,7 @@ def assemble(
     known = partial(_goes_on, ring, stored)
     runner = open_runner(batches, files, settings, metrics, provider, known) if batches and files else None
     forgetting = Forgetting(settings.retention)
-    sweeping = Sweeping(
-        database, {"legs": forgetting, "responses": forget_expired, "conversations": forget_conversations}
-    )
+    sweeping = Sweeping(database, sweeps(forgetting))
     started = int(time.time())
 
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:

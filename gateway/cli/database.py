@@ -80,9 +80,8 @@ async def _prune(options: argparse.Namespace) -> int:
 
     from gateway.database.errors import DatabaseError
     from gateway.database.sweeping import swept
+    from gateway.database.sweeps import sweeps
     from gateway.ledger.forgetting import Forgetting
-    from gateway.storing.conversation_store import forget_conversations
-    from gateway.storing.response_store import forget_expired
     from schemas.config import Retention
 
     async with opened(options.config) as (database, settings):
@@ -91,10 +90,8 @@ async def _prune(options: argparse.Namespace) -> int:
             told = settings.retention if days is None else msgspec.convert({"ledger_days": days}, Retention)
         except msgspec.ValidationError as error:
             raise DatabaseError(f"--ledger-days {days:g}: {error}") from None
-        legs = await swept(database, Forgetting(told))
-        responses = await swept(database, forget_expired)
-        conversations = await swept(database, forget_conversations)
-    print(f"deleted {legs} legs, {responses} responses and {conversations} conversations")
+        for what, sweep in sweeps(Forgetting(told)).items():
+            print(f"deleted {await swept(database, sweep)} {what}")
     return 0
 
 

@@ -98,9 +98,8 @@ def test_prune_by_hand(database_url: str, monkeypatch: pytest.MonkeyPatch, capsy
     asyncio.run(fill())
     assert main(["database", "prune"]) == 0
     assert main(["database", "prune", "--ledger-days", "10"]) == 0
-    assert (
-        capsys.readouterr().out
-        == "deleted 0 legs, 0 responses and 0 conversations\ndeleted 1 legs, 0 responses and 0 conversations\n"
-    )
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "legs" in line] == ["deleted 0 legs", "deleted 1 legs"]
+    assert {"deleted 0 responses", "deleted 0 conversations"} <= set(said)
     assert main(["database", "prune", "--ledger-days", "0"]) == 1
     assert "--ledger-days 0: " in capsys.readouterr().err
