@@ -63,7 +63,8 @@ class StepLoop:
     ``eos_ids``: end-of-sequence ids of the model, the same that the masks speak of. ``end_early``: end a choice whose
     mask allows only those without asking the model which. ``sampling``: where the runner's logits are not on the CPU.
     ``forced``: the tokens that follow in any case, where the model need not be asked. ``host``: the runner's second
-    tier of KV memory. ``tenants``: those about whom something was settled. ``clock``: seconds, monotonic.
+    tier of KV memory. ``tenants``: those about whom something was settled. ``window``: as of `Scheduler`. ``clock``:
+    seconds, monotonic.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class StepLoop:
         forced: Forced | None = None,
         host: HostMemory | None = None,
         tenants: Several[Tenant] = (),
+        window: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if masks.pool.vocab_size != runner.vocab_size:
@@ -90,7 +92,7 @@ class StepLoop:
         self._cache = PrefixCache(self._pool, model, tier)
         weights = {tenant.name: tenant.weight for tenant in tenants}
         self._sharing = {tenant.name: tenant.cache_group for tenant in tenants}
-        self._scheduler = Scheduler(self._pool, self._cache, runner.context_length, limits, weights)
+        self._scheduler = Scheduler(self._pool, self._cache, runner.context_length, limits, weights, window)
         self._sampler = Sampler(masks.pool, limits.max_sequences, sampling)
         self._eos_ids = frozenset(eos_ids)
         self._masks = MaskColumns(masks, self._eos_ids, limits.max_sequences)

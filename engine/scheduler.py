@@ -16,7 +16,8 @@ the prefix cache or from the host's memory (`engine.host_tier`), or are computed
     waiting ─admit─▶ prefilling ─▶ decoding ◀─slot─ returning ◀─ parked
     no blocks        all its blocks, a slot          blocks, no slot
 
-A parked sequence needs no slot and no budget, so nobody waits for its grammar.
+A parked sequence needs no slot and no budget, so nobody waits for its grammar. Where every layer has a window, blocks
+that have left it are released while their sequence goes on.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Limits:
 
 class Scheduler:
     """Owns slots, queues and block tables. A sequence is in exactly one queue until `remove`. ``weights``: of tenants
-    whose share of the engine is not 1."""
+    whose share of the engine is not 1. ``window``: tokens that every layer sees at most, itself included; 0 where a
+    layer sees all."""
 
     def __init__(
         self,
@@ -62,11 +64,13 @@ class Scheduler:
         context_length: int,
         limits: Limits,
         weights: Mapping[str, float] | None = None,
+        window: int = 0,
     ) -> None:
         self.pool = pool
         self.cache = cache
         self.context_length = context_length
         self.limits = limits
+        self.window = window
         self.waiting = FairQueue(weights or {})
         self.prefilling: list[Sequence] = []
         self.decoding: list[Sequence] = []
@@ -130,7 +134,7 @@ class Scheduler:
         twins = [leader.fork(choice) for choice in leader.forks]
         leader.forks = []
         for twin in twins:
-            for block in twin.blocks:
+            for block in twin.blocks[twin.passed :]:
                 self.pool.retain(block)
             self.waiting.open(leader.group.request.tenant, leader.priority)
             self._occupy(twin)
@@ -159,7 +163,7 @@ class Scheduler:
 
     def block_tables(self) -> list[list[int]]:
         """The block tables of all living sequences, and of what is pinned, for `BlockPool.check`."""
-        return [*self.pinned, *(s.blocks for s in chain(self.waiting, self._holders()))]
+        return [*self.pinned, *(s.blocks[s.passed :] for s in chain(self.waiting, self._holders()))]
 
     # One step
 
@@ -199,11 +203,23 @@ class Scheduler:
             if full > sequence.published:
                 self.cache.publish(sequence.chain, sequence.tokens, sequence.blocks, sequence.published, full)
                 sequence.published = full
+            if self.window:
+                self._pass(sequence)
         for sequence in step.sampled:
             if sequence.status is Status.PREFILL:
                 self.prefilling.remove(sequence)
                 self.decoding.append(sequence)
                 sequence.status = Status.DECODE
+
+    def _pass(self, sequence: Sequence) -> None:
+        """Release the blocks that lie before every layer's window. What is masked is still read: in their places of the
+        table stands a block of the sequence's own from now on, never one that others write."""
+        passed = max(0, sequence.computed - self.window + 1) // self.pool.block_size
+        if sequence.passed < passed < len(sequence.blocks):
+            self.pool.release_all(sequence.blocks[sequence.passed : passed])
+            sequence.blocks[:passed] = [sequence.blocks[passed]] * passed
+            self._buffers.tables[sequence.slot, :passed] = sequence.blocks[passed]
+            sequence.passed = passed
 
     def _start_returning(self, head: Sequence | None) -> None:
         """Give slots to sequences that have everything else, but for those behind ``head``, if that can be admitted."""
@@ -354,9 +370,9 @@ class Scheduler:
             self.waiting.push(sequence)
 
     def _drop_blocks(self, sequence: Sequence) -> None:
-        self.pool.release_all(sequence.blocks)
+        self.pool.release_all(sequence.blocks[sequence.passed :])
         sequence.blocks = []
-        sequence.computed = sequence.published = 0
+        sequence.computed = sequence.published = sequence.passed = 0
 
     def _open_slots(self) -> int:
         """Free slots that no fork of a running prompt is going to take."""

@@ -94,6 +94,8 @@ class Sequence:
     """Tokens whose keys and values are in ``blocks``."""
     published: int = 0
     """Leading blocks that came from the prefix cache or were offered to it."""
+    passed: int = 0
+    """Leading blocks that were released since no layer sees them any more; in their places stand held ones."""
     charged: int = 0
     """Leading tokens that its tenant's account has been charged for."""
     restored: int = 0
@@ -141,5 +143,5 @@ class Sequence:
         twin = Sequence(self.group, choice, self.tokens.copy(), self.chain.copy())
         twin.state, twin.row, twin.status, twin.way = self.state, self.row, self.status, self.way
         twin.blocks, twin.computed, twin.published = self.blocks.copy(), self.computed, self.published
-        twin.charged = self.charged
+        twin.passed, twin.charged = self.passed, self.charged
         return twin

@@ -84,6 +84,7 @@ class Service:
             forced=forced.after if options.engine.skip_forced else None,
             host=host,
             tenants=options.tenants,
+            window=_window(files.config),
         )
         self._runtime = runtime
         self._programs = Programs(
@@ -265,6 +266,12 @@ def _host(runner: Runner, options: settings.Engine) -> HostMemory | None:
 
     assert isinstance(runner, TorchRunner | TritonRunner), "the settings allow it on GPUs only"
     return runner.host_memory(options.host_kv_memory_mb << 20)
+
+
+def _window(config: ModelConfig) -> int:
+    """Tokens that every layer sees at most; 0 where one sees all."""
+    windows = [config.window(layer) for layer in range(config.layers)]
+    return max(windows) if all(windows) else 0
 
 
 def _blocks(config: ModelConfig, kv_bytes: int, block_size: int, *, bytes_per_element: int) -> int:

@@ -48,7 +48,8 @@ class HashRunner:
 
     vocab_size: int = VOCAB
 
-    def __init__(self, num_blocks: int, block_size: int = 4, context_length: int = 64) -> None:
+    def __init__(self, num_blocks: int, block_size: int = 4, context_length: int = 64, window: int = 0) -> None:
+        self.window = window
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.context_length = context_length
@@ -71,6 +72,7 @@ class HashRunner:
             length = batch.context_lens[sequence]
             blocks = batch.block_tables[sequence, : -(-length // self.block_size)]
             seen = self.kv[blocks].reshape(-1, 2)[:length]
+            seen = seen[-self.window :]
             logits[row] = logits_of(seen[:, 0], seen[:, 1])
         return logits
 
@@ -231,7 +233,9 @@ class Answer:
     tracked: list[bool] = field(default_factory=list)
 
 
-def generate_alone(request: Submit, choice: int, automaton: Automaton | None, *, end_early: bool = True) -> Answer:
+def generate_alone(
+    request: Submit, choice: int, automaton: Automaton | None, *, end_early: bool = True, window: int = 0
+) -> Answer:
     """What a choice must be, whatever else runs: no pages, no batch, the constraint looked up in its tables."""
     masks, kernel, answer, state = FakeMasks(), CpuSampler(VOCAB), Answer(), 0
     tokens = list(request.prompt)
@@ -247,7 +251,7 @@ def generate_alone(request: Submit, choice: int, automaton: Automaton | None, *,
             answer.reason, answer.complete = "length", accepting()
             return answer
         row = 0 if automaton is None else masks.row(automaton.allowed(state))
-        token, logprobs = _draw(kernel, masks.pool, request, choice, row, tokens)
+        token, logprobs = _draw(kernel, masks.pool, request, choice, row, tokens, window)
         ends = token in request.stop_token_ids or (token in EOS and not request.ignore_eos)
         if ends and accepting():
             answer.reason, answer.complete = "stop", True
@@ -263,7 +267,7 @@ def generate_alone(request: Submit, choice: int, automaton: Automaton | None, *,
 
 
 def _draw(
-    kernel: CpuSampler, pool: RowPool, request: Submit, choice: int, row: int, tokens: list[int]
+    kernel: CpuSampler, pool: RowPool, request: Submit, choice: int, row: int, tokens: list[int], window: int
 ) -> tuple[int, tuple[float, list[int], list[float]] | None]:
     asked, text = request.sampling, tokens[len(request.prompt) :]
     assert asked.seed is not None
@@ -297,7 +301,8 @@ def _draw(
         n_logprobs=ints(top),
     )
     result = SamplingResult.empty(1, max(0, top))
-    kernel.sample(logits_of(tokens)[None], pool, batch, result)
+    seen = np.arange(len(tokens))[-window:]
+    kernel.sample(logits_of(np.array(tokens)[seen], seen)[None], pool, batch, result)
     logprobs = None
     if top >= 0:
         logprobs = float(result.logprob[0]), result.top_ids[0].tolist(), result.top_logprobs[0].tolist()

@@ -52,8 +52,9 @@ class Driver:
         skip_forced: bool = False,
         host_blocks: int = 0,
         tenants: tuple[Tenant, ...] = (),
+        window: int = 0,
     ) -> None:
-        self.runner = HashRunner(num_blocks, context_length=context_length)
+        self.runner = HashRunner(num_blocks, context_length=context_length, window=window)
         self.masks = FakeMasks(*automata)
         self.now = 0.0
         self.loop = StepLoop(
@@ -66,6 +67,7 @@ class Driver:
             forced=self.masks.forced if skip_forced else None,
             host=HashHost(self.runner, host_blocks) if host_blocks else None,
             tenants=tenants,
+            window=window,
             clock=lambda: self.now,
         )
         self.heard: dict[str, Heard] = defaultdict(Heard)
@@ -194,14 +196,15 @@ actions = st.one_of(
     st.booleans(),
     st.booleans(),
     st.sampled_from([0, 2, 8]),
+    st.sampled_from([0, 0, 1, 6, 13]),
 )
 def test_any_mix_says_what_each_choice_says_alone(  # type: ignore[no-untyped-def]
-    actions, num_blocks, limits, seed, end_early, skip_forced, host_blocks
+    actions, num_blocks, limits, seed, end_early, skip_forced, host_blocks, window
 ) -> None:
     automata = [random_automaton(seed + i, lazy=True) for i in range(3)]
     driver = Driver(
         *automata, num_blocks=num_blocks, limits=limits, end_early=end_early, skip_forced=skip_forced,
-        host_blocks=host_blocks, tenants=(Tenant(name="other", weight=3),),
+        host_blocks=host_blocks, tenants=(Tenant(name="other", weight=3),), window=window,
     )  # fmt: skip
     asked: dict[str, tuple[Submit, int]] = {}
     cancelled: set[tuple[str, int]] = set()
@@ -228,7 +231,8 @@ def test_any_mix_says_what_each_choice_says_alone(  # type: ignore[no-untyped-de
         assert heard.failed is None and heard.started == 1
         assert sorted(heard.answers) == list(range(request.n))
         for choice, answer in heard.answers.items():
-            alone = generate_alone(request, choice, automata[program - 1] if program else None, end_early=end_early)
+            automaton = automata[program - 1] if program else None
+            alone = generate_alone(request, choice, automaton, end_early=end_early, window=window)
             if answer.reason == "cancelled":
                 assert (id, choice) in cancelled
                 assert answer.ids == alone.ids[: len(answer.ids)]
@@ -315,6 +319,18 @@ def test_tenants_of_a_group_share_their_prefixes() -> None:
         driver.run((ask(id, prompt, tenant=tenant), 0))[0] for id, tenant in (("b", "b"), ("h", "house"), ("c", "c"))
     )
     assert (sharing.cached, house.cached, other.cached) == (8, 0, 0)
+
+
+def test_what_has_left_every_window_is_released() -> None:
+    driver = Driver(num_blocks=64, window=8)
+    request = ask("a", list(range(10)), 50, n=2, sampling=Sampling(seed=3), ignore_eos=True)
+    driver.loop.submit(request)
+    for _ in range(40):
+        driver.step()
+    # Of each choice, the blocks of 8 tokens that may begin and end anywhere.
+    assert driver.loop.report().gauges["kv_blocks_used"] <= 2 * 3
+    driver.drain()
+    assert driver.heard["a"].answers == {c: generate_alone(request, c, None, window=8) for c in range(2)}
 
 
 # Ends
