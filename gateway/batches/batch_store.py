@@ -186,12 +186,12 @@ class BatchStore:
         async with self._database.reading() as session:
             return (await session.scalars(rows.order_by(BatchLine.number).limit(most))).all()
 
-    async def conclude(self, batch: StoredBatch, files: dict[str, str], published: dict[str, Any]) -> bool:
-        """It is over, and its files are there, at once. ``files``: column → id. ``published``: columns of the files.
+    async def conclude(self, batch: StoredBatch, files: dict[str, str], published: dict[str, dict[str, Any]]) -> bool:
+        """It is over, and its files are there, at once. ``files``: column → id. ``published``: id → columns of a file.
         Whether it was still this process that was to do so."""
-        ending = batch.ending or "cancelled"
+        ending = batch.ending
         values: dict[str, Any] = {**files, "status": ending, f"{ending}_at": self.now(), "worker": ""}
-        work = partial(_conclude, mine=self._mine(batch.id), values=values, files=files, published=published)
+        work = partial(_conclude, mine=self._mine(batch.id), values=values, published=published)
         return await self._database.write(work)
 
     async def drop_lines(self, batch: str) -> None:
@@ -280,13 +280,12 @@ def _conclude(
     connection: Connection,
     mine: tuple[ColumnElement[bool], ...],
     values: dict[str, Any],
-    files: dict[str, str],
-    published: dict[str, Any],
+    published: dict[str, dict[str, Any]],
 ) -> bool:
     if connection.execute(update(StoredBatch).where(*mine).values(values)).rowcount != 1:
         return False
-    for id in files.values():
-        publish(connection, id, published)
+    for id, row in published.items():
+        publish(connection, id, row)
     return True
 
 

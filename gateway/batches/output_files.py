@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -36,6 +37,12 @@ class OutputFiles:
     def ids(self) -> dict[str, str]:
         """The batch's column → file."""
         return {column: writer.id for column, writer in self._writers.items()}
+
+    @property
+    def published(self) -> dict[str, dict[str, Any]]:
+        """File → its columns once everybody may find it."""
+        seconds = self._batch.output_seconds
+        return {writer.id: writer.published("batch_output", seconds) for writer in self._writers.values()}
 
     async def write(self, batches: BatchStore) -> None:
         """All lines, and nobody finds them yet."""

@@ -183,8 +183,7 @@ class BatchRunner:
         ending: Any = batch.ending
         files = OutputFiles(self._files, batch, ending)
         await files.write(self._batches)
-        published = self._files.publishing("batch_output", batch.output_seconds)
-        if await self._batches.conclude(batch, files.ids, published):
+        if await self._batches.conclude(batch, files.ids, files.published):
             log.info("batch", id=batch.id, status=ending, lines=batch.lines)
             await self._batches.drop_lines(batch.id)
 

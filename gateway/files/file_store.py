@@ -60,7 +60,7 @@ class FileStore:
             "expires_at": int((now + UPLOAD_SECONDS) * MICROSECONDS),
         }
         await self.database.write(partial(_insert, row=row))
-        return FileWriter(self, row["id"], tenant, self._tenant_bytes if bounded else None)
+        return FileWriter(self, row["id"], tenant, now, self._tenant_bytes if bounded else None)
 
     async def find(self, id: str, tenant: str) -> StoredFile | None:
         """None for another tenant's, as for one that there is not."""
@@ -100,12 +100,9 @@ class FileStore:
         for id in ids:
             await self.remove(id)
 
-    def publishing(self, purpose: Purpose, seconds: int | None) -> dict[str, Any]:
-        """The columns of a file that is whole from now on. ``seconds``: how long it lives, None for its default."""
-        now = self._clock()
-        lives = seconds if seconds is not None or purpose == "user_data" else self._batch_seconds
-        expires_at = None if lives is None else int((now + lives) * MICROSECONDS)
-        return {"purpose": purpose, "status": "processed", "expires_at": expires_at}
+    def lifetime(self, purpose: Purpose, seconds: int | None) -> float | None:
+        """Seconds that a file lives, ``seconds`` if it is said; None for ever."""
+        return seconds if seconds is not None or purpose == "user_data" else self._batch_seconds
 
     async def remove(self, id: str) -> None:
         """The file and all its chunks, a few of them at a time."""
@@ -126,13 +123,15 @@ class FileGone(Exception):
 
 
 class FileWriter:
-    """A file on its way in: `write`, then `finish` or `discard`. ``most``: bytes that its tenant may have in all."""
+    """A file on its way in: `write`, then `finish` or `discard`. ``created``: seconds since 1970. ``most``: bytes that
+    its tenant may have in all."""
 
-    def __init__(self, store: FileStore, id: str, tenant: str, most: int | None) -> None:
+    def __init__(self, store: FileStore, id: str, tenant: str, created: float, most: int | None) -> None:
         self.id = id
         self.bytes = 0
         self._store = store
         self._tenant = tenant
+        self._created = created
         self._most = most
         self._chunks = 0
         self._rest = bytearray()
@@ -154,12 +153,18 @@ class FileWriter:
             self._rest.clear()
 
     async def finish(self, purpose: Purpose, seconds: int | None = None) -> StoredFile:
-        """``seconds``: as of `FileStore.publishing`."""
+        """``seconds``: as of `FileStore.lifetime`."""
         await self.flush()
-        await self._store.database.write(partial(publish, id=self.id, row=self._store.publishing(purpose, seconds)))
+        await self._store.database.write(partial(publish, id=self.id, row=self.published(purpose, seconds)))
         found = await self._store.find(self.id, self._tenant)
         assert found is not None, "a file cannot expire before it is published"
         return found
+
+    def published(self, purpose: Purpose, seconds: int | None) -> dict[str, Any]:
+        """The columns of the file once it is whole: for `publish`."""
+        lives = self._store.lifetime(purpose, seconds)
+        expires_at = None if lives is None else int((self._created + lives) * MICROSECONDS)
+        return {"purpose": purpose, "status": "processed", "expires_at": expires_at}
 
     async def discard(self) -> None:
         await self._store.remove(self.id)

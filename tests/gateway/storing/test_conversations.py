@@ -26,6 +26,13 @@ ASK: dict[str, Any] = {"model": MODEL}
 WEATHER: Any = {"type": "function", "name": "weather", "parameters": None, "strict": None}
 
 
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[Served]:
+    """Keeps nothing: one server for all that is refused, whatever the database."""
+    with served_at("sqlite://") as served:
+        yield served
+
+
 @pytest.fixture
 def served(database_url: str) -> Iterator[Served]:
     with served_at(database_url) as served:
@@ -116,9 +123,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("body", "param"), WRONG)
-def test_refused(served: Served, body: dict[str, Any], param: str) -> None:
+def test_refused(refusing: Served, body: dict[str, Any], param: str) -> None:
     with pytest.raises(openai.APIStatusError) as refusal:
-        served.client().post("/conversations", body=body, cast_to=object)
+        refusing.client().post("/conversations", body=body, cast_to=object)
     assert refusal.value.status_code in (400, 404) and refusal.value.body["param"] == param  # type: ignore[index]
 
 
