@@ -10,7 +10,7 @@ Lark's Indenter, where a grammar has one, is lines.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +61,11 @@ class ContextualTable:
             }
             for closure, actions in table.states.items()
         }
+        self._targets: dict[str, set[int]] = {}
+        for actions in self._actions.values():
+            for symbol, (action, target) in actions.items():
+                if action is Shift:
+                    self._targets.setdefault(symbol, set()).add(target)
         self._scanners: dict[int, Scanner] = {}
         self._by_terminals: dict[frozenset[str], Scanner] = {}
 
@@ -73,6 +78,13 @@ class ContextualTable:
         """The rule (index in `Source.rules`) to reduce when ``terminal`` comes next, or None."""
         action, rule = self._actions[state].get(terminal, (None, None))
         return None if action is None or action is Shift else self._rules[rule]
+
+    def behind(self, state: int, terminal: str) -> Collection[int]:
+        """The states after a terminal, after reductions or without, whatever lies below a state."""
+        target = self.shift(state, terminal)
+        if target is not None:
+            return (target,)
+        return self._targets.get(terminal, ()) if self.reduction(state, terminal) is not None else ()
 
     def expects(self, state: int) -> frozenset[str]:
         """The terminals that the parser has a use for."""
@@ -155,6 +167,9 @@ class ContextualMachine(LarkMachine):
     def usable(self, state: int, terminals: frozenset[str], inside: bool) -> bool:
         useful = self._table.expects(state) | {IGNORED}
         return bool(terminals & (useful.union(self._source.newlines) if inside else useful))
+
+    def behind(self, state: int, terminal: str) -> Collection[int] | None:
+        return None if self._indenter is not None else self._table.behind(state, terminal)
 
     def opens(self, state: int, shadow: Shadow) -> bool:
         return False

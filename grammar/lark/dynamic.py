@@ -179,6 +179,9 @@ class DynamicMachine(LarkMachine):
     def usable(self, state: int, terminals: frozenset[str], inside: bool) -> bool:
         return bool(terminals)
 
+    def behind(self, state: int, terminal: str) -> None:
+        return None
+
     def before_token(self, here: Between | Turning) -> Iterator[Edge]:
         assert isinstance(here, Between)
         automaton, state = self._automaton, here.state

@@ -15,7 +15,7 @@ read, and that none is begun that could only end in a corner.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -30,6 +30,10 @@ END_TOKEN = "$END"
 
 END = (END_OF_TEXT, END_OF_TEXT)
 """The text ends behind a sentence."""
+
+
+MAX_SHADED = 500
+"""Places under a shadow that are searched for one where it is gone; beyond them it is taken for granted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,14 @@ class _Reduction(NamedTuple):
     before: Between | Turning
 
 
+class _Shaded(NamedTuple):
+    """Behind a token that a shadow follows. ``inside``: parentheses."""
+
+    state: int
+    shadow: Shadow
+    inside: bool
+
+
 class LarkMachine(ABC):
     """`grammar.tables.Machine` over a grammar. ``follow``: the bytes (lo, hi) that may come behind a sentence.
 
@@ -112,7 +124,7 @@ class LarkMachine(ABC):
         self._verdicts: list[_Reduction] = []
         self._verdict_ids: dict[_Reduction, int] = {}
         self._moves: dict[Between | Turning | Inside, list[Edge]] = {}
-        self._followed: dict[tuple[int, Shadow, bool], bool] = {}
+        self._followed: dict[_Shaded, bool] = {}
         self._ending: dict[Inside, bool] = {}
 
     def admitted(self) -> None:
@@ -155,6 +167,10 @@ class LarkMachine(ABC):
     @abstractmethod
     def usable(self, state: int, terminals: frozenset[str], inside: bool) -> bool:
         """Whether one of some terminals may come in a parser state, whatever lies below it. ``inside``: parentheses."""
+
+    @abstractmethod
+    def behind(self, state: int, terminal: str) -> Collection[int] | None:
+        """The parser states that a token may lead to from a parser state, whatever lies below it; None: not known."""
 
     @abstractmethod
     def opens(self, state: int, shadow: Shadow) -> bool:
@@ -292,41 +308,57 @@ class LarkMachine(ABC):
         return False
 
     def _may_follow(self, here: Between) -> bool:
-        """Whether some token, or the end of the text, gets rid of a shadow. Which tokens the stack allows is not asked:
-        `upcoming` knows the parser state alone."""
+        """Whether some text gets rid of a shadow. What the stack allows is not asked: a parser state may be followed
+        by any that its tokens lead to on some stack."""
         if here.shadow == NO_SHADOW:
             return True
-        state, shadow, inside = key = (here.state, here.shadow, here.layout.parens > 0)
-        found = self._followed.get(key)
-        if found is not None:
-            return found
-        self._followed[key] = False
-        scanners, may_end = self.upcoming(state)
-        found = (may_end and self._lexemes.may_end_text(shadow)) or self.opens(state, shadow)
-        if not found and scanners:
-            start = (self._lexemes.start(scanners), shadow)
-            seen, queue = {start}, [start]
-            for lexeme, cast in queue:
-                if found:
-                    break
-                for _, _, following, after in self.reading(lexeme, cast):
-                    if not self.usable(state, self._lexemes.live(following), inside):
-                        continue
-                    if after == NO_SHADOW or self._ends_under(here, following, after):
-                        found = True
-                        break
-                    if (following, after) not in seen:
-                        seen.add((following, after))
-                        queue.append((following, after))
-        self._followed[key] = found
+        first = _Shaded(here.state, here.shadow, here.layout.parens > 0)
+        found = self._followed.get(first)
+        if found is None:
+            met = {first: None}
+            found = self._followed[first] = self._gets_rid(met)
+            if not found:
+                self._followed |= dict.fromkeys(met, False)
         return found
 
-    def _ends_under(self, here: Between, lexeme: Lexeme, shadow: Shadow) -> bool:
-        """Whether a token may end here although what came before it is not decided yet."""
-        for end in self._lexemes.ends(lexeme):
-            if end.terminal == IGNORED and self._may_follow(replace(here, shadow=shadow | end.shadow)):
+    def _gets_rid(self, met: dict[_Shaded, None]) -> bool:
+        """`_may_follow` of the one in ``met``, where what is met on the way is added to."""
+        queue = list(met)
+        for here in queue:
+            known = self._followed.get(here)
+            if known or len(met) > MAX_SHADED or (known is None and self._ends_shadow(here)):
                 return True
-        return any(end.terminal != IGNORED for end in self._lexemes.ends(lexeme))
+            for behind in self._shaded_behind(here) if known is None else ():
+                if behind is None:
+                    return True
+                if behind not in met:
+                    met[behind] = None
+                    queue.append(behind)
+        return False
+
+    def _ends_shadow(self, here: _Shaded) -> bool:
+        _, may_end = self.upcoming(here.state)
+        return (may_end and self._lexemes.may_end_text(here.shadow)) or self.opens(here.state, here.shadow)
+
+    def _shaded_behind(self, here: _Shaded) -> Iterator[_Shaded | None]:
+        """What may come behind the next token and under the shadow still; None: the shadow is gone."""
+        scanners, _ = self.upcoming(here.state)
+        start = (self._lexemes.start(scanners), here.shadow)
+        seen, queue = {start}, [start] if scanners else []
+        for lexeme, cast in queue:
+            for _, _, following, after in self.reading(lexeme, cast):
+                if not self.usable(here.state, self._lexemes.live(following), here.inside):
+                    continue
+                if after == NO_SHADOW:
+                    yield None
+                for end in self._lexemes.ends(following):
+                    states = (here.state,) if end.terminal == IGNORED else self.behind(here.state, end.terminal)
+                    yield from (here._replace(state=state, shadow=after | end.shadow) for state in states or ())
+                    if states is None:
+                        yield None
+                if (following, after) not in seen:
+                    seen.add((following, after))
+                    queue.append((following, after))
 
 
 def _read(line: Line | None, lo: int, hi: int) -> list[tuple[int, int, Line | None]]:
