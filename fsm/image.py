@@ -62,7 +62,7 @@ class Image:
         """States between two characters of an unconstrained string (`Tables.mark_plain`)."""
         self.keyed: set[int] = set()
         """States between two characters of a key that may become any text (`Tables.mark_keyed`)."""
-        self.loops: NDArray[np.int64] = np.zeros((0, 5), np.int64)
+        self.loops: NDArray[np.int64] = np.zeros((0, loops.WIDTH), np.int64)
         """By state, what leaves it as it is: written by the kernels (fsm/loops.py)."""
         self._lay_out(capacities)
         self._longest = max_token_bytes
@@ -98,8 +98,10 @@ class Image:
         states = self._view(_STATES)
         states[defined[:, 0]] = defined[:, 1:]
         if len(states) > len(self.loops):
-            self.loops = np.concatenate([self.loops, np.zeros((len(states), 5), np.int64)])
+            self.loops = np.concatenate([self.loops, np.zeros((len(states), loops.WIDTH), np.int64)])
         self.loops[self.loops[:, loops.FLAGS] & loops.PARTIAL > 0] = 0
+        lasting = np.frombuffer(delta.lasting, np.uint32).reshape(-1, 14)
+        loops.write_lasting(self.loops, lasting)
         if len(edges):
             self._append(_EDGES, np.pad(edges, ((0, 0), (0, 1))))
         if len(registers):
@@ -147,7 +149,7 @@ class Image:
         image = cls.__new__(cls)
         image.heap = np.frombuffer(zlib.decompress(packed.data), np.int32).copy()
         image.generation, image.start, image._longest = 0, packed.start, packed.longest
-        image.loops = np.zeros((int(image.heap[at.N_ST]), 5), np.int64)
+        image.loops = np.zeros((int(image.heap[at.N_ST]), loops.WIDTH), np.int64)
         position = at.HEADER
         for section in _SECTIONS:
             image.heap[section.start] = position

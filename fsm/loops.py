@@ -5,17 +5,22 @@ slash in ``^[^/]+$``, any but a space in ``^(\\S+\\s+){0,9}\\S+$`` (a space lead
 reaches a trie node in a state that all bytes below leave as it is, all tokens below are allowed, and the walk need not
 go there. The trie says what comes below a node (`fsm.trie`), this file what a state lets pass:
 
-    loops[state] = [ASCII bytes 0..63, ASCII bytes 64..127, lead bytes, KNOWN and so on, set]
+    loops[state] = [ASCII bytes 0..63, ASCII bytes 64..127, lead bytes, KNOWN and so on, set, three words of dead bytes]
 
 A lead byte passes where each well-formed character that it begins (RFC 3629 §4) leads back. Characters may count down
 the length of the string; then as many must be left as come below. They may add to the text of an additional key; then
 such a key must be allowed to come.
+
+Patterns that are searched for, ``foo`` or ``^.*a.{20}``, have states that no byte leads back to, but a place that some
+bytes never leave: the grammar room says so (`Tables.mark_lasting`), and which bytes lead nowhere at all. What comes
+below a node is then allowed or refused byte by byte, and the states that it leads to need not be known.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from fsm.cells import meet
 from fsm.layout import CE, ED, EXT, HI, LO, ST
@@ -23,13 +28,16 @@ from fsm.operations import can_fit
 from fsm.trie import ASCII_HIGH, ASCII_LOW, CHARACTERS, ILL_FORMED, LEADS
 from grammar.tables import COUNT, GOTO, NONE, WITHIN, XKEY
 
-FLAGS, SET = 3, 4
+FLAGS, SET, DEAD, WIDTH = 3, 4, 5, 8
 """Columns of ``loops`` behind the bytes that pass (`ASCII_LOW`, `ASCII_HIGH` and `LEADS`, as in `TokenTrie.below`)."""
 
 KNOWN, LOOPS, COUNTED, LIMITED, KEYS, PARTIAL = 1, 2, 4, 8, 16, 32
 """Flags: the row was written; some bytes pass; a register counts them; what may follow must fit (WITHIN, its set of
 lengths in the last column); an additional key grows by them (XKEY, its set of keys in the last column); there was a
 state inside a character that is not expanded yet (`Image.apply` clears such rows)."""
+
+ALL, READ, ALIVE = 1, 2, 4
+"""Answers of `passes_all`."""
 
 _FIRST_LEAD, _LAST_LEAD = 0xC2, 0xF4
 
@@ -147,8 +155,8 @@ def _find_loop(H, state, loops):
 
 @njit
 def passes_all(H, state, top, byte, below, node, loops):
-    """Whether a state lets the ``byte`` of a trie node pass and all that comes below it: 0 no; 1 yes; 2 yes, having
-    read frame ``top``."""
+    """Whether a state lets the ``byte`` of a trie node pass and all that comes below it: 0 no, or it must be walked;
+    `ALL`; `ALIVE`: all but the dead bytes, which nothing passes. With `READ` where frame ``top`` decided."""
     if loops[state, FLAGS] == 0:
         if H[H[ST] + 3 * state + 1] < 0:
             return 0
@@ -159,22 +167,45 @@ def passes_all(H, state, top, byte, below, node, loops):
     kind = ASCII_LOW if byte < 64 else ASCII_HIGH if byte < 128 else LEADS
     if (byte >= 128 and byte < _FIRST_LEAD) or not loops[state, kind] >> np.int64(byte & 63) & 1:
         return 0
+    passes = ALL
     for k in (ASCII_LOW, ASCII_HIGH, LEADS):
-        if below[node, k] & ~np.uint64(loops[state, k]):
-            return 0
+        other = below[node, k] & ~np.uint64(loops[state, k])
+        if other:
+            if other & ~np.uint64(loops[state, DEAD + k]):
+                return 0
+            passes = ALIVE
     characters = below[node, CHARACTERS]
     if characters & np.uint64(ILL_FORMED):
         return 0
     if not flags & (COUNTED | KEYS):
-        return 1
+        return passes
     f = H[CE] + 8 * top
     left = H[f + HI]
     if flags & KEYS:
-        return 0 if left == 0 or meet(H, H[f + EXT], np.int32(loops[state, SET])) else 2
+        return 0 if left == 0 or meet(H, H[f + EXT], np.int32(loops[state, SET])) else passes | READ
     if left >= 0:
         left -= np.int32(characters) + 1
         if left < 0:
             return 0
     if flags & LIMITED and not can_fit(H, np.int32(loops[state, SET]), left, H[f + LO]):
         return 0
-    return 2
+    return passes | READ
+
+
+@njit
+def passes_byte(state, byte, loops):
+    """Whether a state that lets all but dead bytes pass (`ALIVE`) does so with a byte: continuation bytes belong to a
+    character that passes."""
+    if 0x80 <= byte < 0xC0:
+        return True
+    kind = ASCII_LOW if byte < 64 else ASCII_HIGH if byte < 128 else LEADS
+    return (loops[state, kind] >> np.int64(byte & 63) & 1) != 0
+
+
+def write_lasting(loops: NDArray[np.int64], lasting: NDArray[np.uint32]) -> None:
+    """Write the rows of states that `Tables.mark_lasting` was told of."""
+    words = np.ascontiguousarray(lasting[:, 2:]).view(np.int64)
+    states = lasting[:, 0]
+    loops[states, :FLAGS] = words[:, :3]
+    loops[states, DEAD:] = words[:, 3:]
+    loops[states, FLAGS] = KNOWN | LOOPS | np.where(lasting[:, 1] > 0, COUNTED, 0)

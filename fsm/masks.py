@@ -39,7 +39,7 @@ from fsm.layout import (
     SEEN_KEYS,
     ST,
 )  # fmt: skip
-from fsm.loops import passes_all
+from fsm.loops import ALL, READ, passes_all, passes_byte
 from fsm.operations import note_miss
 from fsm.profiles import QUOTE
 from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, step
@@ -293,10 +293,18 @@ def walk(H, config, byte, depth, skip, first, order, below, loops, bits, missing
             continue
         passes = passes_all(H, states[d], tops[d], b, below, i, loops)
         if passes > 0:
-            _allow(bits, order, first[i], first[skip[i]])
-            if passes == 2:
+            if passes & READ:
                 minh = min(minh, H[H[CE] + 8 * tops[d]])
-            i = skip[i]
+            if passes & ALL:
+                _allow(bits, order, first[i], first[skip[i]])
+                i = skip[i]
+                continue
+            end = skip[i]
+            while i < end:
+                alive = passes_byte(states[d], byte[i], loops)
+                if alive:
+                    _allow(bits, order, first[i], first[i + 1])
+                i = i + 1 if alive else skip[i]
             continue
         e = found[d]
         while e < last[d] and H[e + 1] < b:

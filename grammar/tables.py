@@ -76,6 +76,9 @@ UNEXPANDED = -1
 END_REJECT, END_ACCEPT, END_ASK = -1, -2, -3
 END_OF_TEXT = 256
 
+ByteWords = tuple[int, int, int]
+"""A set of bytes that begin characters: bit b of the first word, b - 64 of the second, b - 0xC0 of the third."""
+
 MAX_HEADS = 128
 """Alternatives that a nondeterministic machine may follow at once; a byte that more would survive is refused."""
 
@@ -89,9 +92,9 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     ``defined``: rows (state, first edge, edge count, end). ``edges``: rows of 7 (lo, hi, op, t, a, b, c).
     ``registers``: rows (hi, lo, ext). ``sets``: uint32 words; a set's id is the offset of its first word, the word
     before holds its length. ``returns``: rows (ret, verdict, state). ``plain``, ``keyed``: states of
-    `Tables.mark_plain` and `mark_keyed`. ``n_states``: states known after this delta, expanded or not. ``reach``: the
-    largest number that an edge compares a register with; larger registers are all alike to it. ``parses``: as in
-    `Tables`.
+    `Tables.mark_plain` and `mark_keyed`. ``lasting``: uint32 rows of `Tables.mark_lasting` (state, counted, words).
+    ``n_states``: states known after this delta, expanded or not. ``reach``: the largest number that an edge compares a
+    register with; larger registers are all alike to it. ``parses``: as in `Tables`.
     """
 
     n_states: int
@@ -102,6 +105,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     returns: bytes
     plain: bytes
     keyed: bytes
+    lasting: bytes
     reach: int
     parses: bool
 
@@ -126,7 +130,8 @@ class Tables:
         self._returns: list[int] = []
         self._plain: list[int] = []
         self._keyed: list[int] = []
-        self._marks = [0, 0, 0, 0, 0, 0, 0]
+        self._lasting: list[int] = []
+        self._marks = [0, 0, 0, 0, 0, 0, 0, 0]
         self._register_ids: dict[tuple[int, int, int], int] = {}
         self._set_ids: dict[tuple[int, int], int] = {}
         self._length_ids: dict[tuple[tuple[int, int | None], ...], int] = {}
@@ -213,11 +218,22 @@ class Tables:
         comes, what may follow is the same everywhere, as long as an additional key may come (its XKEY edges)."""
         self._keyed.append(state)
 
+    def mark_lasting(self, state: int, passing: ByteWords, dead: ByteWords, counted: bool) -> None:
+        """Say that from ``state``, which is between two characters, a text can be completed after any number of
+        characters that begin with bytes of ``passing``, wherever they lead; ``counted``: as far as frame.hi lets them
+        come. No byte of ``dead`` comes before the string that the text is in ends."""
+        words = (word >> shift & 0xFFFFFFFF for word in (*passing, *dead) for shift in (0, 32))
+        self._lasting += (state, counted, *words)
+
     def delta(self) -> Delta:
         """Everything appended since the last call."""
         parts: list[bytes] = []
-        lists = (self._defined, self._edges, self._registers, self._sets, self._returns, self._plain, self._keyed)
-        for i, (values, kind) in enumerate(zip(lists, ("<i4", "<i4", "<i4", "<u4", "<i4", "<i4", "<i4"), strict=True)):
+        lists = (
+            self._defined, self._edges, self._registers, self._sets, self._returns, self._plain, self._keyed,
+            self._lasting,
+        )  # fmt: skip
+        kinds = ("<i4", "<i4", "<i4", "<u4", "<i4", "<i4", "<i4", "<u4")
+        for i, (values, kind) in enumerate(zip(lists, kinds, strict=True)):
             parts.append(np.array(values[self._marks[i] :], dtype=kind).tobytes())
             self._marks[i] = len(values)
         return Delta(self.n_states, *parts, reach=self._reach, parses=self.parses)

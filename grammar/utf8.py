@@ -22,6 +22,7 @@ from itertools import pairwise
 from math import prod
 
 from grammar.charset import ANY, ASCII, EMPTY, CharSet
+from grammar.tables import ByteWords
 
 Ranges = list[tuple[int, int]]
 
@@ -40,6 +41,21 @@ DONE = ByteNode(())
 
 _SHORT_ESCAPES = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 _MUST_ESCAPE = CharSet.from_ranges([(0, 0x1F)]) | CharSet.of('"\\')
+
+
+_FIRST_BYTES: tuple[tuple[int, CharSet], ...] = (
+    *((byte, CharSet.from_ranges([(byte, byte)])) for byte in range(0x80)),
+    *((byte, CharSet.from_ranges([((byte & 0x1F) << 6, (byte & 0x1F) << 6 | 0x3F)])) for byte in range(0xC2, 0xE0)),
+    *(
+        (byte, CharSet.from_ranges([(max((byte & 0xF) << 12, 0x800), (byte & 0xF) << 12 | 0xFFF)]))
+        for byte in range(0xE0, 0xF0)
+    ),
+    *(
+        (byte, CharSet.from_ranges([(max((byte & 7) << 18, 0x10000), min((byte & 7) << 18 | 0x3FFFF, 0x10FFFF))]))
+        for byte in range(0xF0, 0xF5)
+    ),
+)
+"""Each byte that begins characters in UTF-8, and these."""
 
 
 class _Digit:
@@ -106,6 +122,10 @@ class Spelling:
         self.alphabet = self._verbatim | self._short | self._escaped
         self.root: Callable[[CharSet], ByteNode] = lru_cache(maxsize=2048)(self._root)
         """The automaton of a set of code points; those outside the alphabet are left out."""
+        self.first_bytes: Callable[[CharSet, CharSet], tuple[ByteWords, ByteWords]]
+        self.first_bytes = lru_cache(maxsize=2048)(self._first_bytes)
+        """(members, used): the bytes that begin, in UTF-8 as it is, characters of ``members`` only; and those that
+        begin none of ``used``, neither so nor as an escape."""
 
     def spell(self, text: str) -> bytes | None:
         """``text`` in bytes, or None when one of its characters cannot be written."""
@@ -118,6 +138,18 @@ class Spelling:
                 byte, _, node = node.edges[0]
                 out.append(byte)
         return bytes(out)
+
+    def _first_bytes(self, members: CharSet, used: CharSet) -> tuple[ByteWords, ByteWords]:
+        passing, dead = [0, 0, 0], [0, 0, 0]
+        members, used = members & self._verbatim, used & self._verbatim
+        escapes = CharSet.of('"\\') if self._json else EMPTY
+        for byte, characters in _FIRST_BYTES:
+            word, bit = (byte >> 6, byte & 63) if byte < 0x80 else (2, byte - 0xC0)
+            if characters <= members:
+                passing[word] |= 1 << bit
+            elif not characters & (used | escapes):
+                dead[word] |= 1 << bit
+        return (passing[0], passing[1], passing[2]), (dead[0], dead[1], dead[2])
 
     def _can_write(self, data: bytes) -> bool:
         return all(b in self._spellable for b in data)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from grammar.errors import UnsatisfiableConstraint
 from grammar.fuel import Fuel, Supply
@@ -294,6 +294,11 @@ class Measured:
                     edges.append((first, last, WITHIN, target, m.tables.lengths(fitting), 0, int(between)))
         if automaton.accepting(self.at):
             edges.append((QUOTE, QUOTE, POP, 0, self.verdict, 0, 0))
+        lasting = automaton.lasting(
+            self.at, lambda q: lengths.runs(automaton.place_lengths(q, cap), cap, lo, hi) == _ANY_LENGTH
+        )
+        if lasting is not None:
+            m.tables.mark_lasting(m.state(self), *lasting, counted=True)
         return edges, END_REJECT
 
 
@@ -314,6 +319,13 @@ class Several:
 
     def edges(self, m: JsonMachine) -> Edges:
         automata = _automata(m, self.shapes)
+        if len(self.threads) == 1:
+            ((i, at),) = self.threads
+            automaton = automata[i]
+            if isinstance(automaton, LazyDfa):
+                lasting = automaton.lasting(cast(int, at))
+                if lasting is not None:
+                    m.tables.mark_lasting(m.state(self), *lasting, counted=False)
         edges: list[Edge] = [
             (lo, hi, GOTO, m.state(Several(self.shapes, threads)), 0, 0, 0)
             for lo, hi, threads in together([(i, automata[i], at) for i, at in self.threads])

@@ -10,8 +10,14 @@ every state has a completion and every edge leads to one: no byte is offered tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
+from operator import or_
+
+from grammar.charset import EMPTY, CharSet
 from grammar.fuel import Fuel
 from grammar.regex.terms import CodePointAutomaton, MeasuredAutomaton
+from grammar.tables import ByteWords
 from grammar.utf8 import DONE, ByteNode, Spelling
 
 ByteEdge = tuple[int, int, int]
@@ -25,9 +31,12 @@ class LazyDfa:
     `edges` raises ConstraintTooLarge when the fuel is spent; what it has returned before stays valid.
     """
 
-    def __init__(self, automaton: CodePointAutomaton, spelling: Spelling, fuel: Fuel) -> None:
+    def __init__(self, automaton: CodePointAutomaton, spelling: Spelling, fuel: Fuel, used: CharSet) -> None:
+        """``used``: no text has other characters."""
         self._automaton = automaton
         self._spelling = spelling
+        self._used = used
+        self._loops: dict[int, CharSet] = {}
         self._fuel = fuel
         self._items: list[tuple[ByteNode, int]] = []
         self._item_ids: dict[tuple[ByteNode, int], int] = {}
@@ -72,6 +81,23 @@ class LazyDfa:
         """Whether a state is between two code points. (No spelling is a prefix of another: all its items are, or
         none.)"""
         return self._items[self._states[state][0]][0] is DONE
+
+    def lasting(self, state: int, among: Callable[[int], bool] = lambda q: True) -> tuple[ByteWords, ByteWords] | None:
+        """What `Tables.mark_lasting` says of a state, None if there is nothing to say. A place of the text (a
+        code-point state) that some characters lead back to stays one of the text's places however many of them follow.
+        ``among``: the places that count."""
+        if not self.between(state):
+            return None
+        places = (self._items[item][1] for item in self._states[state])
+        chosen = max((self._loop(q) for q in places if among(q)), key=len, default=EMPTY)
+        return self._spelling.first_bytes(chosen, self._used) if chosen else None
+
+    def _loop(self, q: int) -> CharSet:
+        """The characters that lead a code-point state back to itself."""
+        found = self._loops.get(q)
+        if found is None:
+            found = self._loops[q] = reduce(or_, (by for by, to in self._automaton.edges(q) if to == q), EMPTY)
+        return found
 
     def _item(self, node: ByteNode, following: int) -> int:
         key = (node, following)
@@ -151,8 +177,8 @@ class LazyDfa:
 class MeasuredDfa(LazyDfa):
     """One whose states know the lengths of what may still come."""
 
-    def __init__(self, automaton: MeasuredAutomaton, spelling: Spelling, fuel: Fuel) -> None:
-        super().__init__(automaton, spelling, fuel)
+    def __init__(self, automaton: MeasuredAutomaton, spelling: Spelling, fuel: Fuel, used: CharSet) -> None:
+        super().__init__(automaton, spelling, fuel, used)
         self._measured = automaton
 
     def lengths(self, state: int, cap: int) -> int:
@@ -160,8 +186,12 @@ class MeasuredDfa(LazyDfa):
         them."""
         bits = 0
         for item in self._states[state]:
-            bits |= self._measured.lengths(self._items[item][1], cap)
+            bits |= self.place_lengths(self._items[item][1], cap)
         return bits
+
+    def place_lengths(self, q: int, cap: int) -> int:
+        """The same of one place."""
+        return self._measured.lengths(q, cap)
 
 
 def _append(edges: list[ByteEdge], lo: int, hi: int, target: int) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import takewhile
+from operator import and_
 
-from grammar.charset import CharSet
+from grammar.charset import EMPTY, CharSet
 from grammar.errors import ConstraintError, UnsatisfiableConstraint
 from grammar.fuel import Fuel
 from grammar.regex.anchors import Mode, whole_text
@@ -18,7 +19,7 @@ from grammar.regex.conjunction import Conjunction
 from grammar.regex.dfa import LazyDfa, MeasuredDfa
 from grammar.regex.ecma import parse_ecma
 from grammar.regex.python import parse_python
-from grammar.regex.syntax import EMPTY_SET, Ahead, Chars, Node, Repeat, Seq, seq
+from grammar.regex.syntax import EMPTY_SET, Ahead, Alt, Chars, Node, Repeat, Seq, seq
 from grammar.regex.terms import NIL, TOP, MeasuredAutomaton, PlainAutomaton, Terms
 from grammar.regex.window import LengthWindow
 from grammar.utf8 import Spelling
@@ -61,9 +62,10 @@ def text_dfa(
     end. Raises ConstraintError: malformed, unsupported, UnsatisfiableConstraint, ConstraintTooLarge.
     """
     automaton, window = _automaton(patterns, spelling, fuel, excluded, _Window(min_length, max_length))
+    used = _used(patterns, spelling)
     if window.lo > 0 or window.hi is not None:
-        return LazyDfa(LengthWindow(automaton, window.lo, window.hi, fuel), spelling, fuel)
-    return LazyDfa(automaton, spelling, fuel)
+        return LazyDfa(LengthWindow(automaton, window.lo, window.hi, fuel), spelling, fuel, used)
+    return LazyDfa(automaton, spelling, fuel, used)
 
 
 def measured_dfa(
@@ -79,7 +81,7 @@ def measured_dfa(
     (min, max; None = no limit) that remain to be kept. Its states may be dead ends of the bounds, which the lengths of
     their completions tell."""
     automaton, window = _automaton(patterns, spelling, fuel, excluded, _Window(min_length, max_length))
-    return MeasuredDfa(automaton, spelling, fuel), window.lo, window.hi
+    return MeasuredDfa(automaton, spelling, fuel, _used(patterns, spelling)), window.lo, window.hi
 
 
 def _automaton(
@@ -107,6 +109,28 @@ def _automaton(
     if len(goals) == 1 and not denied and terms.plain(goals[0]):
         return PlainAutomaton(terms, goals[0]), window
     return Conjunction(terms, goals, [terms.state(node, NIL) for node in denied], fuel), window
+
+
+def _used(patterns: Sequence[Pattern], spelling: Spelling) -> CharSet:
+    """No text that matches all patterns has other characters."""
+    return reduce(and_, (_characters(pattern, spelling.alphabet) for pattern in patterns), spelling.alphabet)
+
+
+@lru_cache(maxsize=512)
+def _characters(pattern: Pattern, alphabet: CharSet) -> CharSet:
+    """The characters that a pattern can read. What its lookarounds read is read elsewhere, too."""
+    found, stack = EMPTY, [_within(pattern, alphabet)]
+    while stack:
+        match stack.pop():
+            case Chars(members):
+                found |= members
+            case Seq(nodes) | Alt(nodes):
+                stack += nodes
+            case Repeat(body):
+                stack.append(body)
+            case _:
+                pass
+    return found
 
 
 @lru_cache(maxsize=512)

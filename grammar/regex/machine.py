@@ -32,6 +32,9 @@ class RegexMachine:
         edges = self._dfa.edges(state)
         while self.tables.n_states < self._dfa.n_states:
             self.tables.state()
+        lasting = self._dfa.lasting(state)
+        if lasting is not None:
+            self.tables.mark_lasting(state, *lasting, counted=False)
         end = END_ACCEPT if self._dfa.accepting(state) else END_REJECT
         self.tables.define(state, [(lo, hi, GOTO, target, NONE, NONE, NONE) for lo, hi, target in edges], end)
 

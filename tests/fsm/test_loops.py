@@ -123,3 +123,19 @@ def test_keys(schema: dict[str, object], order: str) -> None:
     program = compile_constraint(constraint, TABLE)
     for seed in range(3):
         check(program, seed)
+
+
+@pytest.mark.parametrize("pattern", ["foo", "^.*a.{3}", "[ab]*a[ab]{4}$", "é.*中", "^(.*z|[^/]*/)", "\\sa", "^x(.*)y$"])
+@pytest.mark.parametrize("lengths", [{}, {"maxLength": 7}, {"minLength": 3, "maxLength": 30}])
+def test_places_that_last(pattern: str, lengths: dict[str, int]) -> None:
+    schema = {"type": "string", "pattern": pattern, **lengths}
+    program = compile_constraint(JsonSchema(schema, whitespace="compact"), TABLE)
+    for seed in range(3):
+        check(program, seed)
+
+
+@pytest.mark.parametrize("pattern", [".*a.{3}", "[ab]*a[ab]{4}", "(.|\n)*é", "(?s:.*)a", "[^é]*é.*"])
+def test_places_that_last_in_regular_expressions(pattern: str) -> None:
+    program = compile_constraint(Regex(pattern), TABLE)
+    for seed in range(5):
+        check(program, seed)
