@@ -36,9 +36,13 @@ _CELL_HASH = _Section(at.CH, None, at.CAP_CH, 1)
 _CELL_ROWS = _Section(at.CR, None, None, 1)
 _MADE_SETS = _Section(at.DS, at.N_DS, at.CAP_DS, 1)
 _MADE_HASH = _Section(at.DH, at.N_DH, at.CAP_DH, 1)
+_STEPS = _Section(at.MM, None, at.CAP_MM, 4)
 _SECTIONS = (
-    _STATES, _EDGES, _REGISTERS, _SETS, _RETURNS, _CELLS, _CELL_HASH, _CELL_ROWS, _MADE_SETS, _MADE_HASH,
+    _STATES, _EDGES, _REGISTERS, _SETS, _RETURNS, _CELLS, _CELL_HASH, _CELL_ROWS, _MADE_SETS, _MADE_HASH, _STEPS,
 )  # fmt: skip
+
+_MOST_STEPS = 8192
+"""Steps made that are remembered."""
 
 
 class PackedImage(NamedTuple):
@@ -56,6 +60,7 @@ class Image:
     def __init__(self, start_state: int, max_token_bytes: int) -> None:
         capacities = {_STATES: 64, _EDGES: 256, _REGISTERS: 8, _SETS: 16, _RETURNS: 16, _CELLS: 512 + at.SCRATCH}
         capacities |= {_CELL_HASH: 1024, _CELL_ROWS: 512 + at.SCRATCH, _MADE_SETS: 64, _MADE_HASH: 64}
+        capacities[_STEPS] = 512
         self.heap: NDArray[np.int32] = np.zeros(at.HEADER, np.int32)
         self.generation = 0
         self.plain: set[int] = set()
@@ -121,6 +126,7 @@ class Image:
         capacities = self._capacities()
         capacities |= {_CELLS: 2 * cells + at.SCRATCH, _CELL_HASH: 4 * cells, _CELL_ROWS: 2 * cells + at.SCRATCH}
         capacities |= {_MADE_SETS: 2 * capacities[_MADE_SETS], _MADE_HASH: 2 * capacities[_MADE_HASH]}
+        capacities[_STEPS] = min(2 * capacities[_STEPS], _MOST_STEPS)
         # A single set must fit even into a small table.
         capacities[_MADE_SETS] = max(capacities[_MADE_SETS], 4 * int(heap[at.N_SS]))
         self._lay_out(capacities)
@@ -192,8 +198,8 @@ class Image:
         return caps | {_CELL_ROWS: caps[_CELLS]}
 
     def _entries(self, section: _Section) -> int:
-        """How many entries must move with the heap; hashes of cells and sets are made anew."""
-        if section in (_CELL_HASH, _MADE_HASH):
+        """How many entries must move with the heap; hashes of cells and sets are made anew, steps forgotten."""
+        if section in (_CELL_HASH, _MADE_HASH, _STEPS):
             return 0
         if section is _RETURNS:
             return int(self.heap[at.CAP_RT])

@@ -4,7 +4,7 @@ One program, one array, so that a kernel that serves a batch over many programs 
 dropping a program frees everything it ever touched.
 
     heap = [ header | ST | ED | RG | SS | RT |            static: copies of what the grammar room wrote
-                    | CE | CH | CR | DS | DH ]            dynamic: written by the kernels of fsm/steps.py
+                    | CE | CH | CR | DS | DH | MM ]       dynamic: written by the kernels of fsm/steps.py
 
     ST  states     (first edge, edge count or -1, end)                            3 ints each
     ED  edges      (lo, hi, op, t, a, b, c, unused)                               8 ints each
@@ -16,6 +16,8 @@ dropping a program frees everything it ever touched.
     CR  cell rows  row id of a configuration cell, -1 = not known yet, below: see fsm/masks.py
     DS  key sets made at run time; id = -2 - offset of the first word
     DH  their hash
+    MM  steps made: (configuration, token, configuration after it, unused), where their hash says, 0 = none; the newest
+        of those that share a place is kept                                       4 ints each
 
     frame          (height, ret, hi, lo, ext, seen, text, parent)      height 1 = the root frame
     CONFIG         (CONFIG, state, frame, record)                      its number is the token FSM's state id
@@ -44,10 +46,11 @@ from grammar.tables import MAX_HEADS as MAX_HEADS
     CR,
     DS, N_DS, CAP_DS,
     DH, N_DH, CAP_DH,
+    MM, CAP_MM,
     SATURATE,
     COUNTED_SEEN,
     PARSER,
-) = range(30)  # fmt: skip
+) = range(32)  # fmt: skip
 HEADER = 32
 
 SCRATCH = 1024

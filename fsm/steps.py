@@ -1,7 +1,7 @@
 """The kernels that run a program's byte machine: nogil numba over the heap of fsm/layout.py, no Python object inside.
 One byte is fsm/operations.py's, or fsm/heads.py's where there may be several alternatives.
 
-    advance     one token a sequence, batched over programs; interns the configuration reached
+    advance     one token a sequence, batched over programs; interns the configuration reached, and remembers the step
     follow      some bytes from a configuration
     complete    whether a text may end
 
@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from fsm.cells import heap_at, intern
+from fsm.cells import heap_at, intern, mix
 from fsm.heads import advance_heads, heads_accept
-from fsm.layout import CAP_CE, CE, CONFIG, MAX_TOKEN_BYTES, PARENT, PARSER, SCRATCH
+from fsm.layout import CAP_CE, CAP_MM, CE, CONFIG, MAX_TOKEN_BYTES, MM, PARENT, PARSER, SCRATCH
 from fsm.operations import ADVANCE, COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, ended, step
 from fsm.recording import with_token
 
@@ -94,6 +94,11 @@ def advance(desc, programs, states, tokens, data, offset, out, status, missing):
         if offset[token] == offset[token + 1] or offset[token + 1] - offset[token] > MAX_TOKEN_BYTES:
             continue
         H = heap_at(desc[program, 0], desc[program, 1])
+        known = H[MM] + 4 * (np.int64(mix(mix(np.uint32(7), states[i]), token)) & (H[CAP_MM] - 1))
+        if H[known] == states[i] and H[known + 1] == token:
+            out[i] = H[known + 2]
+            status[i] = OK
+            continue
         code, reached, state, top = _advance_one(H, states[i], data, offset[token], offset[token + 1], chain, base_at)
         if code == MISS:
             missing[i, 0], missing[i, 1] = state, 0
@@ -102,6 +107,8 @@ def advance(desc, programs, states, tokens, data, offset, out, status, missing):
             code = MISS
         else:
             out[i] = reached
+        if code == OK:
+            H[known], H[known + 1], H[known + 2] = states[i], token, reached
         status[i] = code
 
 
