@@ -188,6 +188,10 @@ def _insert(connection: Connection, row: dict[str, Any]) -> None:
 
 
 def _append(connection: Connection, row: dict[str, Any], tenant: str, most: int | None) -> None:
+    if most is not None:
+        # One writer of a tenant after the other, or each would miss what the others have not committed yet.
+        mine = select(StoredFile.id).where(StoredFile.tenant == tenant).order_by(StoredFile.id)
+        connection.execute(mine.with_for_update()).all()
     connection.execute(insert(FileChunk).values(row))
     grown = StoredFile.bytes + len(row["data"])
     connection.execute(update(StoredFile).where(StoredFile.id == row["file"]).values(bytes=grown))

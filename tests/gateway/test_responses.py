@@ -285,7 +285,7 @@ def item(**fields: Any) -> dict[str, Any]:
 
 
 REFUSED = [
-    (item(type="reasoning", id="rs_1", summary=[]), "input[0].type"),
+    (item(type="computer_call", id="cu_1"), "input[0].type"),
     (item(type="function_call_output", call_id="x", output="y"), "input[0].call_id"),
     (item(type="function_call", call_id="x", name="f", arguments="[]"), "input[0].arguments"),
     (item(type="function_call", call_id="x", name="f"), "input[0].arguments"),
