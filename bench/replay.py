@@ -84,6 +84,8 @@ class Replay:
         for tokens in instances:
             self._step_through(ready.program, tokens)
         self.programs.release(ready.program)
+        while self.programs.poll():  # as a step loop does: memory is looked after when there is no news
+            pass
         self.runtime.trim(ROW_BYTES, [])
 
     def _step_through(self, program: int, tokens: list[int]) -> None:

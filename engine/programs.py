@@ -6,8 +6,8 @@
 
 Everything here runs on the step loop's thread except the readers, which only put decoded replies into a queue. Programs
 are shared by equal constraints (refusals too) and counted by the sequences that use them. Where all programs together
-hold more than half of ``cache_bytes``, those that are not used are put to sleep, least recently used first: packed to a
-tenth, ready again without a compile, and forgotten only where the sleeping hold the other half. A worker that misses
+hold more than a quarter of ``cache_bytes``, those that are not used are put to sleep, least recently used first: packed
+to a tenth, ready again without a compile, and forgotten only where the sleeping hold the rest. A worker that misses
 its deadline is killed: what it was compiling is refused as too large, and the other programs it owned are compiled
 again elsewhere, with their expansions replayed in the same order, before they are expanded further.
 """
@@ -27,6 +27,9 @@ from engine.worker_link import Replies, Spare, WorkerLink
 from fsm.image import Image
 from fsm.runtime import Miss, Runtime, Sleeping
 from schemas.constraint import ConstraintSpec, LarkSpec
+
+AWAKE = 4
+"""One part of the cache in so many is for programs that are awake: the others hold ten times as many asleep."""
 
 
 @dataclass(frozen=True)
@@ -316,15 +319,16 @@ class Programs:
     def _evict(self) -> None:
         """Put unused programs to sleep, and drop sleeping ones and old refusals, least recently used first, while they
         hold too much."""
-        awake, half = sum(map(self.runtime.nbytes_of, self._by_program)), self._cache_bytes // 2
-        for entry in list(self._entries.values()) if awake > half or self._refusals > MAX_REFUSALS else ():
+        awake, most_awake = sum(map(self.runtime.nbytes_of, self._by_program)), self._cache_bytes // AWAKE
+        for entry in list(self._entries.values()) if awake > most_awake or self._refusals > MAX_REFUSALS else ():
             if entry.refusal is not None and self._refusals > MAX_REFUSALS:
                 self._forget(entry)
-            elif awake > half and entry.program and not entry.users and entry.deadline is None:
+            elif awake > most_awake and entry.program and not entry.users and entry.deadline is None:
                 awake -= self.runtime.nbytes_of(entry.program)
                 self._put_to_sleep(entry)
-        for entry in list(self._entries.values()) if self._sleeping_bytes > half else ():
-            if entry.sleeping is not None and self._sleeping_bytes > half:
+        most_asleep = self._cache_bytes - most_awake
+        for entry in list(self._entries.values()) if self._sleeping_bytes > most_asleep else ():
+            if entry.sleeping is not None and self._sleeping_bytes > most_asleep:
                 self._forget(entry)
 
     def _put_to_sleep(self, entry: _Entry) -> None:
