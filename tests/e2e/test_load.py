@@ -86,7 +86,13 @@ async def _streamed(client: AsyncOpenAI, i: int) -> None:
 
 
 async def _cancelled(client: AsyncOpenAI, i: int) -> None:
-    stream = await client.chat.completions.create(model=MODEL, messages=_messages(i), stream=True, max_tokens=400)  # type: ignore[arg-type]
+    stream = await client.chat.completions.create(
+        model=MODEL,
+        messages=_messages(i),  # type: ignore[arg-type]
+        stream=True,
+        max_tokens=400,
+        extra_body={"ignore_eos": True},  # it would not do if it ended before it is cancelled
+    )
     seen = 0
     async for _ in stream:
         seen += 1
