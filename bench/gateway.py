@@ -2,6 +2,7 @@
 
     python -m bench.gateway [--requests 2000] [--clients 16] [--tokens 64] [--server uvicorn|granian]
     python -m bench.gateway --route     what policy, routing and ledger add (bench.route)
+    python -m bench.gateway --face      what the HTTP side adds, beside LiteLLM's proxy (bench.face)
 
 Three shapes of load, each against a server in a process of its own: plain answers one after another, plain answers from
 many clients, and streams, whose chunks are counted. Prints a card, and one JSON line for machines.
@@ -17,7 +18,7 @@ import time
 
 import httpx
 
-from bench.route import compare
+from bench import face, route
 from bench.serving import ASK, provider, ready, start
 
 
@@ -94,11 +95,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--server", choices=["uvicorn", "granian"], default="uvicorn")
     parser.add_argument("--route", action="store_true", help="compare with and without policy, routing and ledger")
+    parser.add_argument("--face", action="store_true", help="compare with a bare Litestar server, and LiteLLM's proxy")
+    parser.add_argument("--litellm", help="its command, with --face")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--each", type=int, default=25)
     args = parser.parse_args()
     if args.route:
-        card = asyncio.run(compare(args.rounds, args.each, args.server))
+        card = asyncio.run(route.compare(args.rounds, args.each, args.server))
+    elif args.face:
+        card = asyncio.run(face.compare(args.rounds, args.each, args.litellm, args.server))
     else:
         card = asyncio.run(measure(args.server, args.requests, args.clients, args.tokens))
     for name, value in card.items():

@@ -51,25 +51,29 @@ class Running:
         self.process.wait()
 
 
-def start(server: str, application: str, **environment: str) -> Running:
-    """``application``: a factory, as ``module:name``."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def start(server: str, application: str, workers: int = 1, **environment: str) -> Running:
+    """``application``: a factory, as ``module:name``."""
+    port = free_port()
     commands = {
         "uvicorn": ["uvicorn", "--no-access-log", "--log-level", "warning", "--port", str(port)],
         "granian": ["granian", "--interface", "asgi", "--log-level", "warning", "--port", str(port)],
     }
-    command = [sys.executable, "-m", *commands[server], "--factory", application]
+    command = [sys.executable, "-m", *commands[server], "--workers", str(workers), "--factory", application]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
     return Running(f"http://127.0.0.1:{port}", process)
 
 
-async def ready(http: httpx.AsyncClient) -> None:
-    for _ in range(800):
+async def ready(http: httpx.AsyncClient, path: str = "/ready") -> None:
+    for _ in range(1200):
         try:
-            await http.get("/ready")
+            await http.get(path)
             return
-        except httpx.ConnectError:
+        except httpx.TransportError:
             await asyncio.sleep(0.05)
     raise TimeoutError("the server did not start")
