@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -35,9 +36,31 @@ EAGER = [frozenset(b'"}]'), frozenset(range(256)) - frozenset(b"[{,"), frozenset
 Validate = Callable[[Any], bool]
 
 
+def _in_python(schema: Any) -> Any:
+    """A schema whose patterns mean to Python's `re`, which jsonschema asks, what they mean in ECMA-262: there U+FEFF is
+    a space."""
+    if isinstance(schema, list):
+        return [_in_python(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _in_python(value) for key, value in schema.items()}
+    if isinstance(schema.get("pattern"), str):
+        found["pattern"] = _with_spaces(schema["pattern"])
+    return found
+
+
+def _with_spaces(pattern: str) -> str:
+    out, inside = "", False
+    for piece in re.findall(r"\\.|.", pattern, re.DOTALL):
+        inside = (inside or piece == "[") and piece != "]"
+        spaces = r"\s\ufeff" if inside else r"[\s\ufeff]"
+        out += spaces if piece == r"\s" else piece
+    return out
+
+
 def validator(schema: Any) -> Validate:
     """jsonschema's verdict on a decoded value; both with exact numbers."""
-    exact = json.loads(json.dumps(schema), parse_float=Decimal)
+    exact = json.loads(json.dumps(_in_python(schema)), parse_float=Decimal)
     kind = validator_for(exact, default=validator_for({}))
     return kind(exact, format_checker=kind.FORMAT_CHECKER).is_valid
 
