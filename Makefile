@@ -54,6 +54,7 @@ bench: bench-setup model kernels ## Run every benchmark, beside its peers where 
 	@$(BIN)/python -m bench.attention_cpu
 	@$(BIN)/python -m bench.gateway
 	@$(BIN)/python -m bench.gateway --route
+	@$(BIN)/python -m bench.gateway --face $(addprefix --litellm ,$(wildcard .venv-clients/peers/bin/litellm))
 	@$(BIN)/python -m bench.ledger
 	@$(BIN)/python -m bench.decisions
 	@if [ -f "$(MASKBENCH)" ]; then \

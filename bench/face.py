@@ -18,7 +18,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,12 +30,14 @@ from litestar.response import Stream
 
 from bench.serving import ASK, Running, free_port, ready, start
 
-TOKENS = 64
+ANSWERED, STREAMED = 8, 64
+"""Tokens of plain answers and of streams."""
+
 RATE = 300
 """Requests a second."""
 
 CONNECTIONS = 16
-ECHOED = json.dumps({"choices": [{"message": {"role": "assistant", "content": " token" * TOKENS}}]}).encode()
+ECHOED = json.dumps({"choices": [{"message": {"role": "assistant", "content": " token" * ANSWERED}}]}).encode()
 CHUNK = b'data: {"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" token"}}]}\n\n'
 
 
@@ -48,7 +51,7 @@ def echo() -> object:
             return Response(ECHOED, media_type="application/json")
 
         async def chunks() -> AsyncIterator[bytes]:
-            for _ in range(TOKENS):
+            for _ in range(STREAMED):
                 yield CHUNK
                 await asyncio.sleep(0)
 
@@ -165,23 +168,27 @@ async def wait_for(url: str, path: str = "/ready") -> None:
 async def compare(rounds: int, each: int, litellm: str | None, server: str = "uvicorn") -> dict[str, Any]:
     """The card."""
     found: dict[str, Any] = {"bench": "gateway_face"}
-    application: Callable[..., Running] = lambda **more: start(  # noqa: E731
-        server, "bench.gateway:application", BENCH_TOKENS=str(TOKENS), **more
-    )
-    running = [application(), start(server, "bench.face:echo"), application(workers=2)]
+    ours = partial(start, server, "bench.gateway:application")
+    running = [
+        ours(BENCH_TOKENS=str(ANSWERED)),
+        ours(BENCH_TOKENS=str(STREAMED)),
+        ours(BENCH_TOKENS=str(ANSWERED), workers=2),
+        start(server, "bench.face:echo"),
+    ]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            ours, bare, two = (each_server.url for each_server in running)
-            await asyncio.gather(*map(wait_for, (ours, bare, two)))
-            found["added_p50_ms"] = round(1e3 * await added(ours, bare, rounds, each), 2)
-            found["added_by_chunk_ms"] = round(1e3 * await added(ours, bare, rounds, each, stream=True) / TOKENS, 3)
+            plain, streaming, two, bare = (each_server.url for each_server in running)
+            await asyncio.gather(*map(wait_for, (plain, streaming, two, bare)))
+            found["added_p50_ms"] = round(1e3 * await added(plain, bare, rounds, each), 2)
+            longer = await added(streaming, bare, rounds, each, stream=True)
+            found["added_by_chunk_ms"] = round(1e3 * longer / STREAMED, 3)
             times = await at_rate(two, 10)
             found["p50_at_300_per_s_ms"] = round(1e3 * statistics.median(times), 2)
             found["p99_at_300_per_s_ms"] = round(1e3 * times[int(0.99 * len(times))], 2)
             await throughput(two, 800)
             found["requests_per_s"] = round(await throughput(two, 8000), 1)
             if litellm:
-                running.append(behind_litellm(litellm, Path(folder), ours))
+                running.append(behind_litellm(litellm, Path(folder), plain))
                 await wait_for(running[-1].url, "/health/liveliness")
                 await throughput(running[-1].url, 160)
                 found["litellm_requests_per_s"] = round(await throughput(running[-1].url, 960), 1)
