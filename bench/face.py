@@ -107,7 +107,7 @@ async def added(ours: str, bare: str, rounds: int, each: int, **fields: object) 
 
 async def at_rate(url: str, seconds: float) -> list[float]:
     """Seconds from when each request was due to its answer, sorted."""
-    free = asyncio.LifoQueue[Connection]()
+    free = asyncio.Queue[Connection]()  # in turn: a server closes those that idle
     for _ in range(CONNECTIONS):
         free.put_nowait(await Connection(url).open())
     began = time.perf_counter()
