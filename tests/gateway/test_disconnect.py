@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
+import struct
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,6 +37,33 @@ def test_a_closed_connection(url: str, provider: FakeProvider, stream: bool, whe
         expected = 1 if provider.stall or isinstance(prompt, str) else 3
         wait_until(lambda: len(provider.open) == expected)
     wait_until(lambda: not provider.open)
+
+
+MESSAGES = [{"role": "user", "content": "a"}]
+STREAMS = {
+    "/v1/completions": {"prompt": "a"},
+    "/v1/chat/completions": {"messages": MESSAGES},
+    "/v1/responses": {"input": "a"},
+    "/v1/messages": {"messages": MESSAGES, "max_tokens": 100_000},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_streams_killed_at_random_bytes(url: str, provider: FakeProvider, path: str) -> None:
+    provider.script = forever
+    rng = random.Random(path)
+    body = json.dumps({"model": MODEL, "stream": True, **STREAMS[path]}).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    for _ in range(12):
+        with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)) as connection:
+            connection.sendall(head + body)
+            left = rng.randrange(4000)
+            while left > 0:
+                left -= len(connection.recv(left))
+            # Reset, as when a client dies.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: not provider.open)
+    assert len(provider.requests) >= 11, "no more than one was gone before it was read"
 
 
 def test_a_read_answer_leaves_nothing_open(client: openai.OpenAI, provider: FakeProvider) -> None:
