@@ -94,12 +94,17 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--server", choices=["uvicorn", "granian"], default="uvicorn")
-    parser.add_argument("--route", action="store_true", help="compare with and without policy, routing and ledger")
-    parser.add_argument("--face", action="store_true", help="compare with a bare Litestar server, and LiteLLM's proxy")
+    compared = parser.add_mutually_exclusive_group()
+    compared.add_argument("--route", action="store_true", help="compare with and without policy, routing and ledger")
+    compared.add_argument(
+        "--face", action="store_true", help="compare with a bare Litestar server, and LiteLLM's proxy"
+    )
     parser.add_argument("--litellm", help="its command, with --face")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--each", type=int, default=25)
     args = parser.parse_args()
+    if args.litellm and not args.face:
+        parser.error("--litellm goes with --face")
     if args.route:
         card = asyncio.run(route.compare(args.rounds, args.each, args.server))
     elif args.face:

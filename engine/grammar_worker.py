@@ -38,7 +38,6 @@ from schemas.constraint import (
 POLITE_AFTER_S = 0.1
 """A compile that takes longer yields to everything else on the machine."""
 
-
 IDLE_S = 0.2
 """Garbage is looked for when nothing has come for so long: a collection stops all threads."""
 
@@ -166,10 +165,9 @@ class _Worker:
                 case Forget():
                     self._machines.pop(message.program, None)
                     self._old += 1
-                case None if not self._compiling:
-                    self._collect()
                 case None:
-                    pass
+                    if not self._compiling:
+                        self._collect()
             self._be_polite()
             if self._old > MUCH_GARBAGE:
                 self._collect()

@@ -128,9 +128,8 @@ class Programs:
         self._tickets = 0
         self._replies: Replies = queue.SimpleQueue()
         self._news: list[News] = []
-        self._worker = WorkerLink(self._replies, wake)
-        self._spare = Spare(lambda: WorkerLink(self._replies, wake, stand_by=True))
-        self._worker.send(worker.Prepare(self._spellable))
+        self._worker = self._link()
+        self._spare = Spare(lambda: self._link(stand_by=True))
         self._sleeping_bytes = 0
         self._refusals = 0
         self._settled = True
@@ -262,6 +261,11 @@ class Programs:
         self._worker.send(self._job(entry))
         return entry
 
+    def _link(self, *, stand_by: bool = False) -> WorkerLink:
+        link = WorkerLink(self._replies, self._wake, stand_by=stand_by)
+        link.send(worker.Prepare(self._spellable))
+        return link
+
     def _job(self, entry: _Entry, replay: Sequence[list[Miss]] = ()) -> worker.Compile:
         controls = self.runtime.table.controls if isinstance(entry.spec, LarkSpec) else {}
         return worker.Compile(entry.ticket, entry.spec, self._spellable, self._fuel, list(replay), controls)
@@ -296,7 +300,7 @@ class Programs:
 
     def _replace_worker(self, reason: str) -> None:
         """Let another worker take over; give it the jobs that the old one still owed."""
-        old, self._worker = self._worker, self._spare.take() or WorkerLink(self._replies, self._wake)
+        old, self._worker = self._worker, self._spare.take() or self._link()
         old.kill()
         for entry in list(self._entries.values()):
             if entry.deadline is None:

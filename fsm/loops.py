@@ -78,28 +78,24 @@ def _last_byte(H, state, lo, hi, home, keys, chosen):
     return 1
 
 
-@njit
-def _two_bytes(H, state, lo, hi, home, keys, chosen):
-    """As `_last_byte`, with a continuation byte after it."""
-    while lo <= hi:
-        e = _next_edge(H, state, lo, keys, chosen)
-        whole = min(e, 0) if e <= 0 else _last_byte(H, H[e + 3], 0x80, 0xBF, home, keys, chosen)
-        if e <= 0 or whole <= 0:
-            return whole
-        lo = H[e + 1] + 1
-    return 1
+def _bytes_before(rest):
+    """As `_last_byte`, with continuation bytes after it: those of ``rest``."""
+
+    @njit
+    def lead_home(H, state, lo, hi, home, keys, chosen):
+        while lo <= hi:
+            e = _next_edge(H, state, lo, keys, chosen)
+            whole = min(e, 0) if e <= 0 else rest(H, H[e + 3], 0x80, 0xBF, home, keys, chosen)
+            if e <= 0 or whole <= 0:
+                return whole
+            lo = H[e + 1] + 1
+        return 1
+
+    return lead_home
 
 
-@njit
-def _three_bytes(H, state, lo, hi, home, keys, chosen):
-    """As `_two_bytes`, with another."""
-    while lo <= hi:
-        e = _next_edge(H, state, lo, keys, chosen)
-        whole = min(e, 0) if e <= 0 else _two_bytes(H, H[e + 3], 0x80, 0xBF, home, keys, chosen)
-        if e <= 0 or whole <= 0:
-            return whole
-        lo = H[e + 1] + 1
-    return 1
+_two_bytes = _bytes_before(_last_byte)
+_three_bytes = _bytes_before(_two_bytes)
 
 
 @njit

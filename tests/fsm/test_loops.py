@@ -66,6 +66,28 @@ def stepped(program: Program, state: int) -> set[int]:
         program.answer_misses()
 
 
+def test_steps_that_were_made_are_the_same_again() -> None:
+    """A step is looked up the second time, also after the tables have grown and been packed."""
+    schema = {"type": "array", "items": {"type": "string", "pattern": "^[a-z]*$", "maxLength": 4}, "minItems": 30}
+    program, fresh = (compile_constraint(JsonSchema(schema, whitespace="compact"), TABLE) for _ in range(2))
+    rng = random.Random(0)
+    path: list[int] = []
+    for _ in range(60):
+        matcher = program.matcher()
+        assert all(map(matcher.advance, path))
+        going_on = stepped(program, matcher.state) - set(TABLE.eos_ids)
+        if not going_on:
+            break
+        path.append(rng.choice(sorted(going_on)))
+        if len(path) % 5 == 0:
+            program.image.make_room()
+    matcher, unaided = program.matcher(), fresh.matcher()
+    for token in path:
+        assert matcher.advance(token) and unaided.advance(token)
+        assert set(matcher.allowed().tolist()) == set(unaided.allowed().tolist())
+    assert len(path) > 20
+
+
 def check(program: Program, seed: int, steps: int = 12) -> None:
     """Walk at random; at each state the mask allows the tokens that can be advanced over, and no others."""
     rng = random.Random(seed)
