@@ -1,8 +1,8 @@
 """The field ``sluice`` of answers: what was enforced and by whom, and the fields of JSON as they are complete.
 
 It is laid over whatever an API's own shape sends, as one more member of the JSON that goes out anyway: of a plain
-answer's body, of the first event of a stream, and of each event whose text completes fields. Only those who send the
-field get it: some clients refuse what they do not know. Everybody gets the headers.
+answer's body, of the first event of a stream, of each event whose text completes fields, and of the one with the usage.
+Only those who send the field get it: some clients refuse what they do not know. Everybody gets the headers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from gateway.answer import Choice, Said, Shape
 from gateway.constraint import Constraint
@@ -20,7 +20,7 @@ from gateway.fields import Field, FieldReader
 from gateway.serving import cost_text, served_by
 from providers.base import Admission, Delta, Finished, Spoken, Usage
 from schemas.constraint import JsonObjectSpec, JsonSchemaSpec
-from schemas.extension import AnsweredField, AnswerExtension, RequestExtension
+from schemas.extension import AnsweredField, AnswerExtension, CacheFigures, RequestExtension
 
 _encode = msgspec.json.Encoder().encode
 _EVENT_END = b"}\n\n"
@@ -77,7 +77,9 @@ class Extended:
         return self._sent(self._shape.finish(event), found)
 
     def closing(self, usage: Usage) -> bytes:
-        return self._shape.closing(usage)
+        events = self._shape.closing(usage)
+        about = AnswerExtension(cache=_found(usage))
+        return events if about.cache is UNSET else _spliced_last(events, about)
 
     def failure(self, error: ApiError) -> bytes:
         return self._shape.failure(error)
@@ -85,6 +87,7 @@ class Extended:
     def whole(self, choices: list[Choice], usage: Usage) -> bytes:
         found = [field for i, choice in enumerate(choices) for field in self._fields_of(i, choice)]
         about = msgspec.structs.replace(self._about, fields=found) if self._fields else self._about
+        about = msgspec.structs.replace(about, cache=_found(usage))
         if self._served is not None:
             about = msgspec.structs.replace(about, cost_usd=cost_text(self._served))
         if not self._scored:
@@ -128,6 +131,10 @@ def _answered(choice: int, found: list[Field]) -> list[AnsweredField]:
     ]
 
 
+def _found(usage: Usage) -> CacheFigures | UnsetType:
+    return UNSET if usage.hits is None else CacheFigures(usage.hits.device, usage.hits.host)
+
+
 def _spliced(body: bytes, extension: AnswerExtension) -> bytes:
     """A JSON object with one more member."""
     return body[:-1] + b',"sluice":' + _encode(extension) + b"}"
@@ -137,3 +144,10 @@ def _spliced_event(events: bytes, extension: AnswerExtension) -> bytes:
     """Server-sent events, the last with one more member in its JSON."""
     assert events.endswith(_EVENT_END)
     return _spliced(events[:-2], extension) + b"\n\n"
+
+
+def _spliced_last(events: bytes, extension: AnswerExtension) -> bytes:
+    """Server-sent events, the last that is JSON with one more member. A chat's stream may end with none: its usage
+    comes only where it was asked for."""
+    end = events.rfind(_EVENT_END) + len(_EVENT_END)
+    return events if end < len(_EVENT_END) else _spliced_event(events[:end], extension) + events[end:]

@@ -270,10 +270,22 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheHits:
+    """Where the engine found tokens of a prompt: in the memory of its device, or in the host's behind it."""
+
+    device: int
+    host: int
+
+    def __add__(self, other: CacheHits) -> CacheHits:
+        return CacheHits(self.device + other.device, self.host + other.host)
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts over all choices, the last event. ``cached``: those of the prompt taken from a prefix cache;
     ``written``: those written to one, where that has a price; ``reasoning``: those of the completion that are not in
-    the answer. ``estimated``: a remote API did not say, and these are a guess from the texts."""
+    the answer. ``estimated``: a remote API did not say, and these are a guess from the texts. ``hits``: the cached ones
+    by tier, where the cache is ours."""
 
     prompt: int
     cached: int
@@ -281,6 +293,7 @@ class Usage:
     written: int = 0
     reasoning: int = 0
     estimated: bool = False
+    hits: CacheHits | None = None
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -290,6 +303,7 @@ class Usage:
             self.written + other.written,
             self.reasoning + other.reasoning,
             self.estimated or other.estimated,
+            self.hits + other.hits if self.hits and other.hits else self.hits or other.hits,
         )
 
 

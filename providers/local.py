@@ -15,6 +15,7 @@ from engine.model.files import open_model
 from engine.model.tokenizer import Tokenizer
 from providers.base import (
     Admission,
+    CacheHits,
     ErrorKind,
     Finished,
     GenerateRequest,
@@ -238,6 +239,7 @@ class LocalGeneration:
         self._texts = texts
         self._running = len(texts)
         self._cached = 0
+        self._restored = 0
         self._closed = False
 
     async def admitted(self) -> None:
@@ -253,6 +255,7 @@ class LocalGeneration:
             match event:
                 case Tokens():
                     self._cached += event.cached
+                    self._restored += event.restored
                     text = self._texts[event.choice]
                     if text.ended:
                         continue
@@ -272,7 +275,8 @@ class LocalGeneration:
                     pass
         completion = sum(text.tokens for text in self._texts)
         thoughts = sum(text.thought_tokens for text in self._texts)
-        yield Usage(self.admission.prompt_tokens, self._cached, completion, reasoning=thoughts)
+        hits = CacheHits(self._cached - self._restored, self._restored)
+        yield Usage(self.admission.prompt_tokens, self._cached, completion, reasoning=thoughts, hits=hits)
 
     async def aclose(self) -> None:
         if self._closed:

@@ -38,9 +38,18 @@ class AnsweredField(Struct, frozen=True):
     logprob: float | UnsetType = UNSET
 
 
+class CacheFigures(Struct, frozen=True):
+    """Prompt tokens that the engine did not compute, by where they were found: in the memory of its device, or in the
+    host's, from where they were copied back. Together they are the usage's cached tokens."""
+
+    device_tokens: int
+    host_tokens: int
+
+
 class AnswerExtension(Struct, frozen=True, kw_only=True):
     """How the constraint was held: ``enforced`` by whom, under which ``contract``, and ``reasons`` why it is narrower
-    than what was asked, or only checked. ``fields``: those that are complete now.
+    than what was asked, or only checked. ``fields``: those that are complete now. ``cache``: beside the usage, where
+    the engine answered.
 
     Who answered. ``attempts``: how many candidates were asked. ``cost_usd``: dollars for all of them, null where it
     is not known. ``route_reason``: why this one."""
@@ -49,6 +58,7 @@ class AnswerExtension(Struct, frozen=True, kw_only=True):
     contract: str | UnsetType = UNSET
     reasons: list[str] | UnsetType = UNSET
     fields: list[AnsweredField] | UnsetType = UNSET
+    cache: CacheFigures | UnsetType = UNSET
     provider: str | UnsetType = UNSET
     model: str | UnsetType = UNSET
     attempts: int | UnsetType = UNSET

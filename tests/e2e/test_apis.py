@@ -60,6 +60,14 @@ def test_messages(server: Server) -> None:
     assert counted == usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
 
+def test_the_second_time_a_prompt_is_found(server: Server) -> None:
+    ask: dict[str, Any] = {"model": MODEL, "prompt": " ".join(map(str, range(60))), "max_tokens": 2}
+    first, second = (server.client().completions.create(**ask, extra_body={"sluice": {}}).to_dict() for _ in range(2))
+    found: Any = second["usage"]["prompt_tokens_details"]["cached_tokens"]  # type: ignore[index]
+    assert found > 60 and first["sluice"]["cache"] == {"device_tokens": 0, "host_tokens": 0}  # type: ignore[index]
+    assert second["sluice"]["cache"] == {"device_tokens": found, "host_tokens": 0}  # type: ignore[index]
+
+
 def test_more_than_the_context_ends_with_the_context(server: Server) -> None:
     """Anthropic's clients ask for as much as they may; chat's get a 400."""
     client = anthropic.Anthropic(base_url=server.url, api_key="none")

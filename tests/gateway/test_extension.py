@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gateway.fields import Field, FieldReader
 from providers.base import (
     Admission,
+    CacheHits,
     Candidate,
     Delta,
     Finished,
@@ -194,6 +195,55 @@ def test_without_fields_it_says_what_holds(client: openai.OpenAI, provider: Fake
     unasked = client.chat.completions.with_raw_response.create(**ASK, response_format=FORMAT)
     assert unasked.headers["x-sluice-enforced"] == "validated"
     assert "sluice" not in unasked.parse().to_dict()
+
+
+async def remembering(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
+    yield Delta(0, "a")
+    yield Finished(0, "stop")
+    yield Usage(9, 5, 1, hits=CacheHits(2, 3))
+
+
+FOUND = {"cache": {"device_tokens": 2, "host_tokens": 3}}
+
+
+def test_where_the_prompt_was_found_stands_beside_the_usage(
+    client: openai.OpenAI, url: str, provider: FakeProvider
+) -> None:
+    provider.script = remembering
+    extra: Any = {"extra_body": {"sluice": {}}}
+    usage: Any = {"stream": True, "stream_options": {"include_usage": True}}
+    claude = anthropic.Anthropic(base_url=url, api_key="none", max_retries=0)
+    plain = [
+        client.chat.completions.create(**ASK, **extra),
+        client.completions.create(model=MODEL, prompt="x", **extra),
+        client.responses.create(model=MODEL, input="x", **extra),
+        claude.messages.create(**ASK, max_tokens=9, **extra),
+    ]
+    for answer in plain:
+        assert FOUND.items() <= answer.to_dict()["sluice"].items()  # type: ignore[union-attr]
+    streams: list[Any] = [
+        client.chat.completions.create(**ASK, **usage, **extra),
+        client.completions.create(model=MODEL, prompt="x", **usage, **extra),
+        client.responses.create(model=MODEL, input="x", stream=True, **extra),
+        claude.messages.create(**ASK, max_tokens=9, stream=True, **extra),
+    ]
+    for stream in streams:
+        *others, last = [event.to_dict() for event in stream]
+        assert last["sluice"] == FOUND and not any("cache" in event.get("sluice", {}) for event in others)
+
+
+def test_a_stream_that_tells_no_usage_tells_no_cache(http: httpx.Client, provider: FakeProvider) -> None:
+    provider.script = remembering
+    stream = http.post("/v1/chat/completions", json={**ASK, "stream": True, "sluice": {}}).text
+    assert '"sluice":{"enforced"' in stream and "device_tokens" not in stream
+    assert stream.endswith("data: [DONE]\n\n")
+
+
+def test_a_cache_of_others_has_no_tiers(client: openai.OpenAI, provider: FakeProvider) -> None:
+    answer = client.completions.create(model=MODEL, prompt="x", extra_body={"sluice": {}})
+    assert answer.usage and answer.usage.prompt_tokens_details
+    assert answer.usage.prompt_tokens_details.cached_tokens == 4
+    assert "cache" not in answer.to_dict()["sluice"]  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
