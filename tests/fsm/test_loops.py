@@ -67,7 +67,7 @@ def stepped(program: Program, state: int) -> set[int]:
 
 
 def test_steps_that_were_made_are_the_same_again() -> None:
-    """A step is looked up the second time, also after the tables have grown and been packed."""
+    """A step is looked up the second time, unless its place was taken by another."""
     schema = {"type": "array", "items": {"type": "string", "pattern": "^[a-z]*$", "maxLength": 4}, "minItems": 30}
     program, fresh = (compile_constraint(JsonSchema(schema, whitespace="compact"), TABLE) for _ in range(2))
     rng = random.Random(0)
@@ -79,7 +79,7 @@ def test_steps_that_were_made_are_the_same_again() -> None:
         if not going_on:
             break
         path.append(rng.choice(sorted(going_on)))
-    assert program.image.generation > fresh.image.generation, "tables have grown on the way"
+    assert program.image.n_configurations > 3 * fresh.image.n_configurations
     matcher, unaided = program.matcher(), fresh.matcher()
     for token in path:
         assert matcher.advance(token) and unaided.advance(token)
