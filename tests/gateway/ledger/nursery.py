@@ -1,5 +1,6 @@
-"""Servers to be killed: everything is imported once, and each line on standard input, the URL of a database, forks one
-more, which says its process id and port."""
+"""Servers to be killed: everything is imported once, and each line on standard input forks one more, which says its
+process id and port. A line is the URL of a database, and the port of a fault server or nothing: where there is one, all
+four APIs of it are the server's remote providers."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import msgspec
+
 import gateway.app
 from gateway import logs
 from gateway.ledger.ledger import Ledger
@@ -18,9 +21,15 @@ from gateway.server import server
 from providers.base import Delta, Finished, GenerateRequest, GenerationEvent, Usage
 from schemas.config import Database, Server, Settings
 from schemas.limits import ScopedLimit
+from schemas.routing import Price, Route, Target
 from tests.gateway.fakes import FakeProvider
+from tests.providers.fault_server import FaultServer
+from tests.providers.remote_cases import APIS, MODEL, settings_for
 
-LIMITS = (ScopedLimit(per="total", tokens=10**9), ScopedLimit(per="month", requests=10**9))
+LIMITS = (ScopedLimit(per="total", tokens=10**9, usd="1000000"), ScopedLimit(per="month", requests=10**9))
+PRICES = tuple(
+    Price(provider=api, prompt_usd_per_mtok="1", cached_usd_per_mtok="0.5", completion_usd_per_mtok="2") for api in APIS
+)
 BEAT_SECONDS = 0.1
 
 
@@ -34,10 +43,23 @@ async def speak(request: GenerateRequest) -> AsyncIterator[GenerationEvent]:
     yield Usage(7, 0, tokens)
 
 
-def serve(url: str) -> None:
+def settings(url: str, remote: FaultServer | None) -> Settings:
+    """``all`` is the route over every API of ``remote``."""
+    given = Settings(server=Server(port=0), limits=LIMITS, database=Database(url=url))
+    if remote is None:
+        return given
+    return msgspec.structs.replace(
+        given,
+        providers=tuple(settings_for(remote, api) for api in APIS),
+        routes=(Route(name="all", targets=tuple(Target(provider=api, model=MODEL) for api in APIS)),),
+        prices=PRICES,
+    )
+
+
+def serve(url: str, remote: FaultServer | None) -> None:
     provider = FakeProvider()
     provider.script = speak
-    running = server(Settings(server=Server(port=0), limits=LIMITS, database=Database(url=url)), provider)
+    running = server(settings(url, remote), provider)
     startup = running.startup
 
     async def announce(sockets: Any = None) -> None:
@@ -54,8 +76,9 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gateway.app.Ledger = partial(Ledger, beat_seconds=BEAT_SECONDS)  # type: ignore[assignment]
     for line in sys.stdin:
+        url, *port = line.split()
         if os.fork() == 0:
-            serve(line.strip())
+            serve(url, FaultServer(port=int(port[0])) if port else None)
             os._exit(0)
 
 

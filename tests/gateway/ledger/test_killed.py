@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,19 @@ from tests.gateway.ledger.accounts import Books, books
 ROOT = Path(__file__).parents[3]
 CLIENTS = 8
 
+Body = Callable[[int], dict[str, Any]]
+"""What a client, by its number, asks next."""
+
 
 class Nursery:
-    """Starts servers: (process id, base URL)."""
+    """Starts servers: (process id, base URL). ``remote``: the port of a fault server that they have as providers."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def start(self, database: str) -> tuple[int, str]:
+    def start(self, database: str, remote: int | None = None) -> tuple[int, str]:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(f"{database}\n")
+        self._process.stdin.write(f"{database} {remote or ''}\n")
         self._process.stdin.flush()
         pid, port = self._process.stdout.readline().split()
         return int(pid), f"http://127.0.0.1:{port}"
@@ -60,13 +63,17 @@ def nursery() -> Iterator[Nursery]:
     process.communicate()
 
 
-async def ask(http: httpx.AsyncClient, stream: bool) -> tuple[str, int]:
+def local(client: int) -> dict[str, Any]:
+    """The body of a request."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20}
+
+
+async def ask(http: httpx.AsyncClient, asked: dict[str, Any], stream: bool) -> tuple[str, int]:
     """The id of an answer and its tokens. Raises `httpx.TransportError` for one that did not end."""
-    asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20}
     if not stream:
         answer = (await http.post("/v1/chat/completions", json=asked)).raise_for_status().json()
     else:
-        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+        asked = asked | {"stream": True, "stream_options": {"include_usage": True}}
         async with http.stream("POST", "/v1/chat/completions", json=asked) as streamed:
             events = [line async for line in streamed.aiter_lines() if line.startswith("data: {")]
         answer = msgspec.json.decode(events[-1].removeprefix("data: ")) if events else {}
@@ -75,13 +82,13 @@ async def ask(http: httpx.AsyncClient, stream: bool) -> tuple[str, int]:
     return answer["id"], answer["usage"]["total_tokens"]
 
 
-async def load(url: str, log: dict[str, int], enough: int, killing: asyncio.Event) -> None:
+async def load(url: str, body: Body, log: dict[str, int], enough: int, killing: asyncio.Event) -> None:
     """Ask until ``enough`` answers are in the log, which is when the server may be killed."""
 
     async def one_client(http: httpx.AsyncClient, number: int) -> None:
         while not killing.is_set():
             try:
-                id, tokens = await ask(http, stream=number % 2 == 0)
+                id, tokens = await ask(http, body(number), stream=number % 2 == 0)
                 log[id] = tokens
                 if len(log) >= enough:
                     killing.set()
@@ -92,13 +99,15 @@ async def load(url: str, log: dict[str, int], enough: int, killing: asyncio.Even
         await asyncio.gather(*(one_client(http, i) for i in range(CLIENTS)))
 
 
-async def kill_under_load(servers: Nursery, database: str, times: int, seed: int) -> dict[str, int]:
+async def kill_under_load(
+    servers: Nursery, database: str, times: int, seed: int, body: Body = local, remote: int | None = None
+) -> dict[str, int]:
     """What clients have received, as id → tokens."""
     moments, log = random.Random(seed), dict[str, int]()
     for _ in range(times):
-        pid, url = await asyncio.to_thread(servers.start, database)
+        pid, url = await asyncio.to_thread(servers.start, database, remote)
         killing = asyncio.Event()
-        asking = asyncio.create_task(load(url, log, len(log) + moments.randrange(5, 40), killing))
+        asking = asyncio.create_task(load(url, body, log, len(log) + moments.randrange(5, 40), killing))
         await asyncio.wait_for(killing.wait(), 30)
         await asyncio.sleep(moments.uniform(0, 0.01))
         os.kill(pid, signal.SIGKILL)
