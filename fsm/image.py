@@ -135,7 +135,7 @@ class Image:
         """Walk again where a row of ``dropped`` (bool[rows of the pool]) was known."""
         start = int(self.heap[at.CR])
         rows = self.heap[start : start + self.n_configurations]
-        # Unions keep sets of stacks in the place of rows (fsm/heads.py).
+        # Unions keep sets of stacks in the place of rows (fsm/stacks.py).
         kinds = self._view(_CELLS)[:, 0]
         known = np.flatnonzero((rows >= 0) & (kinds != at.UNION))
         rows[known[dropped[rows[known]]]] = -1

@@ -28,7 +28,8 @@ dropping a program frees everything it ever touched.
     KEY_FRAME      (KEY_FRAME, ret, hi, lo, ext, seen, text, below)    a frame as masks see it: counters saturated,
     KEY_CONFIG     (KEY_CONFIG, state, key frame, levels, shared, record)    frames below the consulted ones cut off
 
-An LR machine (header PARSER is 1) has several heads in a configuration, and STACKS and UNION cells: fsm/heads.py.
+An LR machine (header PARSER is 1) has several heads in a configuration, and STACKS and UNION cells: fsm/heads.py,
+fsm/stacks.py.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import numpy as np
 from numba import njit
 
 from fsm.cells import heap_at, intern, meet
-from fsm.heads import HIGHEST, WORK, hint_of_heads, key_of_heads, read_heads, step_heads, walk_heads
+from fsm.head_keys import hint_of_heads, key_of_heads
+from fsm.heads import HIGHEST, WORK, read_heads, step_heads, walk_heads
 from fsm.layout import (
     CAP_CE,
     CE,
