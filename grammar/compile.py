@@ -98,8 +98,10 @@ def _compile(
 
 
 def prepare(spellable: Sequence[bool]) -> None:
-    """Read the patterns of all formats, so that the first schemas that use them need not wait for it."""
-    every = {"anyOf": [{"type": "string", "format": name} for name in FORMATS]}
+    """Read the patterns of all formats and Unicode's categories, so that the first schemas that use them need not wait
+    for it."""
+    texts = [*({"format": name} for name in FORMATS), {"pattern": r"\s\p{L}"}]
+    every = {"anyOf": [{"type": "string", **text} for text in texts]}
     with suppress(ConstraintError):  # of a vocabulary that can spell none of them
         compile_machine(JsonSchema(every), spellable)
 

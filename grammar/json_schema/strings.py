@@ -57,6 +57,7 @@ class Strings:
         self.fuel = Supply(fuel)
         self._patterned: dict[StringShape, LazyDfa] = {}
         self._remaining: dict[KeyClass, dict[Hashable, int]] = {}
+        self._matched: dict[tuple[str, str], bool] = {}
         self._listed: dict[StringEnum, LiteralTrie] = {}
         self._measured: dict[StringShape, tuple[MeasuredDfa, int, int | None]] = {}
 
@@ -120,7 +121,10 @@ class Strings:
 
     def matches(self, pattern: str, text: str) -> bool:
         """Whether a pattern is found in a text (the hook of `Normal`)."""
-        return self.has(StringShape(patterns=(pattern,)), self.spell(text))
+        found = self._matched.get((pattern, text))
+        if found is None:
+            found = self._matched[pattern, text] = self.has(StringShape(patterns=(pattern,)), self.spell(text))
+        return found
 
     def has(self, names: KeyClass, spelled: bytes) -> bool:
         """Whether a class has the string with this spelling."""
@@ -137,7 +141,7 @@ class Strings:
         if isinstance(names, StringEnum):
             return names.values if len(names.values) <= most else None
         automaton = self.automaton(names)
-        if self.remaining(names, automaton.start) > most:
+        if self._more_than(automaton, most):
             return None
         texts: list[str] = []
         stack: list[tuple[Any, bytes]] = [(automaton.start, b"")]
@@ -148,6 +152,19 @@ class Strings:
             for lo, hi, to in automaton.edges(state):
                 stack += [(to, text + bytes([byte])) for byte in range(lo, hi + 1)]
         return sorted(texts)
+
+    def _more_than(self, automaton: TextAutomaton, most: int) -> bool:
+        """Whether an automaton has more than ``most`` texts. Counts its beginnings, a byte longer at a time: since no
+        state is a dead end, each leads to a text of its own."""
+        ended, begun = 0, {automaton.start: 1}
+        while begun and ended + sum(begun.values()) <= most:
+            longer: dict[Hashable, int] = {}
+            for state, count in begun.items():
+                ended += count * automaton.accepting(state)
+                for lo, hi, to in automaton.edges(state):
+                    longer[to] = longer.get(to, 0) + count * (hi - lo + 1)
+            begun = longer
+        return ended + sum(begun.values()) > most
 
     def remaining(self, names: KeyClass, state: Hashable) -> int:
         """How many strings of a class go on from ``state`` of its automaton; `UNLIMITED` where there are more than any

@@ -7,14 +7,18 @@ lookbehind may still come.
 
     a(?=b)[ab]*    reading a:  goals {[ab]*, b.*}      reading b:  goals {[ab]*}  (.* is dropped: it always holds)
 
-Conjunctions can contradict each other, so they are explored under fuel and those that no text fulfils are cut off. A
-conjunction of one plain goal is productive by itself: there exploration stops and laziness begins.
+Conjunctions can contradict each other, so whether a text fulfils one is searched for under fuel, when an edge first
+leads to it; edges to those that no text fulfils are cut off. A search ends where a text may end, at a conjunction of
+one plain goal, which is productive by itself, and at whatever an earlier search has found; what it has read stays read.
+So the product of all conditions is built where texts go, and whole only where nothing fulfils it or lengths are asked
+for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 from grammar.charset import CharSet, refine
 from grammar.errors import UnsatisfiableConstraint
@@ -43,7 +47,7 @@ Context = tuple[tuple[int, ...] | None, ...]
 class Conjunction:
     """The automaton of texts that match all ``goals`` and none of ``denied`` (states of ``terms``).
 
-    Raises UnsatisfiableConstraint when there are none, ConstraintTooLarge when exploring takes too much fuel.
+    Raises UnsatisfiableConstraint when there are none, ConstraintTooLarge when a search takes too much fuel.
     """
 
     def __init__(self, terms: Terms, goals: Sequence[int], denied: Sequence[int], fuel: Fuel) -> None:
@@ -54,25 +58,34 @@ class Conjunction:
         self._denials: list[tuple[int, ...]] = []
         self._denial_ids: dict[tuple[int, ...], int] = {}
         self._lookbehinds: list[Node] = []
+        self._context_free = False
+        """No condition has a lookbehind."""
         self._consulted_by_node: dict[Node, int] = {}
         self._consulted_by_term: dict[int, int] = {NIL: 0, TOP: 0}
         self._moves: dict[tuple[int, Context], _Move] = {}
         self._steps: dict[tuple[int, ...], list[tuple[CharSet, tuple[int, ...]]]] = {}
         self._states: list[tuple[int, Context]] = []
         self._ids: dict[tuple[int, Context], int] = {}
+        self._read: dict[int, list[tuple[CharSet, int]]] = {}
+        """What reading a character leads to, fulfilled or not."""
         self._edges: dict[int, list[tuple[CharSet, int]]] = {}
+        self._sources: dict[int, list[int]] = {}
+        """The states that are known to lead to another."""
+        self._fulfilled: dict[int, bool] = {}
         self._lengths: dict[int, dict[int, int]] = {}
 
         first = self._conjunction(goals, [self._denial([self._conjunction([state], [])]) for state in denied])
         asked = self._consulted(first)
+        self._context_free = not self._lookbehinds
         context: Context = tuple((terms.state(body, NIL),) for body in self._lookbehinds)
         self.start = self._state(first, context, asked)
-        self._explore()
+        if not self._is_fulfilled(self.start):
+            raise UnsatisfiableConstraint("no text matches: the conditions on it contradict each other")
 
     def edges(self, state: int) -> Sequence[tuple[CharSet, int]]:
         found = self._edges.get(state)
         if found is None:
-            found = self._edges[state] = self._successors(state)
+            found = self._edges[state] = [edge for edge in self._successors(state) if self._is_fulfilled(edge[1])]
         return found
 
     def accepting(self, state: int) -> bool:
@@ -118,6 +131,8 @@ class Conjunction:
     # Which lookbehinds a conjunction may still consult: bit k for lookbehind k.
 
     def _consulted(self, conjunction: int) -> int:
+        if self._context_free:
+            return 0
         goals, denials = self._conjunctions[conjunction]
         mask = 0
         for goal in goals:
@@ -164,11 +179,9 @@ class Conjunction:
         found = self._moves.get((conjunction, context))
         if found is None:
             goals, denials = self._conjunctions[conjunction]
-            found = _Move([(self._terms.alphabet, _TRUE)], True)
-            for goal in goals:
-                found = self._meet(found, self._goal_move(goal, context))
-            for denial in denials:
-                found = self._meet(found, self._denial_move(denial, context))
+            moves = [self._goal_move(goal, context) for goal in goals]
+            moves += [self._denial_move(denial, context) for denial in denials]
+            found = reduce(self._meet, moves) if moves else _Move([(self._terms.alphabet, _TRUE)], True)
             self._moves[conjunction, context] = found
         return found
 
@@ -241,6 +254,14 @@ class Conjunction:
         return found
 
     def _successors(self, state: int) -> list[tuple[CharSet, int]]:
+        found = self._read.get(state)
+        if found is None:
+            found = self._read[state] = self._reading(state)
+            for _, target in found:
+                self._sources.setdefault(target, []).append(state)
+        return found
+
+    def _reading(self, state: int) -> list[tuple[CharSet, int]]:
         conjunction, context = self._states[state]
         by_target: dict[int, CharSet] = {}
         for members, after in self._move(conjunction, context).edges:
@@ -278,48 +299,65 @@ class Conjunction:
         goals, denials = self._conjunctions[self._states[state][0]]
         return not denials and len(goals) <= 1 and all(map(self._terms.plain, goals))
 
+    def _is_fulfilled(self, state: int) -> bool:
+        """Whether some text fulfils a state."""
+        if state not in self._fulfilled:
+            self._search(state)
+        return self._fulfilled[state]
+
+    def _search(self, start: int) -> None:
+        """Look for a text, depth first. Who leads to a fulfilled state is known to be fulfilled from when it is read,
+        so that states without a verdict are walked again only on the way to others that have not been read."""
+        visited = {start}
+        pending = [start]
+        while pending:
+            state = pending.pop()
+            if self._lazy(state) or self.accepting(state):
+                return self._mark_fulfilled(state)
+            self._fuel.spend()
+            for _, target in self._successors(state):
+                verdict = self._fulfilled.get(target)
+                if verdict or self._lazy(target):
+                    return self._mark_fulfilled(state)
+                if verdict is None and target not in visited:
+                    visited.add(target)
+                    pending.append(target)
+        self._fulfilled.update(dict.fromkeys(visited, False))
+
+    def _mark_fulfilled(self, state: int) -> None:
+        """A state, and all that is known to lead to it."""
+        pending = [state]
+        self._fulfilled[state] = True
+        while pending:
+            for source in self._sources.get(pending.pop(), ()):
+                if source not in self._fulfilled:
+                    self._fulfilled[source] = True
+                    pending.append(source)
+
     def _explore(self) -> None:
-        """Visit all states up to the lazy ones, and cut the edges that lead to states no text fulfils."""
-        sources: dict[int, list[int]] = {}
-        productive: list[int] = []
+        """Read all states up to the lazy ones."""
         pending = [self.start]
         visited = {self.start}
         while pending:
             state = pending.pop()
             if self._lazy(state):
-                productive.append(state)
                 continue
-            if self.accepting(state):
-                productive.append(state)
-            self._edges[state] = self._successors(state)
-            for _, target in self._edges[state]:
-                sources.setdefault(target, []).append(state)
+            for _, target in self._successors(state):
                 if target not in visited:
                     visited.add(target)
                     pending.append(target)
-        alive = set(productive)
-        while productive:
-            for source in sources.get(productive.pop(), ()):
-                if source not in alive:
-                    alive.add(source)
-                    productive.append(source)
-        if self.start not in alive:
-            raise UnsatisfiableConstraint("no text matches: the conditions on it contradict each other")
-        for state in list(self._edges):
-            self._edges[state] = [(members, target) for members, target in self._edges[state] if target in alive]
 
     def _measure(self, cap: int) -> dict[int, int]:
-        """Lengths of the explored states: the least fixpoint over their edges."""
+        """Lengths of all states: the least fixpoint over their edges."""
+        self._explore()
         known: dict[int, int] = {}
-        sources: dict[int, list[int]] = {}
         pending: list[int] = []
-        for state in self._edges:
+        for state, edges in self._read.items():
             if self._lazy(state):
                 continue
             known[state] = int(self.accepting(state))
             pending.append(state)
-            for _, target in self._edges[state]:
-                sources.setdefault(target, []).append(state)
+            for _, target in edges:
                 if self._lazy(target):
                     goals, _ = self._conjunctions[self._states[target][0]]
                     known[target] = self._terms.lengths(goals[0] if goals else TOP, cap)
@@ -331,7 +369,7 @@ class Conjunction:
             if steps % 16 == 0:
                 self._fuel.spend(1 + (cap >> 15))
             longer = lengths.saturate(known[target] << 1, cap)
-            for source in sources.get(target, ()):
+            for source in self._sources.get(target, ()):
                 if longer & ~known[source]:
                     known[source] |= longer
                     pending.append(source)

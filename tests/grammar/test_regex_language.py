@@ -115,6 +115,32 @@ def test_large_automata_are_built_only_where_they_are_walked(pattern: str) -> No
     assert dfa.n_states < 1_000 and fuel.left > 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "excluded"),
+    [
+        ([r"a.{14}b", r"b.{14}a"], []),
+        ([], [r"^[a-z0-9_-]{0,250}$"]),
+        ([r"^https://.*\.example\.com/"], [r"[0-9]{12}", r"([ab].{3}){9}"]),
+    ],
+)
+def test_products_of_conditions_are_built_only_where_they_are_walked(asked: list[str], excluded: list[str]) -> None:
+    fuel = Fuel(1_500)
+    conditions = [Pattern(text, "ecma", "search") for text in asked]
+    others = [Pattern(text, "ecma", "search") for text in excluded]
+    dfa = text_dfa(conditions, json_spelling([True] * 256), fuel, excluded=others)
+    for _ in range(3):
+        assert dfa.edges(dfa.start)
+    assert fuel.left > 0
+
+
+def test_what_nothing_fulfils_is_cut_off_behind_what_something_does() -> None:
+    # c leads to a text; behind a and b the conditions contradict each other, which takes the whole of their product.
+    asked = search("^(c|[ab]{9}a[ab]{5}$)", "^(c|[ab]{9}b[ab]{5}$)")
+    dfa = text_dfa(asked, raw_spelling([True] * 256), Fuel(10_000))
+    assert [(lo, hi) for lo, hi, _ in dfa.edges(dfa.start)] == [(ord("c"), ord("c"))]
+    check_no_dead_ends(dfa)
+
+
 def test_fuel_is_spent_deterministically() -> None:
     def spend() -> tuple[int, int]:
         fuel = Fuel(500)
