@@ -15,6 +15,7 @@ from grammar.lark.contextual import ContextualMachine
 from grammar.lark.dynamic import DynamicMachine
 from grammar.lark.lexemes import Lexemes
 from grammar.lark.machine import END, LarkMachine
+from grammar.lark.operators import combined, marked
 from grammar.lark.programs import Programs
 from grammar.lark.source import Source, load, place_of
 from grammar.regex.anchors import restrict
@@ -24,7 +25,7 @@ from grammar.states import States
 from grammar.utf8 import Spelling, json_spelling, raw_spelling
 
 SEMANTICS = ("dynamic_complete", "contextual")
-_IDS = re.compile(r"<\[\s*(\d+(?:-\d+)?(?:\s*,\s*\d+(?:-\d+)?)*)\s*\]>")
+_IDS = re.compile(r"<\[\s*(?:\*|(\^)?\s*(\d+(?:-\d+)?(?:\s*,\s*\d+(?:-\d+)?)*))\s*\]>")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 QUOTE = (0x22, 0x22)
 """The bytes that end a JSON string."""
@@ -65,7 +66,7 @@ def _compile(
     shared = Fuel(fuel)
     programs = Programs(shared)
     text = constraint.grammar
-    starts = {name: _compile_terminal(text, source, name, programs, spelling) for name in source.terminals}
+    starts = {name: _compile_terminal(text, source, name, programs, spelling, shared) for name in source.terminals}
     for name, (written, place) in source.controls.items():
         if follow != END:
             raise UnsupportedConstraint(f"the control token `{written}` cannot stand inside a JSON string", place)
@@ -92,17 +93,19 @@ def _compile(
 
 
 def _control_ids(written: str, place: str, controls: Mapping[str, int]) -> list[int]:
-    """The ids that ``<name>`` or ``<[ids]>`` stands for."""
+    """The ids that ``<name>`` or ``<[ids]>`` stands for, or that ``<[*]>`` and ``<[^ids]>`` do beside text."""
     if not (listed := _IDS.fullmatch(written)):
         if (token := controls.get(written)) is None:
             raise UnsupportedConstraint(f"the vocabulary has no control token `{written}`", place)
         return [token]
     known, found = set(controls.values()), list[int]()
-    for first, last in _RANGE.findall(listed[1]):
+    for first, last in _RANGE.findall(listed[2] or ""):
         ids = range(int(first), int(last or first) + 1)
         if (other := next((i for i in ids if i not in known), None)) is not None:
             raise UnsupportedConstraint(f"`{written}`: token {other} is no control token of the vocabulary", place)
         found += ids
+    if listed[1] or not listed[2]:
+        return sorted(known.difference(found))
     if not found:
         raise ConstraintError(f"`{written}` names no token", place)
     return found
@@ -120,9 +123,11 @@ def _compile_schema(
         raise type(error)(f"%json: {error.reason}{where}", place) from None
 
 
-def _compile_terminal(text: str, source: Source, name: str, programs: Programs, spelling: Spelling) -> int:
+def _compile_terminal(text: str, source: Source, name: str, programs: Programs, spelling: Spelling, fuel: Fuel) -> int:
     pattern = source.terminals[name].pattern.to_regexp()
     try:
+        if marked(pattern):
+            return programs.compile_automaton(name, combined(pattern, spelling.alphabet, fuel))
         node = restrict(parse_python(pattern), spelling.alphabet)
         if node is EMPTY_SET:
             raise UnsatisfiableConstraint("no text that can be written matches it")

@@ -25,6 +25,7 @@ from grammar.lark.corners import Item, viable_symbols
 from grammar.lark.lexemes import IGNORED, NO_SHADOW, Lexeme, Lexemes, Scanner, Shadow
 from grammar.lark.lines import MAX_BLOCKS, MAX_COLUMNS, UNCOUNTED, Layout, Line
 from grammar.lark.machine import END, END_TOKEN, Between, Inside, LarkMachine, Turning
+from grammar.lark.operators import marked
 from grammar.lark.source import Source, place_of
 from grammar.states import States
 from grammar.tables import Edge
@@ -316,9 +317,15 @@ def _check(source: Source) -> None:
     """Refuse what Lark's LALR parser has no notion of."""
     for written, place in (*(("%json", place) for _, place in source.schemas.values()), *source.controls.values()):
         raise UnsupportedConstraint(f"`{written}` is read under `dynamic_complete` only", place)
+    if not source.skips_first:
+        raise UnsupportedConstraint("`allow_initial_skip` is read under `dynamic_complete` only", "1:1")
     for name in sorted(source.lazy):
         reason = "rules with `lazy` or `suffix` are read under `dynamic_complete` only"
         raise UnsupportedConstraint(reason, place_of(source.text, name))
+    for name, terminal in source.terminals.items():
+        if marked(terminal.pattern.to_regexp()):
+            reason = f"terminal {name}: `&` and `~` are read under `dynamic_complete` only"
+            raise UnsupportedConstraint(reason, place_of(source.text, name))
     ending = source.coming_to_an_end(source.terminals.keys() | source.declared)
     for rule in source.rules:
         if rule.origin.name not in ending:

@@ -4,14 +4,17 @@ r"""What llguidance writes that Lark does not, rewritten into Lark's own notatio
     %regex {"substring_words": …}  a regular expression: a run of consecutive chunks
     name[lazy]: ...                a terminal that ends as soon as it can
     name[suffix="x"]: ...          the same, with the suffix after it
+    name[stop="x"]: ...            the same, where an "x" stands behind each use of the name: it is written once
     name[capture]: ...             nothing: there are no captures
     expr{2,5}, expr{2,}            expr~2..5, (expr~2 expr*)
     a-name                         a name that Lark takes
     <|name|>, <[7]>, <[7-9,12]>    a terminal of its own: a control token by its name, or one of some ids
-    %llguidance {}                 nothing
+    <[*]>*, <[^7]>+                text, and control tokens that are not excluded
+    %llguidance {...}              nothing, or `Dialect.skips_first`
 
-What cannot be kept is refused by name: ``stop``, which takes back text that was written; limits and temperatures of
-parts. Lines stay where they were, so that places in errors are places in the text that was sent.
+What cannot be kept is refused by name: a ``stop`` that takes back text that was written; limits and temperatures of
+parts; `<[*]>` by itself, since a grammar does not see where one token of text ends. Lines stay where they were, so that
+places in errors are places in the text that was sent.
 """
 
 from __future__ import annotations
@@ -42,24 +45,31 @@ _TOKEN = re.compile(
 _OPTION = re.compile(r'\s*([a-z_]+)\s*(?:=\s*("(?:\\.|[^"\\\n])*"|/(?:\\/|[^/\n])*/|[^,\s]+))?\s*(?:,|$)')
 _NO_EFFECT = ("capture", "stop_capture")
 _REFUSED = {
-    "stop": "`stop` takes back what was written; ask for a `suffix`, or write `lazy` and the text after it",
-    "max_tokens": "`max_tokens` of a part is not supported",
-    "temperature": "`temperature` of a part is not supported",
+    "max_tokens": "`max_tokens` of a part is not supported: a grammar reads text, however many tokens spell it; "
+    "bound the text, /(.|\\n){0,200}/",
+    "temperature": "`temperature` of a part is not supported: it is the request's",
 }
+_OPTIONS = {"no_forcing": (False,), "allow_invalid_utf8": (False,), "allow_initial_skip": (True, False)}
+"""Of `%llguidance`, with the values that hold here or take effect."""
+
+_UNLIMITED = re.compile(r"\s*(\*|\+|\{\s*[01]?\s*,\s*\})")
 
 
 @dataclass
 class Dialect:
     """A grammar in Lark's notation. ``schemas``: for each terminal that stands for JSON the schema's text and its
     place; ``controls``: for each that stands for a control token how it is written, and its place; ``lazy``:
-    terminals that end as soon as they can; ``runs``: regular expressions of `%regex`, whose alternatives are all
-    equal."""
+    terminals that end as soon as they can; ``stops``: for each rule with a ``stop`` the terminal that it stops at, and
+    its place; ``runs``: regular expressions of `%regex`, whose alternatives are all equal; ``skips_first``: ignored
+    text may come before the first token."""
 
     text: str
     schemas: dict[str, tuple[str, str]] = field(default_factory=dict)
     controls: dict[str, tuple[str, str]] = field(default_factory=dict)
     lazy: set[str] = field(default_factory=set)
+    stops: dict[str, tuple[str, str]] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
+    skips_first: bool = True
 
 
 def translate(text: str) -> Dialect:
@@ -87,7 +97,11 @@ def translate(text: str) -> Dialect:
             case "special":
                 name = _unused("CONTROL", len(found.controls), text)
                 found.controls[name] = (match[0], place)
-                parts.append(f" {name} ")
+                if match[0].startswith(("<[*", "<[^")):
+                    written, position = _wildcard(name, text, position, place, appended)
+                    parts.append(written)
+                else:
+                    parts.append(f" {name} ")
             case "nested":
                 raise UnsupportedConstraint("`%lark` inside a grammar is not supported", place)
             case "reference":
@@ -109,8 +123,7 @@ def _json_after(text: str, start: int) -> tuple[object, int]:
 
 def _directive(kind: str, raw: str, value: object, place: str, found: Dialect, text: str) -> str:
     if kind == "options_line":
-        if value:
-            raise UnsupportedConstraint("`%llguidance` with options is not supported", place)
+        _set_options(value, place, found)
         return ""
     if kind == "regex":
         run = _substring(value, place)
@@ -130,19 +143,54 @@ def _head(match: re.Match[str], place: str, found: Dialect, appended: list[str],
     for name in options:
         if name in _REFUSED:
             raise UnsupportedConstraint(_REFUSED[name], place)
-        if name not in (*_NO_EFFECT, "lazy", "suffix"):
+        if name not in (*_NO_EFFECT, "lazy", "suffix", "stop"):
             raise UnsupportedConstraint(f"`{name}` is no option of a rule that is known here", place)
-    if not options.keys() & {"lazy", "suffix"}:
+    if options.get("stop") == '""':
+        del options["stop"]  # The end of the text stops it, too: where nothing follows, it may end there anyway.
+    if options.keys() >= {"stop", "suffix"}:
+        raise ConstraintError("a rule has a `stop` or a `suffix`, not both", place)
+    if not options.keys() & {"lazy", "suffix", "stop"}:
         return f"{rule}{match['priority'] or ''}:"
     number = len(found.lazy)
     lazy = _unused("LAZY", number, text)
     found.lazy.add(lazy)
     appended.append(f"{rule}{match['priority'] or ''}: {lazy}")
-    if options.get("suffix") is None:
+    ending = options.get("suffix") or options.get("stop")
+    if ending is None:
         return f"{lazy}:"
     body = _unused("BODY", number, text)
-    appended.append(f"{lazy}: {body} {options['suffix']}")
+    appended.append(f"{lazy}: {body} {ending}")
+    if "stop" in options:
+        stop = _unused("STOP", number, text)
+        appended.append(f"{stop}: {ending}")
+        found.stops[rule] = (stop, place)
     return f"{body}:"
+
+
+def _wildcard(name: str, text: str, position: int, place: str, appended: list[str]) -> tuple[str, int]:
+    """What stands for any number of tokens, and where it ends in the text. ``name``: the control tokens among them."""
+    repeated = _UNLIMITED.match(text, position)
+    if repeated is None:
+        reason = "stands for text too, and a grammar does not see where one token of text ends: repeat it, <[*]>*"
+        written = text[text.rindex("<", 0, position) : position]
+        raise UnsupportedConstraint(f"`{written}` {reason}", place)
+    free = _unused("FREE", 0, text)
+    if f"{free}: /(?s:.)+/" not in appended:
+        appended.append(f"{free}: /(?s:.)+/")
+    some = repeated[1][0] == "+" or "1" in repeated[1]
+    return (f"({free} | ({free}? {name})+ {free}?)" if some else f"(({free}? {name})* {free}?)"), repeated.end()
+
+
+def _set_options(value: object, place: str, found: Dialect) -> None:
+    if not isinstance(value, dict):
+        raise ConstraintError("`%llguidance` takes a JSON object", place)
+    options: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]
+    for name, said in options.items():
+        if name not in _OPTIONS:
+            raise UnsupportedConstraint(f"`{name}` is no option of `%llguidance` that is known here", place)
+        if said not in _OPTIONS[name]:
+            raise UnsupportedConstraint(f"`%llguidance` with `{name}`: {json.dumps(said)} is not supported", place)
+    found.skips_first = options.get("allow_initial_skip", found.skips_first) is True
 
 
 def _plain(name: str, text: str) -> str:

@@ -29,7 +29,8 @@ from grammar.tables import MAX_HEADS, Edge
 
 _ROOT = "$root"
 _REDUCED: frozenset[str] = frozenset()
-"""`Between.wanted` after a reduction: no token is asked for, but none may be ignored there; it was before."""
+"""`Between.wanted` after a reduction: no token is asked for, but none may be ignored there; it was before. And before
+the first token, where the grammar says so."""
 
 Rule = tuple[str, tuple[str, ...]]
 """(origin, symbols)"""
@@ -163,7 +164,7 @@ class DynamicMachine(LarkMachine):
             if (0, source.start) not in self._viable and not self._nullable:
                 raise source.endless(source.start)
             self.forget_corners()
-        self.begin(Between(0, -1))
+        self.begin(Between(0, -1, None if source.skips_first else _REDUCED))
 
     def goto(self, state: int, symbol: str) -> int:
         return self._automaton.ways(state)[symbol]
@@ -261,7 +262,7 @@ def _productive(source: Source, lexemes: Lexemes) -> tuple[list[Rule], set[str],
     UnsatisfiableConstraint when the start is in no such rule."""
     matching = {name for name in source.terminals if name in lexemes.live(lexemes.start((Scanner((name,)),)))}
     matching |= source.schemas.keys() | source.controls.keys()
-    empty = {name for name in source.terminals if source.may_be_empty(name)}
+    empty = {name for name in source.terminals if lexemes.ends(lexemes.start((Scanner((name,)),)))}
     can_end = source.coming_to_an_end(matching | empty)
     rules = [(rule.origin.name, tuple(symbol.name for symbol in rule.expansion)) for rule in source.rules]
     if source.start not in can_end:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from grammar.charset import CharSet, refine
 from grammar.errors import UnsupportedConstraint
 from grammar.fuel import Fuel
+from grammar.regex.derivatives import Automaton
 from grammar.regex.syntax import Ahead, Alt, Behind, Chars, End, Node, Repeat, Seq, Start
 from grammar.utf8 import ByteNode
 
@@ -120,6 +121,18 @@ class Programs:
         """The pc where the program of terminal ``name`` begins, which reads a control token."""
         self._name, self.memory[name] = name, 0
         return self._add(ReadControl(root, self._add(Match(name, True))))
+
+    def compile_automaton(self, name: str, automaton: Automaton) -> int:
+        """The pc where the program of terminal ``name`` begins, which matches what an automaton does, all matches
+        equal."""
+        self._name, self.memory[name] = name, 0
+        end = self._add(Match(name, False))
+        states = [Split(()) for _ in automaton.edges]
+        starts = [self._add(state) for state in states]
+        for state, edges, accepting in zip(states, automaton.edges, automaton.accepting, strict=True):
+            reads = [self._add(Read(((members, 0),), starts[to])) for members, to in edges]
+            state.ways = (*reads, *((end,) if accepting else ()))
+        return starts[0]
 
     def _add(self, instruction: Instruction) -> int:
         self._fuel.spend()

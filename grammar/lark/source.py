@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lark.exceptions import GrammarError, LarkError, UnexpectedInput
-from lark.grammar import NonTerminal, Rule
+from lark.grammar import NonTerminal, Rule, Symbol
 from lark.lexer import TerminalDef
 from lark.load_grammar import GrammarBuilder
 
 from grammar.constraint import Indenter
 from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.lark.dialect import translate
+from grammar.lark.operators import mark
 from grammar.regex.syntax import line_column
 
 _BUNDLED = ("common", "lark", "python", "unicode")
@@ -26,8 +27,8 @@ _PLACE = re.compile(r",? ?at line (\d+),? column (\d+)")
 @dataclass(frozen=True)
 class Source:
     """A loaded grammar. ``rules`` hold no EBNF any more; ``ignored`` are terminals' names, in their order. ``text``: as
-    it was sent; ``schemas``, ``controls``, ``lazy``, ``runs``: as in `Dialect`; ``indenter``: where the grammar has
-    one."""
+    it was sent; ``schemas``, ``controls``, ``lazy``, ``runs``, ``skips_first``: as in `Dialect`; ``indenter``: where
+    the grammar has one."""
 
     start: str
     rules: tuple[Rule, ...]
@@ -38,6 +39,7 @@ class Source:
     controls: dict[str, tuple[str, str]]
     lazy: frozenset[str]
     runs: tuple[str, ...]
+    skips_first: bool
     indenter: Indenter | None
 
     @property
@@ -100,9 +102,9 @@ def load(text: str, start: str, indenter: Indenter | None = None) -> Source:
     builder = _Builder()
     dialect = translate(text)
     try:
-        builder.load_grammar(dialect.text, "the grammar")
+        builder.load_grammar(mark(dialect.text), "the grammar")
         indenter = indenter or builder.indenter()
-        kept = set[str]() if indenter is None else {indenter.newline}
+        kept = {stop for stop, _ in dialect.stops.values()} | (set() if indenter is None else {indenter.newline})
         terminals, rules, ignored = builder.build().compile([start], kept)
     except (GrammarError, UnexpectedInput) as error:
         raise _refused(text, error) from None
@@ -110,12 +112,41 @@ def load(text: str, start: str, indenter: Indenter | None = None) -> Source:
         raise ConstraintError(f"not a regular expression of Python: {error}", "1:1") from None
     if not any(rule.origin == NonTerminal(start) for rule in rules):
         raise ConstraintError(f"the grammar has no rule `{start}` to start with", "1:1")
+    known = {terminal.name: terminal for terminal in terminals}
     source = Source(
-        start, tuple(rules), {terminal.name: terminal for terminal in terminals}, tuple(dict.fromkeys(ignored)), text,
-        dialect.schemas, dialect.controls, frozenset(dialect.lazy), tuple(dialect.runs), indenter,
+        start, _stopped(rules, known, dialect.stops, start), known, tuple(dict.fromkeys(ignored)), text,
+        dialect.schemas, dialect.controls, frozenset(dialect.lazy), tuple(dialect.runs), dialect.skips_first, indenter,
     )  # fmt: skip
     _check_declared(source)
     return source
+
+
+def _stopped(
+    rules: list[Rule], terminals: dict[str, TerminalDef], stops: dict[str, tuple[str, str]], start: str
+) -> tuple[Rule, ...]:
+    """The rules, without what stands behind a rule with a ``stop``: it has been read with it."""
+    found: list[Rule] = []
+    for rule in rules:
+        expansion: list[Symbol] = []
+        behind = ""
+        for symbol in (*rule.expansion, None):
+            if behind:
+                stop, place = stops[behind]
+                given = None if symbol is None else terminals.get(symbol.name)
+                if given is None or given.pattern.to_regexp() != terminals[stop].pattern.to_regexp():
+                    raise _taken_back(behind, place)
+            elif symbol is not None:
+                expansion.append(symbol)
+            behind = symbol.name if symbol is not None and symbol.name in stops else ""
+        found.append(Rule(rule.origin, expansion, rule.order, rule.alias, rule.options))
+    if start in stops:
+        raise _taken_back(start, stops[start][1])
+    return tuple(found)
+
+
+def _taken_back(rule: str, place: str) -> UnsupportedConstraint:
+    reason = f"`stop` takes back what was written, unless the same text stands behind `{rule}` wherever it is used"
+    return UnsupportedConstraint(f"{reason}; write it there, or ask for a `suffix`", place)
 
 
 def _check_declared(source: Source) -> None:

@@ -35,6 +35,14 @@ GRAMMARS = {
     "optional control token": ('start: /a*/ <|user|>? "b"', "ab", 4),
     "empty terminals": ('start: T "b" T\nT: /a*/', "ab", 5),
     "left recursion": ('start: start "+" t | t\nt: "a" | "(" start ")"', "a+()", 6),
+    "stop that is written again": ('start: t "<e>" "x"\nt[stop="<e>"]: /[a<]*/', "a<e>x", 6),
+    "stop at the end": ('start: t "b"\nt[stop=""]: /a*/', "ab", 5),
+    "both": ('start: A "!"\nA: /[ab]*/ & /(aa|b)*/ & ~/.*bb.*/', "ab!", 6),
+    "negation in the midst": ('start: A\nA: "a" ~"b"~2 "b" | ~/[ab]*/ & "c"', "abc", 5),
+    "operators bind": ('start: A\nA: "a" & /[ab]/ | ~"b"+ & /b*c?/', "abc", 5),
+    "any control tokens and text": ("start: <[*]>*", "ab", 3),
+    "other control tokens and text": ('start: <[^256-258]>+ <[257]> "a"', "ab", 3),
+    "all control tokens but one and text": ("start: <[^260]>* <[260]>", "ab", 3),
     "ambiguity": ('start: start start | "a" | "ab" | "b"', "ab", 5),
 }
 
