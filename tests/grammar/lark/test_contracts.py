@@ -32,7 +32,7 @@ PROBES = {
         'start: a\na[suffix="b"]: /a*/',
         "start: <|tool|>",
         "start: /a*/",
-        "start: A\nA: ~\"b\" & /[ab]/",
+        'start: A\nA: ~"b" & /[ab]/',
     ],
 }
 SEMANTICS: tuple[Literal["dynamic_complete", "contextual"], ...] = ("dynamic_complete", "contextual")
