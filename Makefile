@@ -3,10 +3,13 @@ export TORCH ?= cpu
 export EXTRAS ?= test
 PEERS ?= .venv-bench
 MASKBENCH ?= ../shared/data/maskbench.jsonl.gz
+ENGINE ?= $(or $(firstword $(notdir $(shell command -v docker podman))),docker)
+IMAGE ?= sluice:local
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench peers clients gpu-check clean
+.PHONY: help setup kernels model serve test test-all lint types format bench-setup bench peers clients gpu-check image \
+    image-check clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +74,12 @@ clients: model kernels ## Run real clients against a server, each cohort in its 
 
 gpu-check: ## Test and time the GPU kernels on a CUDA device (needs TORCH=cu130 EXTRAS=test,gpu); figures in build/gpu-check
 	@scripts/gpu-check.sh
+
+image: ## Build the container image (ENGINE=docker|podman, IMAGE=sluice:local; ARGS passes options on)
+	@BUILDAH_FORMAT=docker $(ENGINE) build --file deploy/Dockerfile --tag $(IMAGE) $(ARGS) .
+
+image-check: ## Run the image without rights on a read-only root, ask it for an answer, stop it and start it again
+	@ENGINE=$(ENGINE) IMAGE=$(IMAGE) deploy/check.sh
 
 clean: ## Remove environments, caches and build products (not the models)
 	rm -rf .venv .venv-clients $(PEERS) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

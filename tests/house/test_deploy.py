@@ -113,6 +113,40 @@ def test_compose_names_what_there_is_and_opens_loopback_only() -> None:
     assert grace > config.load(DEPLOY / "config" / "sluice.toml", {}).server.drain_seconds
 
 
+def test_what_is_written_to_on_a_read_only_root_is_a_volume() -> None:
+    service = compose()["services"]["sluice"]
+    assert service["read_only"]
+    *_, last = stages()
+    environment = dict(pair.split("=", 1) for name, rest in last if name == "ENV" for pair in shlex.split(rest))
+    written = {environment[name] for name in ("SLUICE_CACHE", "NUMBA_CACHE_DIR", "TRITON_CACHE_DIR")}
+    mounted = {volume.split(":")[1] for volume in service["volumes"] if not volume.endswith(":ro")}
+    assert all(any(Path(path).is_relative_to(volume) for volume in mounted) for path in written)
+
+
+def test_the_check_runs_the_image_as_compose_does() -> None:
+    service = compose()["services"]["sluice"]
+    script = (DEPLOY / "check.sh").read_text().replace("\\\n", " ")
+    (command,) = (line for line in script.splitlines() if "run --detach" in line)
+    for option in ("--init", "--read-only", *(f"--tmpfs {path}" for path in service["tmpfs"]), "--cap-drop ALL"):
+        assert option in command
+    for volume in service["volumes"]:
+        assert volume.endswith(":ro") or f":{volume.split(':')[1]}" in command
+    assert subprocess.run(["bash", "-n", DEPLOY / "check.sh"]).returncode == 0
+
+
+def test_an_image_for_gpus_has_the_compiler_that_triton_calls() -> None:
+    *_, last = stages()
+    (command,) = (rest for name, rest in last if name == "RUN" and "apt-get" in rest)
+    for extras, expected in [("gpu,hub,otel", True), ("hub,otel", False)]:
+        said = subprocess.run(
+            ["/bin/bash", "-c", f"apt-get() {{ echo $*; }}; rm() {{ :; }}; {command}"],
+            env={"PATH": "", "EXTRAS": extras},
+            capture_output=True,
+            text=True,
+        )
+        assert said.returncode == 0 and ("gcc libc6-dev" in said.stdout) == expected
+
+
 def test_no_password_is_written_down() -> None:
     text = (DEPLOY / "compose.yaml").read_text()
     used = set(re.findall(r"\$\{([A-Z_]+)", text))
