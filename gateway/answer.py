@@ -44,7 +44,7 @@ from providers.base import (
 )
 
 DONE = b"data: [DONE]\n\n"
-EVENTS = "text/event-stream; charset=utf-8"
+EVENTS = "text/event-stream"
 EVENT_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 """Proxies must not gather events: that is what the second one says to nginx."""
 

@@ -9,7 +9,7 @@ from litestar import Request
 
 from gateway.errors import ApiError, from_decoding, invalid
 from schemas.openai.generation import GenerationFields
-from schemas.parameters import GUARDED, Endpoint
+from schemas.parameters import GUARDED, Endpoint, Parameter
 
 Fields = TypeVar("Fields", bound=msgspec.Struct)
 
@@ -31,7 +31,7 @@ async def read_struct(request: Request[Any, Any, Any], decoder: msgspec.json.Dec
             415, f"The content type must be application/json, not '{content_type}'.", code="unsupported_media_type"
         )
     encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    if encoding.lower() != "identity":
         raise ApiError(415, f"The content encoding must be identity, not '{encoding}'.", code="unsupported_media_type")
     return _decoded(await request.body(), decoder)
 
@@ -49,7 +49,7 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Fields]) -> Fields:
         # What stays raw in the Struct is not decoded yet, so its bytes are not checked either.
         body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise from_decoding(error) from None
+        raise from_decoding(error, kind=decoder.type) from None
     return fields
 
 
@@ -58,8 +58,7 @@ def _guard(fields: msgspec.Struct, endpoint: Endpoint) -> None:
         value = getattr(fields, parameter.name)
         if value is None or value in (parameter.only or ()):
             continue
-        note = f"{parameter.note[:1].lower()}{parameter.note[1:]}"
-        raise invalid(f"Unsupported parameter: '{parameter.name}': {note}", parameter.name, "unsupported_parameter")
+        raise invalid(_unsupported(parameter), parameter.name, "unsupported_parameter")
     if not isinstance(fields, GenerationFields):
         return
     options = fields.stream_options
@@ -68,3 +67,11 @@ def _guard(fields: msgspec.Struct, endpoint: Endpoint) -> None:
     if options is not None and options.include_obfuscation:
         param = "stream_options.include_obfuscation"
         raise invalid(f"Unsupported parameter: '{param}'.", param, "unsupported_parameter")
+
+
+def _unsupported(parameter: Parameter) -> str:
+    note = f"{parameter.note[:1].lower()}{parameter.note[1:]}"
+    if not parameter.only:
+        return f"Unsupported parameter: '{parameter.name}': {note}"
+    passing = " and ".join(msgspec.json.encode(value).decode() for value in parameter.only)
+    return f"Unsupported value of '{parameter.name}': only {passing} passes: {note}"

@@ -18,6 +18,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from gateway.alternatives import alternatives
 from providers.base import ProviderError
 from schemas.anthropic.answer import ErrorAnswer, ErrorDetail
 from schemas.errors import ErrorBody, ErrorResponse
@@ -37,6 +38,7 @@ CLIENT_CLOSED = 499
 _TYPES = {429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`)?", re.DOTALL)
+_STRANGE = re.compile(r"Invalid (?:enum )?value (?P<given>.*)", re.DOTALL)
 _NAMED = re.compile(r"Object (?P<how>contains unknown|missing required) field `(?P<name>[^`]*)`")
 _encode = msgspec.json.Encoder().encode
 
@@ -72,9 +74,10 @@ def invalid(message: str, param: str | None, code: str | None = "invalid_value")
     return ApiError(400, message, param=param, code=code)
 
 
-def from_decoding(error: Exception, place: str = "") -> ApiError:
+def from_decoding(error: Exception, place: str = "", kind: Any = None) -> ApiError:
     """A body that is not JSON, or not the JSON that was expected. The message keeps msgspec's path and both types.
-    ``place``: where in the body, if it was decoded in parts."""
+    ``place``: where in the body, if it was decoded in parts. ``kind``: what it was decoded as, to name the values that
+    would do."""
     if isinstance(error, UnicodeDecodeError):
         return ApiError(400, "The body is not valid UTF-8.", code="invalid_utf8")
     if isinstance(error, RecursionError):
@@ -84,11 +87,14 @@ def from_decoding(error: Exception, place: str = "") -> ApiError:
     found = _PATH.fullmatch(str(error))
     assert found is not None
     what, path = found["what"], (place + (found["path"] or "")).removeprefix(".")
-    if named := _NAMED.fullmatch(what):
-        param = f"{path}.{named['name']}" if path else named["name"]
-        if named["how"] == "missing required":
+    if field := _NAMED.fullmatch(what):
+        param = f"{path}.{field['name']}" if path else field["name"]
+        if field["how"] == "missing required":
             return invalid(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
         return invalid(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
+    if (strange := _STRANGE.fullmatch(what)) and (known := alternatives(kind, found["path"] or "")):
+        named = ", ".join(f"'{value}'" for value in known)
+        return invalid(f"Invalid value for '{path}': {strange['given']} is none of {named}.", path or None)
     place = f"a key of '{path}'" if found["key"] else f"'{path}'" if path else "the body"
     code = "invalid_value" if "got `" not in what else "invalid_type"
     return invalid(f"Invalid value for {place}: {what[:1].lower()}{what[1:]}.", path or None, code)

@@ -26,6 +26,9 @@ def read_item(raw: Raw, place: str, kinds: Mapping[str, type[Item]]) -> Item:
             raise ApiError(404, message, param=place, code="item_not_found")
         if kind not in kinds:
             raise invalid(f"Unsupported item '{kind}' at '{place}.type'.", f"{place}.type", "unsupported_parameter")
-        return msgspec.json.decode(msgspec.json.encode(given), type=kinds[kind])
     except msgspec.DecodeError as error:
         raise from_decoding(error, place) from None
+    try:
+        return msgspec.json.decode(msgspec.json.encode(given), type=kinds[kind])
+    except msgspec.DecodeError as error:
+        raise from_decoding(error, place, kinds[kind]) from None

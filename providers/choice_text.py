@@ -82,8 +82,8 @@ class ChoiceText:
         if scores and self._reader.in_text:
             yield Delta(self.choice, "", scores)
 
-    def rest(self) -> Iterator[Spoken]:
-        """What was held back until the end."""
+    def rest(self, *, cut: bool = False) -> Iterator[Spoken]:
+        """What was held back until the end. ``cut``: the model had more to say."""
         thoughts, text = self._told_apart(self._detokenizer.flush())
         if self._thoughts is not None:
             more, rest = self._thoughts.flush()
@@ -95,7 +95,7 @@ class ChoiceText:
             if text:
                 yield Delta(self.choice, text)
             return
-        for piece in (*self._reader.feed(text), *self._reader.flush()):
+        for piece in (*self._reader.feed(text), *self._reader.flush(cut=cut)):
             yield self._spoken(piece, ())
 
     def _decided(self) -> list[ScoredToken | None]:

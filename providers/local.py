@@ -24,10 +24,12 @@ from providers.base import (
     Prompt,
     ProviderError,
     Tool,
+    Tools,
     Usage,
     Weighed,
     WeighRequest,
 )
+from providers.call_plan import Plan
 from providers.choice_text import ChoiceText
 from providers.degrading import CheckedGeneration, Checks
 from providers.pinning import pinned_tokens
@@ -147,8 +149,7 @@ class LocalProvider:
             events = self._client.submit(submit)
         except EngineGone as error:
             raise ProviderError("unavailable", str(error)) from error
-        custom = frozenset(tool.name for tool in request.tools.offered if tool.custom) if request.tools else frozenset()
-        readers = [CallReader(plan.format, plan.call, custom) if plan else None for _ in range(request.n)]
+        readers = [_reader(request.tools, plan) if plan and request.tools else None for _ in range(request.n)]
         texts = [
             ChoiceText(i, model.tokenizer, request.stop, constraint is not None, reader, prepared.stage)
             for i, reader in enumerate(readers)
@@ -268,7 +269,7 @@ class LocalGeneration:
                     text = self._texts[event.choice]
                     if text.ended:
                         continue
-                    for spoken in text.rest():
+                    for spoken in text.rest(cut=event.reason == "length"):
                         yield spoken
                     yield self._end(text, cast(Literal["stop", "length"], event.reason))
                 case Started():
@@ -306,6 +307,11 @@ def _open(card: ModelCard) -> _Model:
     files = open_model(card.source)
     tokenizer, template = files.tokenizer(), files.chat_template()
     return _Model(card, tokenizer, Prompter(tokenizer, template) if template else None)
+
+
+def _reader(tools: Tools, plan: Plan) -> CallReader:
+    custom = frozenset(tool.name for tool in tools.offered if tool.custom)
+    return CallReader(plan.format, plan.call, custom, required=tools.required)
 
 
 def _check_closing(request: GenerateRequest, constraint: ConstraintSpec | None) -> None:

@@ -45,12 +45,20 @@ Piece = Text | Begun | Arguments
 
 class CallReader:
     """Reads one choice. ``begun``: the prompt already holds the beginning of a call of that function, and the choice is
-    its arguments. ``custom``: the names of custom tools."""
+    its arguments. ``custom``: the names of custom tools. ``required``: there is nothing but calls."""
 
-    def __init__(self, format: ToolFormat, begun: str | None = None, custom: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        format: ToolFormat,
+        begun: str | None = None,
+        custom: frozenset[str] = frozenset(),
+        *,
+        required: bool = False,
+    ) -> None:
         self._format = format
         self._heads = tuple(opening + format.head for opening in format.openings)
         self._custom = custom
+        self._required = required
         self._input: InputReader | None = None
         self._held = ""
         self._pending: list[Piece] = []
@@ -71,10 +79,14 @@ class CallReader:
             pass
         return self._take()
 
-    def flush(self) -> list[Piece]:
-        """What was held back, when the choice has ended. White space beside calls belongs to nobody."""
+    def flush(self, *, cut: bool = False) -> list[Piece]:
+        """What was held back, when the choice has ended. White space beside calls belongs to nobody, and neither does
+        what can only be the beginning of a call, where the choice was ``cut`` in it."""
         if self.in_text:
-            self._give(len(self._held.rstrip() if self.begun else self._held))
+            held = self._held.rstrip() if self.begun else self._held
+            place = len(held) - self._possible_head(held)
+            begins = cut and (self.begun or self._required or self._format.trigger in held[place:])
+            self._give(len(held[:place].rstrip()) if begins else len(held))
         return self._take()
 
     def _step(self) -> bool:
@@ -103,7 +115,7 @@ class CallReader:
     def _read_text(self) -> bool:
         places = [(place, head) for head in self._heads if (place := self._held.find(head)) >= 0]
         if not places:
-            self._give(len(self._held[: len(self._held) - self._possible_head()].rstrip()))
+            self._give(len(self._held[: len(self._held) - self._possible_head(self._held)].rstrip()))
             return False
         place, head = min(places)
         self._give(len(self._held[:place].rstrip()))
@@ -123,10 +135,10 @@ class CallReader:
             return bool(self._held)
         return False
 
-    def _possible_head(self) -> int:
-        """Length of the longest end of the held text that begins a head."""
-        longest = min(max(map(len, self._heads)) - 1, len(self._held))
-        ends = (n for n in range(longest, 0, -1) if any(head.startswith(self._held[-n:]) for head in self._heads))
+    def _possible_head(self, text: str) -> int:
+        """Length of the longest end of ``text`` that begins a head."""
+        longest = min(max(map(len, self._heads)) - 1, len(text))
+        ends = (n for n in range(longest, 0, -1) if any(head.startswith(text[-n:]) for head in self._heads))
         return next(ends, 0)
 
     def _begin(self, name: str) -> None:

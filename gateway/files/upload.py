@@ -132,4 +132,4 @@ def _expiry(fields: dict[str, str]) -> ExpiresAfter | None:
     try:
         return msgspec.convert(cast(object, given), ExpiresAfter, strict=False)
     except msgspec.ValidationError as error:
-        raise from_decoding(error, "expires_after") from None
+        raise from_decoding(error, "expires_after", ExpiresAfter) from None

@@ -43,7 +43,7 @@ def with_header(policy: Policy, headers: Mapping[str, str]) -> Policy:
     try:
         return merged([policy, _decode(header)])
     except (msgspec.DecodeError, RecursionError) as error:
-        raise from_decoding(error, HEADER) from None
+        raise from_decoding(error, HEADER, Policy) from None
 
 
 def standing(

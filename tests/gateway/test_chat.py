@@ -44,7 +44,9 @@ def test_usage_comes_last_and_only_when_asked_for(client: openai.OpenAI) -> None
     assert done == "data: [DONE]" and all(event.startswith("data: {") for event in events)
     assert all('"usage":null' in event for event in events[:-1])
     assert '"choices":[]' in events[-1] and f'"completion_tokens":{len(TEXT)}' in events[-1]
-    assert "usage" not in raw.create(**ASK, stream=True).http_response.read().decode()
+    plain = raw.create(**ASK, stream=True).http_response
+    assert "usage" not in plain.read().decode()
+    assert plain.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any, get_args
 
 import httpx
+import msgspec
 import openai
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gateway.alternatives import alternatives
 from gateway.asking import chat_request, completion_requests
 from gateway.body import understand
 from gateway.constraint import constraint_of
@@ -21,7 +23,7 @@ from schemas.engine import ModelCard
 from schemas.parameters import BOTH, PARAMETERS, Endpoint
 from tests.gateway.conftest import MAX_BODY_BYTES
 from tests.gateway.fakes import MODEL, VOCAB, FakeProvider, wait_until
-from tests.gateway.test_parameters import DECODERS, LEAST
+from tests.gateway.test_parameters import DECODERS, LEAST, STRUCTS
 
 CHAT = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
@@ -85,6 +87,48 @@ def test_media_types(http: httpx.Client) -> None:
         assert (answer.status_code, error_of(answer)["code"]) == (415, "unsupported_media_type")
     for content_type in ("application/json; charset=utf-8", "Application/JSON"):
         assert http.post(CHAT, content=body, headers={"content-type": content_type}).status_code == 200
+    assert http.post(CHAT, content=body, headers={**JSON, "content-encoding": "Identity"}).status_code == 200
+
+
+STRANGE = [
+    ("chat", {"messages": [{"role": "robot", "content": "Hello"}]}, "messages[0].role", "developer"),
+    (
+        "chat",
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "messages[0].content[0].type",
+        "text",
+    ),
+    ("chat", {"reasoning_effort": "high"}, "reasoning_effort", "medium"),
+    ("chat", {"response_format": {"type": "xml"}}, "response_format.type", "json_schema"),
+    ("responses", {"tools": [{"type": "web_search"}]}, "tools[0].type", "function"),
+    ("responses", {"input": [{"type": "message", "role": "robot", "content": "Hello"}]}, "input[0].role", "developer"),
+    ("messages", {"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking.type", "disabled"),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "fields", "place", "known"), STRANGE)
+def test_a_value_that_is_not_known_is_told_with_those_that_are(
+    http: httpx.Client, endpoint: Endpoint, fields: dict[str, Any], place: str, known: str
+) -> None:
+    path = CHAT if endpoint == "chat" else f"/v1/{endpoint}"
+    answer = http.post(path, json={**LEAST[endpoint], **fields})
+    assert answer.status_code == 400
+    message = answer.json()["error"]["message"]
+    assert message.startswith(f"Invalid value for '{place}': '") and f"'{known}'" in message.partition("none of")[2]
+
+
+@pytest.mark.parametrize("endpoint", STRUCTS)
+def test_the_values_that_are_told_are_taken(endpoint: Endpoint) -> None:
+    """Of the whole table: what a message offers instead would have passed."""
+    for name in STRUCTS[endpoint].__struct_fields__:
+        for value in alternatives(STRUCTS[endpoint], name):
+            msgspec.json.decode(msgspec.json.encode({**LEAST[endpoint], name: value}), type=STRUCTS[endpoint])
+    assert alternatives(STRUCTS[endpoint], "nothing[0].such") == []
+
+
+def test_what_passes_of_a_parameter_is_told() -> None:
+    with pytest.raises(ApiError, match=r"Unsupported value of 'echo': only false passes: `false` is the default\."):
+        understand(json.dumps({**LEAST["completions"], "echo": True}).encode(), DECODERS["completions"], "completions")
 
 
 def test_routes(http: httpx.Client) -> None:

@@ -24,14 +24,14 @@ objects = st.dictionaries(texts, values, max_size=3)
 calls = st.tuples(st.sampled_from(["f", "get_weather", "a-b"]), objects)
 
 
-def read(reader: CallReader, text: str, cuts: list[int]) -> list[str | tuple[str, str]]:
+def read(reader: CallReader, text: str, cuts: list[int], *, cut: bool = False) -> list[str | tuple[str, str]]:
     """Texts and calls, in their order, of a text that comes cut."""
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
     pieces: list[Piece] = []
     for start, end in pairwise(places):
         pieces += reader.feed(text[start:end])
     found: list[str | tuple[str, str]] = []
-    for piece in (*pieces, *reader.flush()):
+    for piece in (*pieces, *reader.flush(cut=cut)):
         match piece, found[-1:]:
             case Text(more), [str(said)]:
                 found[-1] = said + more
@@ -81,6 +81,33 @@ def test_a_cut_call_gives_what_there_was(arguments: dict[str, Any], kept: int) -
     begin = HERMES.begin("f")
     cut = whole[: len(begin) + kept % (len(whole) - len(begin) - len(HERMES.tail) + 1)]
     assert read(CallReader(HERMES), cut, []) == [("f", cut[len(begin) :])]
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.family)
+@settings(max_examples=50)
+@given(
+    said=texts,
+    call=calls,
+    kept=st.integers(0, 1000),
+    cuts=st.lists(st.integers(0, 10_000), max_size=10),
+    required=st.booleans(),
+)
+def test_a_call_that_is_cut_before_its_name_is_no_text(
+    format: ToolFormat, said: str, call: tuple[str, dict[str, Any]], kept: int, cuts: list[int], required: bool
+) -> None:
+    """Once nothing but a call can come: one must, one has come, or its trigger is there."""
+    said = "" if required else said
+    head = format.openings[0] + format.head
+    begun = head[: kept % len(head)]
+    reader = CallReader(format, required=required)
+    told = said if format.trigger in begun or not begun or required else said + begun
+    expected = [told.rstrip() if told == said and begun else told]
+    assert read(reader, said + begun, cuts, cut=True) == [text for text in expected if text]
+    name, arguments = call
+    if format.several:
+        whole = said + format.spell(call) + "\n" + begun
+        after = [text for text in (said.rstrip(), (name, json.dumps(arguments, ensure_ascii=False))) if text]
+        assert read(CallReader(format, required=required), whole, cuts, cut=True) == after
 
 
 def test_text_is_not_held_back_longer_than_needed() -> None:
