@@ -153,7 +153,7 @@ def main() -> None:
         }
     pool = replay.runtime.pool
     found |= {
-        "programs_mb": (replay.runtime.nbytes() - pool.nbytes()) / 2**20,
+        "programs_mb": replay.programs.nbytes() / 2**20,
         "rows": int((pool.kind[: pool.n_rows] != FREE).sum()),
         "rows_mb": pool.nbytes() / 2**20,
         "grown_mb": resident_mb() - before,

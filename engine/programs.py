@@ -7,18 +7,21 @@
 Everything here runs on the step loop's thread except the readers, which only put decoded replies into a queue. Programs
 are shared by equal constraints (refusals too) and counted by the sequences that use them. Where all programs together
 hold more than a quarter of ``cache_bytes``, those that are not used are put to sleep, least recently used first: packed
-to a tenth, ready again without a compile, and forgotten only where the sleeping hold the rest. A worker that misses
+to a fortieth, ready again without a compile, and forgotten only where the sleeping hold the rest. A worker that misses
 its deadline is killed: what it was compiling is refused as too large, and the other programs it owned are compiled
 again elsewhere, with their expansions replayed in the same order, before they are expanded further.
 """
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,7 +32,7 @@ from fsm.runtime import Miss, Runtime, Sleeping
 from schemas.constraint import ConstraintSpec, LarkSpec
 
 AWAKE = 4
-"""One part of the cache in so many is for programs that are awake: the others hold ten times as many asleep."""
+"""One part of the cache in so many is for programs that are awake: the others hold a hundred times as many asleep."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +84,39 @@ come, and most programs then never miss."""
 News = Ready | Refusal | Grown | Broken
 
 
+class _Known(msgspec.Struct, array_like=True):
+    """What there is to know of a program beside its image; ``log``: the expansions that were asked for."""
+
+    spec: ConstraintSpec
+    contract: str = ""
+    reasons: list[str] = []
+    limits: dict[str, int | str] = {}
+    log: list[list[Miss]] = []
+
+
+class _Asleep(NamedTuple):
+    image: Sleeping
+    known: bytes
+    """`_Known`, compressed."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.image.nbytes + len(self.known)
+
+
 @dataclass(slots=True)
 class _Entry:
     key: bytes
-    spec: ConstraintSpec
+    known: _Known
     ticket: int
     program: int = 0
     """0 while compiling."""
-    contract: str = ""
-    reasons: list[str] = field(default_factory=list)
-    limits: dict[str, int | str] = field(default_factory=dict)
     users: int = 0
     refusal: Refusal | None = None
     owner: WorkerLink | None = None
-    log: list[list[Miss]] = field(default_factory=list)
     deadline: float | None = None
     """When the pending job must have answered."""
     expanding: list[Miss] = field(default_factory=list)
-    sleeping: Sleeping | None = None
     start: int = 0
     ahead: int = 0
     """Expansions still to be asked for before anybody needs them."""
@@ -123,6 +141,7 @@ class Programs:
         self._cache_bytes = cache_bytes
         self._spellable = bytes(runtime.table.spellable.tolist())
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._asleep: OrderedDict[bytes, _Asleep] = OrderedDict()
         self._by_ticket: dict[int, _Entry] = {}
         self._by_program: dict[int, _Entry] = {}
         self._tickets = 0
@@ -146,17 +165,22 @@ class Programs:
         """Jobs that workers have not answered."""
         return sum(entry.deadline is not None for entry in self._entries.values())
 
+    def nbytes(self) -> int:
+        """Bytes of all programs, awake and asleep."""
+        return sum(map(self.runtime.nbytes_of, self._by_program)) + self._sleeping_bytes
+
     def request(self, spec: ConstraintSpec) -> bytes:
         """Ask for a program; `poll` brings Ready or Refusal with the returned key (also when it is known already)."""
-        key = msgspec.msgpack.encode(spec)
+        key = hashlib.blake2b(msgspec.msgpack.encode(spec), digest_size=32).digest()
+        if key in self._asleep:
+            self._wake_up(key)
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = self._compile(key, spec)
+            self._compile(key, spec)
         elif entry.refusal is not None:
             self._news.append(entry.refusal)
-        elif entry.program or entry.sleeping is not None:
-            self._wake_up(entry)
-            self._news.append(Ready(key, entry.program, entry.contract, entry.reasons, entry.limits, 0.0))
+        elif entry.program:
+            self._news.append(_ready(entry, 0.0))
         self._entries.move_to_end(key)
         return key
 
@@ -231,10 +255,10 @@ class Programs:
         image = Image(reply.start, self.runtime.table.max_token_bytes)
         image.apply(reply.delta)
         entry.program = self.runtime.add(image)
-        entry.contract, entry.reasons, entry.limits = reply.contract, list(reply.reasons), reply.limits
+        known = entry.known
+        known.contract, known.reasons, known.limits = reply.contract, list(reply.reasons), reply.limits
         self._by_program[entry.program] = entry
-        ready = Ready(entry.key, entry.program, entry.contract, entry.reasons, entry.limits, reply.seconds)
-        self._news.append(ready)
+        self._news.append(_ready(entry, reply.seconds))
         entry.start, entry.ahead = reply.start, AHEAD
         self._expand_ahead(entry, reply.delta.n_defined < reply.delta.n_states)
 
@@ -253,12 +277,15 @@ class Programs:
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
-    def _compile(self, key: bytes, spec: ConstraintSpec) -> _Entry:
-        self._tickets += 1
-        entry = _Entry(key, spec, self._tickets, owner=self._worker)
-        self._by_ticket[entry.ticket] = entry
+    def _compile(self, key: bytes, spec: ConstraintSpec) -> None:
+        entry = self._enter(key, _Known(spec))
+        entry.owner = self._worker
         entry.deadline = time.monotonic() + self._deadline_s
         self._worker.send(self._job(entry))
+
+    def _enter(self, key: bytes, known: _Known) -> _Entry:
+        self._tickets += 1
+        entry = self._entries[key] = self._by_ticket[self._tickets] = _Entry(key, known, self._tickets)
         return entry
 
     def _link(self, *, stand_by: bool = False) -> WorkerLink:
@@ -267,8 +294,9 @@ class Programs:
         return link
 
     def _job(self, entry: _Entry, replay: Sequence[list[Miss]] = ()) -> worker.Compile:
-        controls = self.runtime.table.controls if isinstance(entry.spec, LarkSpec) else {}
-        return worker.Compile(entry.ticket, entry.spec, self._spellable, self._fuel, list(replay), controls)
+        spec = entry.known.spec
+        controls = self.runtime.table.controls if isinstance(spec, LarkSpec) else {}
+        return worker.Compile(entry.ticket, spec, self._spellable, self._fuel, list(replay), controls)
 
     def _expand(self, entry: _Entry, misses: list[Miss]) -> None:
         entry.deadline = time.monotonic() + self._deadline_s
@@ -276,9 +304,9 @@ class Programs:
         if entry.owner is not self._worker:
             # Its worker is gone: rebuild the machine first, up to where the image is.
             entry.owner = self._worker
-            self._worker.send(self._job(entry, entry.log))
+            self._worker.send(self._job(entry, entry.known.log))
             return
-        entry.log.append(misses)
+        entry.known.log.append(misses)
         self._worker.send(worker.Expand(entry.ticket, misses))
 
     def _expand_ahead(self, entry: _Entry, grew: bool) -> None:
@@ -307,8 +335,8 @@ class Programs:
                 continue
             if entry.program:
                 pending, entry.expanding = entry.expanding, []
-                if entry.log and entry.log[-1] == pending:
-                    entry.log.pop()
+                if entry.known.log and entry.known.log[-1] == pending:
+                    entry.known.log.pop()
                 self._expand(entry, pending)
             elif reason:
                 # It may be this one that killed the worker: do not try it twice.
@@ -330,34 +358,40 @@ class Programs:
             elif awake > most_awake and entry.program and not entry.users and entry.deadline is None:
                 awake -= self.runtime.nbytes_of(entry.program)
                 self._put_to_sleep(entry)
-        most_asleep = self._cache_bytes - most_awake
-        for entry in list(self._entries.values()) if self._sleeping_bytes > most_asleep else ():
-            if entry.sleeping is not None and self._sleeping_bytes > most_asleep:
-                self._forget(entry)
+        while self._asleep and self._sleeping_bytes > self._cache_bytes - most_awake:
+            _, forgotten = self._asleep.popitem(last=False)
+            self._sleeping_bytes -= forgotten.nbytes
 
     def _put_to_sleep(self, entry: _Entry) -> None:
-        del self._by_program[entry.program]
-        entry.sleeping, entry.program = self.runtime.sleep(entry.program), 0
-        self._sleeping_bytes += entry.sleeping.nbytes
-        if entry.owner is self._worker:
-            self._worker.send(worker.Forget(entry.ticket))
-        # Whoever expands it next must build its machine first.
-        entry.owner = None
+        known = zlib.compress(msgspec.msgpack.encode(entry.known))
+        asleep = self._asleep[entry.key] = _Asleep(self.runtime.sleep(entry.program), known)
+        self._sleeping_bytes += asleep.nbytes
+        self._strike_out(entry)
 
-    def _wake_up(self, entry: _Entry) -> None:
-        if entry.sleeping is not None:
-            self._settled = False
-            self._sleeping_bytes -= entry.sleeping.nbytes
-            entry.program, entry.sleeping = self.runtime.wake(entry.sleeping), None
-            self._by_program[entry.program] = entry
+    def _wake_up(self, key: bytes) -> None:
+        """Whoever expands the program next must build its machine first: it has no owner."""
+        self._settled = False
+        asleep = self._asleep.pop(key)
+        self._sleeping_bytes -= asleep.nbytes
+        entry = self._enter(key, msgspec.msgpack.decode(zlib.decompress(asleep.known), type=_Known))
+        entry.program = self.runtime.wake(asleep.image)
+        self._by_program[entry.program] = entry
 
     def _forget(self, entry: _Entry) -> None:
+        self._refusals -= entry.refusal is not None
+        if entry.program:
+            self.runtime.drop(entry.program)
+        self._strike_out(entry)
+
+    def _strike_out(self, entry: _Entry) -> None:
         del self._entries[entry.key]
         del self._by_ticket[entry.ticket]
-        self._refusals -= entry.refusal is not None
-        self._sleeping_bytes -= 0 if entry.sleeping is None else entry.sleeping.nbytes
         if entry.program:
             del self._by_program[entry.program]
-            self.runtime.drop(entry.program)
             if entry.owner is self._worker:
                 self._worker.send(worker.Forget(entry.ticket))
+
+
+def _ready(entry: _Entry, seconds: float) -> Ready:
+    known = entry.known
+    return Ready(entry.key, entry.program, known.contract, known.reasons, known.limits, seconds)

@@ -164,7 +164,7 @@ class Service:
     def report(self, id: str) -> Report:
         report = self.loop.report(id)
         report.gauges["compiling"] = float(sum(map(len, self._compiling.values())))
-        report.gauges["constraint_bytes"] = float(self._runtime.nbytes())
+        report.gauges["constraint_bytes"] = float(self._programs.nbytes() + self._runtime.pool.nbytes())
         report.gauges["mask_rows"] = float(self._runtime.pool.n_rows)
         report.gauges |= {f"{kind}_bytes": float(size) for kind, size in self.memory.items()}
         report.gauges["host_kv_bytes"] = float(self._host_bytes)

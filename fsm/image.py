@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fsm import layout as at
 from fsm import loops
+from fsm.packing import lasting_cells, narrowed, renumbered, widened
 from fsm.rehash import first_cells, insert_return, rehash
 from grammar.tables import UNEXPANDED, Delta
 
@@ -40,6 +41,9 @@ _STEPS = _Section(at.MM, None, at.CAP_MM, 4)
 _SECTIONS = (
     _STATES, _EDGES, _REGISTERS, _SETS, _RETURNS, _CELLS, _CELL_HASH, _CELL_ROWS, _MADE_SETS, _MADE_HASH, _STEPS,
 )  # fmt: skip
+
+_CLIMBING = {_STATES: (0,), _EDGES: (3, 4), _CELLS: range(8), _CELL_ROWS: (0,)}
+"""Columns in which most numbers are a little above those before (fsm/packing.py)."""
 
 _MOST_STEPS = 8192
 """Steps made that are remembered."""
@@ -141,27 +145,37 @@ class Image:
         rows[known[dropped[rows[known]]]] = -1
 
     def pack(self) -> PackedImage:
-        """All that is in use, compressed: about a tenth."""
-        parts = [self.heap[: at.HEADER]]
-        for section in _SECTIONS:
-            start, entries = int(self.heap[section.start]), self._entries(section)
-            parts.append(self.heap[start : start + section.width * entries])
-        marks = np.array([len(self.plain), *sorted(self.plain), *sorted(self.keyed)], np.int32)
-        return PackedImage(zlib.compress(np.concatenate([*parts, marks]).tobytes(), 1), self.start, self._longest)
+        """What whoever begins at the start needs of it (fsm/packing.py)."""
+        header, start = self.heap[: at.HEADER].copy(), self.start
+        tables = {section: self._table(section) for section in _SECTIONS}
+        if not header[at.PARSER]:
+            kept = lasting_cells(tables[_CELLS], tables[_CELL_ROWS][:, 0], start)
+            tables[_CELLS], tables[_CELL_ROWS] = renumbered(tables[_CELLS], kept), tables[_CELL_ROWS][kept]
+            header[at.N_CE], start = len(kept), int(np.searchsorted(kept, start))
+        parts = [narrowed(table, _CLIMBING.get(section, ())) for section, table in tables.items()]
+        marks = [np.array([sorted(marked)], np.int32).T for marked in (self.plain, self.keyed)]
+        parts += [narrowed(table, ()) for table in (self.loops.view(np.int32), *marks)]
+        return PackedImage(zlib.compress(header.tobytes() + b"".join(parts)), start, self._longest)
 
     @classmethod
     def unpack(cls, packed: PackedImage) -> Image:
-        """The image that `pack` was called on."""
+        """The image that `pack` was called on, less the configurations that it has met."""
         image = cls.__new__(cls)
-        image.heap = np.frombuffer(zlib.decompress(packed.data), np.int32).copy()
-        image.generation, image.start, image._longest = 0, packed.start, packed.longest
-        image.loops = np.zeros((int(image.heap[at.N_ST]), loops.WIDTH), np.int64)
-        position = at.HEADER
+        data = zlib.decompress(packed.data)
+        parts = [np.frombuffer(data, np.int32, at.HEADER).copy()]
+        where, position = parts[0].nbytes, at.HEADER
         for section in _SECTIONS:
-            image.heap[section.start] = position
-            position += section.width * image._entries(section)
-        n_plain, *marks = image.heap[position:].tolist()
-        image.plain, image.keyed = set(marks[:n_plain]), set(marks[n_plain:])
+            table, where = widened(data, where, section.width, _CLIMBING.get(section, ()))
+            parts[0][section.start] = position
+            parts.append(table.ravel())
+            position += table.size
+        image.heap = np.concatenate(parts)
+        wide, where = widened(data, where, 2 * loops.WIDTH, ())
+        image.loops = wide.view(np.int64)
+        plain, where = widened(data, where, 1, ())
+        keyed, _ = widened(data, where, 1, ())
+        image.plain, image.keyed = set(plain[:, 0].tolist()), set(keyed[:, 0].tolist())
+        image.generation, image.start, image._longest = 0, packed.start, packed.longest
         image._lay_out(image._capacities())
         return image
 
@@ -237,6 +251,11 @@ class Image:
         self.generation += 1
         if int(heap[at.N_CE]):
             rehash(heap)
+
+    def _table(self, section: _Section) -> NDArray[np.int32]:
+        """The entries that must move with the heap."""
+        start, entries = int(self.heap[section.start]), self._entries(section)
+        return self.heap[start : start + section.width * entries].reshape(entries, section.width)
 
     def _view(self, section: _Section) -> NDArray[np.int32]:
         start = int(self.heap[section.start])

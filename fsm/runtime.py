@@ -118,8 +118,8 @@ class Runtime:
         return sleeping
 
     def wake(self, sleeping: Sleeping) -> int:
-        """The program again, under a new number; its states have theirs, and its masks are warm as long as their rows
-        are kept."""
+        """The program again, under a new number; its configurations have new ones, but for the start, and its masks are
+        warm as long as their rows are kept."""
         image = Image.unpack(sleeping.image)
         image.forget_rows(self.pool.since(sleeping.batch))
         return self.add(image)
