@@ -33,6 +33,10 @@ Profile = Literal[
     "llama-cpp",
     "llama-cpp-python",
     "ollama",
+    "tgi",
+    "groq",
+    "together",
+    "openrouter",
     "json-mode",
     "text",
 ]
@@ -51,14 +55,16 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """What an API takes and what it enforces. The rows for known ones are in `providers/remote/capabilities.toml`.
 
     ``structured``: what holds an answer to a schema: "schema" (a response format with one), "json" (JSON mode), or
-    "none". ``schema_type``: the type of the response format that takes one, where that is chat completions'.
+    "none". ``schema_type``: the type of the response format that takes one, where that is chat completions'; "json" is
+    TGI's. ``json_mode``: there is a response format for any object.
     ``native``: constraints besides schemas that vLLM's ``structured_outputs`` takes. ``keywords`` (None: all)
     and ``formats``: what a schema sent there may have; the rest is told to the model in words, and checked afterwards.
     ``contract``: the API promises that answers hold to all of a schema that it takes. ``parameters``: sampling
     parameters by their names in `schemas.engine.Sampling`, and "stop", "stop_token_ids", "ignore_eos", "close" (within
     ``max_tokens``, as Sluice does). ``explicit``:
     sampling parameters are sent even where they have OpenAI's default, since the server's may differ. ``store``: the
-    API must be told to keep nothing.
+    API must be told to keep nothing. ``names``: turns may have a speaker's name. ``require_parameters``: the API is a
+    router, which must be told to pass a request on to those alone who take all of it.
 
     The remaining fields are quirks of schemas: ``root_object`` (the root is an object), ``all_required`` (every
     property is), ``closed`` (``additionalProperties`` is false everywhere), ``recursion``, ``typed`` (every place has a
@@ -68,7 +74,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """
 
     structured: Literal["schema", "json", "none"] = "schema"
-    schema_type: Literal["json_schema", "json_object"] = "json_schema"
+    schema_type: Literal["json_schema", "json_object", "json"] = "json_schema"
+    json_mode: bool = True
     beside_tools: bool = True
     native: tuple[Literal["regex", "choice", "grammar", "structural_tag"], ...] = ()
     contract: bool = False
@@ -86,6 +93,8 @@ class Capabilities(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stream_usage: bool = True
     store: bool = False
+    names: bool = True
+    require_parameters: bool = False
     keywords: tuple[str, ...] | None = None
     formats: tuple[str, ...] | None = None
     root_object: bool = False

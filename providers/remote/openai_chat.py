@@ -1,4 +1,5 @@
-"""OpenAI's chat completions, and the extensions of vLLM, SGLang, llama.cpp and Sluice that their rows name.
+"""OpenAI's chat completions, and the extensions of vLLM, SGLang, TGI, llama.cpp, OpenRouter and Sluice that their rows
+name.
 
 Servers differ in what they leave out: an index of a call, the name of a finish reason, the last `[DONE]`, the usage.
 What can be told all the same is taken; what cannot is a broken answer.
@@ -21,7 +22,7 @@ from providers.base import (
     ScoredToken,
     Usage,
 )
-from providers.remote.dialect import ANSWER, Ask, BrokenAnswer, Choices, decoded
+from providers.remote.dialect import ANSWER, Ask, BrokenAnswer, Choices, decoded, named
 from providers.remote.failures import failed_midway
 from providers.remote.shaping import ShapedTool
 
@@ -63,7 +64,11 @@ class OpenAIChat:
         if request.sampling.logprobs is not None:
             body["logprobs"] = True
             body["top_logprobs"] = request.sampling.logprobs
-        if shaping.schema is not None and can.schema_type == "json_object":
+        if can.require_parameters:
+            body["provider"] = {"require_parameters": True}
+        if shaping.schema is not None and can.schema_type == "json":
+            body["response_format"] = {"type": "json", "value": shaping.schema}
+        elif shaping.schema is not None and can.schema_type == "json_object":
             body["response_format"] = {"type": "json_object", "schema": shaping.schema}
         elif shaping.schema is not None:
             named = {"name": ANSWER, "schema": shaping.schema, "strict": shaping.strict}
@@ -84,7 +89,7 @@ class OpenAIChat:
 
 
 def _messages(ask: Ask) -> list[dict[str, Any]]:
-    messages = [_message(message) for message in ask.messages]
+    messages = [_message(message, names=ask.can.names) for message in ask.messages]
     if ask.shaping.instruction:
         # After the system's own words, before the conversation.
         place = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
@@ -92,9 +97,9 @@ def _messages(ask: Ask) -> list[dict[str, Any]]:
     return messages
 
 
-def _message(message: Message) -> dict[str, Any]:
-    out: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.name and message.role != "tool":
+def _message(message: Message, *, names: bool) -> dict[str, Any]:
+    out: dict[str, Any] = {"role": message.role, "content": message.content if names else named(message)}
+    if names and message.name and message.role != "tool":
         out["name"] = message.name
     if message.calls:
         out["content"] = message.content or None

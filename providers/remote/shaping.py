@@ -125,7 +125,8 @@ async def _output(
             check = JsonCheck(ANY_OBJECT, compact=constraint.whitespace == "compact")
             # OpenAI's JSON mode wants the word in the conversation, and others forget it without.
             text = "Answer with one JSON object, and nothing else."
-            return Shaping(json_mode=structured != "none", instruction=text, check=check, held="validated")
+            mode = can.json_mode and structured != "none"
+            return Shaping(json_mode=mode, instruction=text, check=check, held="validated")
         case ChoiceSpec(choices):
             return _choice(choices, can, structured)
         case RegexSpec(pattern):
@@ -154,7 +155,7 @@ async def _json(constraint: JsonSchemaSpec, can: Capabilities, structured: str) 
         "Answer with one JSON value that is valid under the following JSON Schema, and with nothing else:\n"
         f"{constraint.schema}"
     )
-    mode = structured != "none" and isinstance(original, dict) and original.get("type") == "object"
+    mode = can.json_mode and structured != "none" and isinstance(original, dict) and original.get("type") == "object"
     return Shaping(json_mode=mode, instruction=text, check=check, held="validated")
 
 

@@ -127,6 +127,21 @@ def test_the_most_likely_token_is_asked_for_as_temperature_0_where_there_is_no_t
     assert sent("gemini", asking(sampling=Sampling(top_k=1)))["generationConfig"]["topK"] == 1
 
 
+def test_what_servers_that_are_only_compatible_differ_in() -> None:
+    schema = asking(constraint=JsonSchemaSpec(SCHEMA))
+    given, anything = json.loads(SCHEMA), asking(constraint=JsonObjectSpec())
+    assert sent("chat", schema, Act((VALID,)), profile="tgi")["response_format"] == {"type": "json", "value": given}
+    assert "response_format" not in sent("chat", anything, Act((VALID,)), profile="tgi")
+    assert sent("chat", anything, Act((VALID,)), profile="groq")["response_format"] == {"type": "json_object"}
+    routed = sent("chat", schema, Act((VALID,)), profile="openrouter")
+    assert routed["provider"] == {"require_parameters": True} and routed["response_format"]["type"] == "json_schema"
+    for profile, turn in [
+        ("together", {"role": "user", "content": "What is 1 + 1?", "name": "Ann"}),
+        ("groq", {"role": "user", "content": "Ann: What is 1 + 1?"}),
+    ]:
+        assert sent("chat", GenerateRequest("r", MODEL, TALK), profile=profile)["messages"][1] == turn
+
+
 def test_an_operator_knows_better_than_the_table() -> None:
     older = {"parameters": ["temperature", "top_k"], "max_stops": 1}
     body = sent("messages", asking(sampling=Sampling(temperature=0.5, top_k=4)), capabilities=older)
