@@ -1,7 +1,7 @@
 """Goals: hash-consed conjunctions of atoms. Equal conjunctions have equal numbers, so that recursion closes.
 
-An atom is a schema location, a constant, the negation of a goal, or a choice between goals. Of none of them is known
-here what it means: `rewriting.py` makes shapes of them.
+An atom is a schema location, a constant, the negation of a goal, or a choice between goals. What they mean is not known
+here, but for their outlines (`outlines.py`): `rewriting.py` makes shapes of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grammar.json_schema.document import Location
+from grammar.json_schema.outlines import ANYTHING, Outline, of_schema, of_value, together
 from grammar.json_schema.shapes import ANY, NEVER, Goal
 from grammar.json_schema.values import canonical
 
@@ -51,6 +52,7 @@ class Goals:
     def clear(self) -> None:
         """Forget all but ANY and NEVER."""
         self._atoms: list[Atom] = []
+        self._outlines: dict[int, Outline] = {}
         self.members: list[tuple[int, ...]] = [(), ()]
         """Atoms of each goal, ascending; ANY and NEVER, the first two, are told apart by their numbers."""
         self._numbers: dict[tuple[int, ...], Goal] = {}
@@ -91,9 +93,33 @@ class Goals:
             return NEVER
         found = self._conjoined.get((a, b))
         if found is None:
-            found = self.of(tuple(sorted({*self.members[a], *self.members[b]})))
-            self._conjoined[a, b] = found
+            found = self._conjoined[a, b] = self._together(sorted({*self.members[a], *self.members[b]}))
         return found
+
+    def _together(self, atoms: list[int]) -> Goal:
+        kept = together([self._outline(i) for i in atoms], [self._barred(i) for i in atoms])
+        return NEVER if kept is None else self.of(tuple(atoms[i] for i in kept))
+
+    def _outline(self, i: int) -> Outline:
+        found = self._outlines.get(i)
+        if found is None:
+            match self._atoms[i]:
+                case Location() as place:
+                    found = of_schema(place)
+                case Constant(value, pointer):
+                    found = of_value(value, pointer)
+                case _:
+                    found = ANYTHING
+            self._outlines[i] = found
+        return found
+
+    def _barred(self, i: int) -> frozenset[object] | None:
+        """The values that an atom forbids, where that is all that it says."""
+        atom = self._atoms[i]
+        if not isinstance(atom, Negated) or len(self.members[atom.goal]) > 1:
+            return None
+        outline = self._outline(self.members[atom.goal][0])
+        return outline.listed if outline.whole else None
 
     def either(self, goals: Iterable[Goal], pointer: str) -> Goal:
         """The goal of what satisfies one of some goals, which come together at ``pointer``."""

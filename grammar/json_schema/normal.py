@@ -159,7 +159,7 @@ class Normal:
 
     def _note_unique_alternatives(self) -> None:
         """Arrays of unique items are not told from other arrays item by item: say so where there are any."""
-        goals = self.productivity.proofs
+        goals = self.productive_goals
         alternatives = any(
             sum(isinstance(shape, kind) for shape in self._prepared(goal)) > 1
             for goal in goals
@@ -169,6 +169,11 @@ class Normal:
             if alternatives and any(isinstance(shape, ArrayShape) and shape.unique for shape in self._prepared(goal)):
                 reason = "among alternatives, arrays of unique items may be limited to one item or to one alternative"
                 self.narrow(f"{self._goals.place(goal).pointer}: {reason}")
+
+    @property
+    def productive_goals(self) -> list[Goal]:
+        """The goals that some part of a value may have."""
+        return [goal for goal in self.productivity.proofs if goal in self.productivity.reached]
 
     def shapes(self, goal: Goal) -> tuple[Shape, ...]:
         """The disjuncts of a goal, distinct and productive in all their parts; () only for a goal that nothing
@@ -268,7 +273,7 @@ class Normal:
     # --- productivity ------------------------------------------------------------------------------------------------
 
     def _prove(self, goal: Goal) -> bool:
-        productive = self.productivity.prove(goal)
+        productive = self.productivity.reach(goal)
         while self._rewriting.exclusive:
             place, branches = self._rewriting.exclusive.pop()
             self._prove_exclusive(place, branches)

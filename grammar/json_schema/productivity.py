@@ -6,6 +6,9 @@ algorithm of Dowling and Gallier (1984) decides it: each goal is proved at most 
 nothing (and can choose enough optional properties, or items that count, which is no clause but as monotone as one).
 What is left unproved when the queue is empty has no finite value, be it contradictory or a recursion without an end.
 
+Of most goals it is enough to know that (`Productivity.prove`), and optional parts say nothing about it; what a text may
+reach is known to its last part before anything of it is written (`Productivity.reach`).
+
     {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}     # needs itself: never proved
 """
 
@@ -51,9 +54,7 @@ class _Attempt:
 
     goal: Goal
     shape: Shape
-    missing: int
-    choosing: bool
-    """It waits for all its parts, not only for those that it needs."""
+    missing: set[Goal]
 
 
 class Productivity:
@@ -67,48 +68,79 @@ class Productivity:
         self._prepared = prepared
         self._fits = fits
         self._enough = enough
-        self._decided: set[Goal] = {ANY, NEVER}
+        self._refuted: set[Goal] = {NEVER}
         self.proofs: dict[Goal, Shape] = {ANY: NullShape()}
         """Of each productive goal a shape that proves it, in the order proved: what it takes stands before it."""
+        self.reached: set[Goal] = {ANY, NEVER}
+        """The goals that some goal given to `reach` leads to, by any part: all are proved or refuted."""
 
     def prove(self, goal: Goal) -> bool:
+        """Whether a finite value satisfies the goal. Visits only what decides that: goals that a value needs."""
+        if goal not in self.proofs and goal not in self._refuted:
+            self._decide([goal])
+        return goal in self.proofs
+
+    def reach(self, goal: Goal) -> bool:
         """Whether a finite value satisfies the goal. Visits, and decides, every goal reachable from it."""
-        if goal in self._decided:
-            return goal in self.proofs
-        proofs = self.proofs
-        reached = {goal}
-        stack = [goal]
-        proved: list[Goal] = []
+        found: list[Goal] = []
+        pending = [goal]
+        while pending:
+            current = pending.pop()
+            if current not in self.reached:
+                self.reached.add(current)
+                found.append(current)
+                for shape in self._prepared(current):
+                    pending += parts(shape)
+        self._decide([goal for goal in reversed(found) if goal not in self.proofs and goal not in self._refuted])
+        return goal in self.proofs
+
+    def _decide(self, goals: list[Goal]) -> None:
+        """Prove or refute goals about which nothing is known. Others that are met on the way are proved, or left
+        open."""
+        open_goals = set(goals)
+        visited = set(goals)
+        stack = list(goals)
         waiting: dict[Goal, list[_Attempt]] = {}
-        while stack:
+        while stack and open_goals:
             current = stack.pop()
+            if current in self.proofs:
+                continue
             for shape in self._prepared(current):
-                for part in parts(shape):
-                    if part not in reached and part not in self._decided:
-                        reached.add(part)
-                        stack.append(part)
-                if current in proofs or not self._fits(shape, current):
+                if not self._fits(shape, current):
                     continue
-                choosing = (
-                    shape.min_properties > 0
-                    if isinstance(shape, ObjectShape)
-                    else isinstance(shape, ArrayShape) and len(shape.ways) > 0
-                )
-                missing = {need for need in needs(shape) if need not in proofs}
-                if missing or (choosing and not self._enough(shape, proofs)):
-                    attempt = _Attempt(current, shape, len(missing), choosing)
-                    for part in dict.fromkeys(parts(shape)) if choosing else missing:
-                        if part not in proofs:
-                            waiting.setdefault(part, []).append(attempt)
-                else:
-                    proofs[current] = shape
-                    proved.append(current)
+                needed = needs(shape)
+                missing = {need for need in needed if need not in self.proofs}
+                if not all(need not in self._refuted and self._prepared(need) for need in missing):
+                    continue
+                if not missing and self._enough(shape, self.proofs):
+                    self._prove(current, shape, waiting, open_goals)
+                    break
+                attempt = _Attempt(current, shape, missing)
+                for part in dict.fromkeys(parts(shape)) if _chooses(shape) else missing:
+                    if part not in self.proofs and part not in self._refuted:
+                        waiting.setdefault(part, []).append(attempt)
+                        if part not in visited:
+                            visited.add(part)
+                            stack.append(part)
+        if open_goals:
+            self._refuted.update(goal for goal in visited if goal not in self.proofs)
+
+    def _prove(self, goal: Goal, shape: Shape, waiting: dict[Goal, list[_Attempt]], open_goals: set[Goal]) -> None:
+        """Note a proof, and those that waited for it."""
+        self.proofs[goal] = shape
+        proved = [goal]
         while proved:
             done = proved.pop()
-            for attempt in waiting.get(done, ()):
-                attempt.missing -= not attempt.choosing or done in needs(attempt.shape)
-                if not attempt.missing and attempt.goal not in proofs and self._enough(attempt.shape, proofs):
-                    proofs[attempt.goal] = attempt.shape
+            open_goals.discard(done)
+            for attempt in waiting.pop(done, ()):
+                attempt.missing.discard(done)
+                if not attempt.missing and attempt.goal not in self.proofs and self._enough(attempt.shape, self.proofs):
+                    self.proofs[attempt.goal] = attempt.shape
                     proved.append(attempt.goal)
-        self._decided |= reached
-        return goal in proofs
+
+
+def _chooses(shape: Shape) -> bool:
+    """Whether a shape waits for all its parts, not only for those that it needs."""
+    if isinstance(shape, ObjectShape):
+        return shape.min_properties > 0
+    return isinstance(shape, ArrayShape) and len(shape.ways) > 0

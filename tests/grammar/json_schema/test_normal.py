@@ -372,3 +372,56 @@ def test_what_a_narrowed_format_turns_away_is_not_negated() -> None:
 def test_a_schema_may_be_its_text() -> None:
     compiled = compile_machine(JsonSchema('{"const": 1.50}'), [True] * 256)
     assert compiled.contract.value == "exact"
+
+
+@pytest.mark.parametrize("names", [("few", "many"), ("many", "few")])
+def test_too_few_different_items_are_found_in_any_order_of_proofs(names: tuple[str, str]) -> None:
+    parts_of = {
+        "few": {"enum": [1, 2]},
+        "many": {"type": "array", "items": {"$ref": "#/properties/few"}, "uniqueItems": True, "minItems": 3},
+    }
+    schema = {"type": "object", "properties": {name: parts_of[name] for name in names}, "required": list(names)}
+    with pytest.raises(UnsatisfiableConstraint) as caught:
+        normal(schema)
+    assert caught.value.pointer == "/properties/many"
+
+
+kinds = st.sampled_from(
+    [
+        {"const": "a"},
+        {"const": "b"},
+        {"enum": ["a", "b", 1.0]},
+        {"enum": [1, None, ["a"]]},
+        {"type": "string", "enum": ["b", 1]},
+        {"type": "string", "maxLength": 0},
+        {"type": ["integer", "null"]},
+        {"type": "object"},
+    ]
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(kinds, min_size=1, max_size=2), st.lists(kinds, max_size=3))
+def test_what_is_seen_of_conjoined_parts_at_a_glance_is_so(wanted: list[Any], barred: list[Any]) -> None:
+    asked = {"allOf": [{"items": kind} for kind in wanted] + [{"items": {"not": kind}} for kind in barred]}
+    oracle = jsonschema.Draft202012Validator(asked)
+    form = normal(asked)
+    for value in ("a", "b", "", 1, 1.5, None, True, ["a"], [], {}):
+        assert accepts(form, form.root, [value]) == oracle.is_valid([value])
+
+
+def test_alternatives_told_apart_by_a_kind_do_not_multiply() -> None:
+    def variant(kind: int) -> dict[str, Any]:
+        known = {"kind": {"const": kind}, f"a{kind}": {"type": "string"}}
+        return {"properties": known, "required": ["kind"], "additionalProperties": False}
+
+    variants = [variant(kind) for kind in range(8)]
+    form = normal({"allOf": [{"anyOf": variants}] * 4 + [{"not": variant(0)}]}, fuel=20_000)
+    assert accepts(form, form.root, {"kind": 3, "a3": ""})
+    assert not accepts(form, form.root, {"kind": 3, "a4": ""}) and not accepts(form, form.root, {"kind": 0})
+
+
+def test_what_no_value_reaches_is_no_reason() -> None:
+    dated = {"properties": {"kind": {"const": "b"}, "on": {"type": "string", "format": "date"}}, "required": ["kind"]}
+    schema = {"type": "object", "allOf": [{"properties": {"kind": {"const": "a"}}}, {"anyOf": [dated, {}]}]}
+    assert compile_machine(JsonSchema(schema), [True] * 256).reasons == ()
