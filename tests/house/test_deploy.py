@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -190,3 +191,16 @@ def test_prometheus_scrapes_the_server() -> None:
     for file in told["rule_files"]:
         rules = yaml.safe_load((DEPLOY / "prometheus" / file).read_text())["groups"][0]["rules"]
         assert all(set(rule) >= {"alert", "expr", "annotations"} for rule in rules)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool, of Prometheus, is not installed")
+@pytest.mark.parametrize(
+    "checking",
+    [
+        ("check", "config", "deploy/prometheus/prometheus.yml"),
+        ("test", "rules", "tests/house/alerts.yml"),
+    ],
+)
+def test_alarms_are_raised_when_they_should_be(checking: tuple[str, ...]) -> None:
+    said = subprocess.run(["promtool", *checking], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
