@@ -80,10 +80,10 @@ class Sluice:
         batch = StepBatch(
             tokens=np.array(tokens * sequences, np.int32),
             positions=positions,
-            slots=tables[owners, positions // 16] * 16 + positions % 16,
+            slots=(tables[owners, positions // 16] * 16 + positions % 16)[None],
             query_start=np.arange(0, sequences * count + 1, count, dtype=np.int32),
             context_lens=np.full(sequences, first + count, np.int32),
-            block_tables=tables,
+            block_tables=tables[None],
             logit_rows=np.array(wanted, np.int32),
         )
         began = time.perf_counter()

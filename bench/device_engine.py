@@ -72,10 +72,10 @@ def decode_step(n: int, context: int) -> StepBatch:
     return StepBatch(
         tokens=np.arange(n, dtype=np.int32),
         positions=np.full(n, last, np.int32),
-        slots=tables[:, last // BLOCK] * BLOCK + last % BLOCK,
+        slots=(tables[:, last // BLOCK] * BLOCK + last % BLOCK)[None],
         query_start=np.arange(n + 1, dtype=np.int32),
         context_lens=np.full(n, context, np.int32),
-        block_tables=tables,
+        block_tables=tables[None],
         logit_rows=np.arange(n, dtype=np.int32),
     )
 
@@ -86,10 +86,10 @@ def prefill_step(length: int) -> StepBatch:
     return StepBatch(
         tokens=places,
         positions=places,
-        slots=places,
+        slots=places[None],
         query_start=np.array([0, length], np.int32),
         context_lens=np.array([length], np.int32),
-        block_tables=np.arange(-(-length // BLOCK), dtype=np.int32)[None],
+        block_tables=np.arange(-(-length // BLOCK), dtype=np.int32)[None, None],
         logit_rows=np.array([length - 1], np.int32),
     )
 

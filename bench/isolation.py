@@ -1,11 +1,12 @@
 """What a schema that explodes costs everybody else: inter-token times of running requests, with and without one
 compiling.
 
-    python -m bench.isolation [--rounds 6] [--streams 4]
+    python -m bench.isolation [--rounds 12] [--streams 4]
 
-Rounds alternate: in the odd ones, exploding constraints (each one new, so that no cache helps) are sent all the time
-beside the measured streams. The card shows the median and the 99th percentile of the time between two tokens of a
-stream, and their ratio.
+A round measures the streams alone, twice beside exploding constraints (each one new, so that no cache helps) that are
+sent all the time, and alone again (A B B A), so that a machine that becomes slower or faster does so for both. The card
+shows the median and the 99th percentile of the time between two tokens of a stream over all rounds, and their ratios
+with an interval (`bench.intervals`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import time
 
+import numpy as np
+
+from bench.intervals import SURE, ratio_of_quantiles
 from engine.client import EngineClient
 from engine.model.files import open_model
 from engine.model.store import resolve
@@ -102,28 +105,38 @@ async def run(options: argparse.Namespace) -> None:
     client = EngineClient(settings)
     await client.start()
     prompt = open_model(path).tokenizer().encode("The history of the bridge begins with a ferry and a toll.")
-    gaps: dict[bool, list[float]] = {False: [], True: []}
+    rounds: list[tuple[list[float], list[float]]] = []
     for turn in range(options.rounds + 1):
-        for attacked in (False, True):
-            found = await measure(client, prompt, options.streams, options.tokens, 1000 * turn if attacked else None)
-            if turn:
-                gaps[attacked] += found
+        gaps: tuple[list[float], list[float]] = [], []
+        for part, attacked in enumerate((False, True, True, False)):
+            first = 1000 * (2 * turn + part) if attacked else None
+            gaps[attacked].extend(await measure(client, prompt, options.streams, options.tokens, first))
+        if turn:  # the first round warms up
+            rounds.append(gaps)
+            print(
+                f"round {turn}: p99 {' and '.join(f'{1e3 * quantile(side, 0.99):.2f}' for side in gaps)} ms", flush=True
+            )
     await client.aclose()
-    figures = {
-        name: {"p50_ms": 1e3 * statistics.median(values), "p99_ms": 1e3 * statistics.quantiles(values, n=100)[98]}
-        for name, values in (("alone", gaps[False]), ("beside exploding schemas", gaps[True]))
-    }
-    print(f"\n{options.streams} streams, {options.threads} threads, deadline {DEADLINE_S} s")
-    for name, figure in figures.items():
+    print(f"\n{options.streams} streams, {options.threads} threads, {options.rounds} rounds, deadline {DEADLINE_S} s")
+    figures: dict[str, dict[str, float]] = {}
+    for name, side in (("alone", 0), ("beside exploding schemas", 1)):
+        times = [gap for gaps in rounds for gap in gaps[side]]
+        figure = figures[name] = {"p50_ms": 1e3 * quantile(times, 0.5), "p99_ms": 1e3 * quantile(times, 0.99)}
         print(f"{name:28} p50 {figure['p50_ms']:7.2f} ms   p99 {figure['p99_ms']:7.2f} ms")
-    ratio = figures["beside exploding schemas"]["p99_ms"] / figures["alone"]["p99_ms"]
-    print(f"{'p99 ratio':28} {ratio:.3f}")
-    print(json.dumps({"bench": "isolation", "p99_ratio": ratio, **figures}))
+    for name, share in (("p50_ratio", 0.5), ("p99_ratio", 0.99)):
+        ratio = ratio_of_quantiles([(beside, alone) for alone, beside in rounds], share)
+        figures[name] = ratio._asdict()
+        print(f"{name:28} {ratio.value:.3f}, {SURE:.0%} sure: {ratio.low:.3f} to {ratio.high:.3f}")
+    print(json.dumps({"bench": "isolation", "rounds": options.rounds, **figures}))
+
+
+def quantile(times: list[float], share: float) -> float:
+    return float(np.quantile(times, share))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=12, help="at least 2")
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=150)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -1,6 +1,6 @@
 """What the engine's ways of sharing are worth, as ratios on the embedded model.
 
-    python -m bench.ratios [--rounds 3] [--requests 48]
+    python -m bench.ratios [--rounds 5] [--requests 48]
 
 continuous      requests of 10 to 200 tokens on eight slots: a slot is filled as soon as it is free, against batches of
                 eight that end when their longest answer does
@@ -9,8 +9,8 @@ paged           the same load on the KV memory of four contexts of 2,048 tokens:
                 against one for each context that could be reserved
 
 Both sides of a ratio are the same step loop over the same runner in one process, and take turns in every round; the
-card shows the medians of the rounds' ratios of tokens a second. The other columns count work and do not depend on the
-machine.
+card shows the medians of the rounds' ratios of tokens a second, with the lowest and the highest. The other columns
+count work and do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _computed(loop: StepLoop) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=EMBEDDED_MODEL)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=48, help="of the mixed load")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
@@ -167,18 +167,23 @@ def main() -> None:
             found[name].append((first, second) if turn % 2 == 0 else (second, first))
     lines: dict[str, dict[str, float]] = {}
     print(f"\n{options.threads} threads, {options.requests} requests, medians of {options.rounds} rounds")
-    print(f"{'':30}{'ratio':>8}{'tok/s':>16}{'steps':>16}{'computed tokens':>20}")
+    print(f"{'':30}{'ratio':>8}{'rounds':>16}{'tok/s':>16}{'steps':>16}{'computed tokens':>20}")
     for name, rounds in found.items():
         left, right = rounds[0]
-        ratio = statistics.median(a.rate / b.rate for a, b in rounds)
+        ratios = sorted(a.rate / b.rate for a, b in rounds)
+        ratio = statistics.median(ratios)
         rates = [statistics.median(work.rate for work in side) for side in zip(*rounds, strict=True)]
         lines[name] = {
-            "ratio": ratio, "tokens_per_s": rates[0], "tokens_per_s_without": rates[1],
+            "ratio": ratio, "lowest": ratios[0], "highest": ratios[-1],
+            "tokens_per_s": rates[0], "tokens_per_s_without": rates[1],
             "steps": left.steps, "steps_without": right.steps,
             "computed": left.computed, "computed_without": right.computed,
         }  # fmt: skip
         cells = [f"{rates[0]:.0f} / {rates[1]:.0f}", f"{left.steps} / {right.steps}"]
-        print(f"{name:30}{ratio:8.2f}{cells[0]:>16}{cells[1]:>16}{f'{left.computed} / {right.computed}':>20}")
+        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+        print(
+            f"{name:30}{ratio:8.2f}{spread:>16}{cells[0]:>16}{cells[1]:>16}{f'{left.computed} / {right.computed}':>20}"
+        )
     print(json.dumps({"bench": "ratios", "threads": options.threads, "requests": options.requests, **lines}))
 
 

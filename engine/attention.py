@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -45,9 +46,10 @@ class Group:
 
 
 def plan(
-    batch: StepBatch, heads_per_key: int, block_size: int, device: torch.device, window: int = 0
+    batch: StepBatch, tables: NDArray[np.int32], heads_per_key: int, block_size: int, device: torch.device, window: int
 ) -> list[Group]:  # fmt: skip
-    """The groups of a step; together they hold each of its tokens once. ``window``: keys a query sees, 0 for all."""
+    """The groups of a step; together they hold each of its tokens once. ``tables`` [B, M]: the block tables to go by.
+    ``window``: keys a query sees, 0 for all."""
     starts = batch.query_start[:-1].astype(np.int64)
     new = np.diff(batch.query_start).astype(np.int64)
     contexts = batch.context_lens.astype(np.int64)
@@ -55,13 +57,14 @@ def plan(
     for sequence, (n_new, context) in enumerate(zip(new.tolist(), contexts.tolist(), strict=True)):
         members[(n_new - 1).bit_length(), (context - 1).bit_length()].append(sequence)
     return [
-        _group(batch, np.array(rows), starts, new, contexts, heads_per_key, block_size, device, window)
+        _group(batch, tables, np.array(rows), starts, new, contexts, heads_per_key, block_size, device, window)
         for rows in members.values()
     ]
 
 
 def _group(
     batch: StepBatch,
+    tables: NDArray[np.int32],
     rows: np.ndarray,
     starts: np.ndarray,
     new: np.ndarray,
@@ -76,8 +79,8 @@ def _group(
     queries = starts[rows, None] + np.minimum(offsets, new[rows, None] - 1)
     n_blocks = -(-contexts[rows] // block_size)
     columns = np.arange(n_blocks.max())
-    tables = batch.block_tables[rows, : len(columns)]
-    blocks = np.where(columns < n_blocks[:, None], tables, tables[:, :1])
+    known = tables[rows, : len(columns)]
+    blocks = np.where(columns < n_blocks[:, None], known, known[:, :1])
     keys = np.arange(len(columns) * block_size)
     positions = batch.positions[queries][:, :, None]
     mask = keys <= positions

@@ -1,8 +1,10 @@
 """The device seam: what the step loop asks of whatever runs the model. `Runner` owns weights and KV tensors, nothing
 else.
 
-KV memory is paged: ``num_blocks`` blocks of ``block_size`` tokens a layer. A token's *slot* is
-block * block_size + offset. The scheduler hands out blocks; a runner reads and writes the slots it is told.
+KV memory is paged: ``num_blocks`` blocks of ``block_size`` tokens. A block holds them for one *group* of layers
+(`engine.model.kv_groups`), so a sequence has a table of blocks for each group; most models have one. A token's *slot*
+in a group is block * block_size + offset. The scheduler hands out blocks; a runner reads and writes the slots it is
+told.
 """
 
 from __future__ import annotations
@@ -34,13 +36,13 @@ class StepBatch:
     positions: NDArray[np.int32]
     """[T] position of each in its sequence."""
     slots: NDArray[np.int32]
-    """[T] KV slot each token's key and value are written to."""
+    """[G, T] KV slot each token's key and value are written to, in each group of layers."""
     query_start: NDArray[np.int32]
     """[B + 1] offsets into tokens."""
     context_lens: NDArray[np.int32]
     """[B] tokens in the KV cache after this step (old + new)."""
     block_tables: NDArray[np.int32]
-    """[B, M] block ids of each sequence in order; entries past its length are undefined."""
+    """[G, B, M] block ids of each sequence in order; entries past its length are undefined."""
     logit_rows: NDArray[np.int32]
     """[R] indices into tokens whose logits are wanted, ascending."""
 
@@ -52,13 +54,15 @@ class Runner(Protocol):
     context_length: int
     num_blocks: int
     block_size: int
+    windows: tuple[int, ...]
+    """[G] tokens that the layers of each group see at most, the newest included; 0 for all."""
 
     def forward(self, batch: StepBatch) -> Logits:
         """Logits of ``batch.logit_rows``. Writes the new tokens' keys and values."""
         ...
 
     def copy_block(self, source: int, target: int) -> None:
-        """Copy a block's keys and values in every layer (copy on write)."""
+        """Copy a block's keys and values (copy on write)."""
         ...
 
     def nbytes(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.base import StepBatch
-from engine.blocks import BlockPool
+from engine.kv_memory import KvMemory
 from engine.sequence import Sequence
 
 
@@ -41,19 +41,15 @@ class Step:
 
 
 class StepBuffers:
-    """The arrays of a step, made once. One set is enough while a forward pass ends before the next step is planned.
+    """The arrays of a step, made once. One set is enough while a forward pass ends before the next step is planned."""
 
-    ``tables``: int32[max_sequences, M], row `Sequence.slot` mirrors `Sequence.blocks`; the scheduler keeps it so.
-    """
-
-    def __init__(self, pool: BlockPool, context_length: int, max_sequences: int, max_batch_tokens: int) -> None:
-        width = min(pool.blocks_for(context_length), pool.num_blocks)
-        self.block_size = pool.block_size
-        self.tables: NDArray[np.int32] = np.zeros((max_sequences, width), np.int32)
-        self._batch_tables: NDArray[np.int32] = np.zeros(max_sequences * width, np.int32)
+    def __init__(self, memory: KvMemory, context_length: int, max_sequences: int, max_batch_tokens: int) -> None:
+        self.block_size = memory.pool.block_size
+        self._all_tables = memory.tables
+        self._batch_tables: NDArray[np.int32] = np.zeros(memory.tables.size, np.int32)
         self._tokens: NDArray[np.int32] = np.zeros(max_batch_tokens, np.int32)
         self._positions: NDArray[np.int32] = np.zeros(max_batch_tokens, np.int32)
-        self._slots: NDArray[np.int32] = np.zeros(max_batch_tokens, np.int32)
+        self._slots: NDArray[np.int32] = np.zeros(memory.groups * max_batch_tokens, np.int32)
         self._query_start: NDArray[np.int32] = np.zeros(max_sequences + 1, np.int32)
         self._context_lens: NDArray[np.int32] = np.zeros(max_sequences, np.int32)
         self._order: NDArray[np.int32] = np.arange(max(context_length, max_sequences), dtype=np.int32)
@@ -63,7 +59,9 @@ class StepBuffers:
         sequences = decoding + [sequence for sequence, _ in chunks]
         lengths = [1] * len(decoding) + [length for _, length in chunks]
         n, total = len(sequences), sum(lengths)
-        tokens, positions, slots = self._tokens[:total], self._positions[:total], self._slots[:total]
+        groups = len(self._all_tables)
+        tokens, positions = self._tokens[:total], self._positions[:total]
+        slots = self._slots[: groups * total].reshape(groups, total)
         query_start, context_lens = self._query_start[: n + 1], self._context_lens[:n]
 
         tokens[: len(decoding)] = [s.tokens[-1] for s in decoding]
@@ -79,11 +77,11 @@ class StepBuffers:
         np.add(positions[logit_rows], 1, out=context_lens)
 
         width = max(len(s.blocks) for s in sequences)
-        tables = self._batch_tables[: n * width].reshape(n, width)
-        np.take(self.tables[:, :width], [s.slot for s in sequences], axis=0, out=tables, mode="clip")
+        tables = self._batch_tables[: groups * n * width].reshape(groups, n, width)
+        np.take(self._all_tables[:, :, :width], [s.slot for s in sequences], axis=1, out=tables, mode="clip")
         owner = np.repeat(self._order[:n], lengths) if chunks else self._order[:n]
         blocks, offsets = np.divmod(positions, np.int32(self.block_size))
-        np.add(tables[owner, blocks] * np.int32(self.block_size), offsets, out=slots)
+        np.add(tables[:, owner, blocks] * np.int32(self.block_size), offsets, out=slots)
 
         ends = [s.computed + length == len(s.tokens) for s, length in chunks]
         if not all(ends):

@@ -88,6 +88,10 @@ class BlockPool:
             self._by_label[label] = block
             self._labels[block] = label
 
+    def knows(self, label: bytes) -> bool:
+        """Some block has this content."""
+        return label in self._by_label
+
     def claim(self, label: bytes) -> int | None:
         """The block with this content, held once more, whether it was held or free; None when no block has it."""
         block = self._by_label.get(label)

@@ -20,6 +20,7 @@ from engine.base import StepBatch
 from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
 from engine.model.files import ModelFiles
+from engine.model.kv_groups import KvGroups
 from engine.model.weights import GgufWeights
 from engine.packed_weights import GridWeights, packed_matrix
 from kernels.cpu.attention import KEYS
@@ -57,10 +58,11 @@ class CpuRunner:
         *,
         num_blocks: int,
         block_size: int = 16,
+        groups: KvGroups | None = None,
         threads: int | None = None,
     ) -> None:
-        """The cache takes 4 · layers · KV heads · head size bytes a slot. ``threads``: None for one a core this
-        process may use.
+        """The cache takes 4 · layers of a group · KV heads · head size bytes a slot. ``groups``: None for all layers in
+        one. ``threads``: None for one a core this process may use.
 
         UnsupportedModelError: sizes that are not multiples of 32.
         ValueError: ``block_size`` is not a multiple of 16, or ``threads`` is below 1.
@@ -74,6 +76,8 @@ class CpuRunner:
         self.context_length = config.context_length
         self.num_blocks = num_blocks
         self.block_size = block_size
+        groups = groups or KvGroups.one(config)
+        self.windows = groups.windows
         self._config = config
 
         embedding = packed_matrix(weights, "model.embed_tokens.weight")
@@ -85,7 +89,7 @@ class CpuRunner:
         # Addresses go into the model's tables, so the records must live as long as the threads that read them.
         self._packed = [matrix for layer in layers for matrix in layer] + [embedding, head]
         self._biases = [bias for layer in biases for bias in layer if bias is not None]
-        cache = (config.layers, num_blocks, config.kv_heads, config.head_dim * block_size)
+        cache = (groups.places, num_blocks, config.kv_heads, config.head_dim * block_size)
         tables = [rotary.tables(config.context_length, config.head_dim) for rotary in config.rotaries]
         self._model = Model(
             layers=config.layers,
@@ -111,6 +115,8 @@ class CpuRunner:
             embedding=np.array(_address(embedding), np.int64),
             head=np.array(_address(head), np.int64),
             windows=np.array([config.window(layer) for layer in range(config.layers)], np.int64),
+            layer_group=np.array([groups.group(layer) for layer in range(config.layers)], np.int64),
+            layer_place=np.array([groups.place(layer) for layer in range(config.layers)], np.int64),
             layer_rotary=np.array([config.rotary(layer) for layer in range(config.layers)], np.int64),
             norms=np.stack([*norms, weights["model.norm.weight"]]).astype(np.float32, order="C"),
             post_norms=_rows(weights, prefixes, POST_NORMS if config.post_norms else (), config.hidden),
@@ -127,20 +133,35 @@ class CpuRunner:
         weakref.finalize(self, _retire, self._team, self._packed, self._biases)
 
     @classmethod
-    def load(cls, model: ModelFiles, *, num_blocks: int, block_size: int = 16, threads: int | None = None) -> CpuRunner:
-        return cls(model.config, model.weights(), num_blocks=num_blocks, block_size=block_size, threads=threads)
+    def load(
+        cls,
+        model: ModelFiles,
+        *,
+        num_blocks: int,
+        block_size: int = 16,
+        groups: KvGroups | None = None,
+        threads: int | None = None,
+    ) -> CpuRunner:
+        return cls(
+            model.config,
+            model.weights(),
+            num_blocks=num_blocks,
+            block_size=block_size,
+            groups=groups,
+            threads=threads,
+        )
 
     def forward(self, batch: StepBatch) -> NDArray[np.float32]:
         """Logits [R, vocab_size] of the rows asked for; writes the new keys and values. See `Runner.forward`."""
-        tokens, (sequences, blocks), rows = len(batch.tokens), batch.block_tables.shape, len(batch.logit_rows)
+        tokens, (_, sequences, blocks), rows = len(batch.tokens), batch.block_tables.shape, len(batch.logit_rows)
         self._grow(tokens, sequences, blocks, rows)
         step = self._step
         step.counts[:3] = tokens, sequences, rows
         step.tokens[:tokens] = batch.tokens
         step.positions[:tokens] = batch.positions
-        step.slots[:tokens] = batch.slots
+        step.slots[:, :tokens] = batch.slots
         step.query_start[: sequences + 1] = batch.query_start
-        step.block_tables[:sequences, :blocks] = batch.block_tables
+        step.block_tables[:, :sequences, :blocks] = batch.block_tables
         step.logit_rows[:rows] = batch.logit_rows
         take_part(0, self._team.threads, self._team.control, self._model, step)
         logits = np.ascontiguousarray(step.logits[:rows, : self.vocab_size])
@@ -149,7 +170,7 @@ class CpuRunner:
         return logits
 
     def copy_block(self, source: int, target: int) -> None:
-        """Copy a block's keys and values in every layer."""
+        """Copy a block's keys and values."""
         self._model.keys[:, target] = self._model.keys[:, source]
         self._model.values[:, target] = self._model.values[:, source]
 
@@ -171,7 +192,7 @@ class CpuRunner:
     def _grow(self, tokens: int, sequences: int, blocks: int, rows: int) -> None:
         """Make the step's memory large enough, by doubling: threads are restarted, so this must be rare."""
         step = self._step
-        have = (len(step.tokens), *step.block_tables.shape, len(step.logits))
+        have = (len(step.tokens), *step.block_tables.shape[1:], len(step.logits))
         need = (tokens, sequences, blocks, rows)
         if all(n <= h for n, h in zip(need, have, strict=True)):
             return
@@ -187,9 +208,9 @@ class CpuRunner:
             counts=np.zeros(4, np.int64),
             tokens=np.zeros(tokens, np.int32),
             positions=np.zeros(tokens, np.int32),
-            slots=np.zeros(tokens, np.int32),
+            slots=np.zeros((len(self.windows), tokens), np.int32),
             query_start=np.zeros(sequences + 1, np.int32),
-            block_tables=np.zeros((sequences, blocks), np.int32),
+            block_tables=np.zeros((len(self.windows), sequences, blocks), np.int32),
             logit_rows=np.zeros(rows, np.int32),
             tiles=np.zeros((tokens, 3), np.int32),
             x=np.zeros((tokens, config.hidden), np.float32),

@@ -23,21 +23,28 @@ class StepTensors:
 
     tokens: Tensor
     positions: Tensor
-    slots: Tensor
+    slots: list[Tensor]
+    """For each group of layers."""
     logit_rows: Tensor
-    plan: Plan
+    plans: list[Plan]
+    """For each group of layers; they differ in their tables."""
 
 
 class DecodeGraphs:
     """Captured steps of a function from `StepTensors` to logits."""
 
     def __init__(
-        self, compute: Callable[[StepTensors], Tensor], sizes: tuple[int, ...], width: int, device: torch.device
+        self,
+        compute: Callable[[StepTensors], Tensor],
+        sizes: tuple[int, ...],
+        shape: tuple[int, int],
+        device: torch.device,
     ) -> None:
-        """``sizes``: ascending; ``width``: blocks of the longest context. Captures at once."""
+        """``sizes``: ascending; ``shape``: groups of layers, and blocks of the longest context. Captures at once."""
         self._sizes = sizes
         self._device = device
-        self._tables = torch.zeros(sizes[-1], width, dtype=torch.int32, device=device)
+        groups, width = shape
+        self._tables = torch.zeros(groups, sizes[-1], width, dtype=torch.int32, device=device)
         self._steps: dict[int, StepTensors] = {}
         self._logits: dict[int, Tensor] = {}
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
@@ -67,13 +74,13 @@ class DecodeGraphs:
         for mine, given, neutral in (
             (to.tokens, step.tokens, 0),
             (to.positions, step.positions, 0),
-            (to.slots, step.slots, -1),
-            (to.plan.contexts, step.plan.contexts, 0),
+            (to.plans[0].contexts, step.plans[0].contexts, 0),
+            *((ours, given, -1) for ours, given in zip(to.slots, step.slots, strict=True)),
         ):
             mine[:n] = given
             mine[n:] = neutral
-        width = step.plan.tables.shape[1]
-        to.plan.tables[:n, :width] = step.plan.tables
+        for ours, given in zip(to.plans, step.plans, strict=True):
+            ours.tables[:n, : given.tables.shape[1]] = given.tables
         self._graphs[size].replay()
         return self._logits[size][:n]
 
@@ -83,5 +90,7 @@ class DecodeGraphs:
 
         places = torch.arange(size + 1, dtype=torch.int32, device=self._device)
         decode = torch.stack((places[:size], torch.zeros_like(places[:size])), dim=1)
-        plan = Plan(decode, integers(0, 0, 2), places, integers(0, size), self._tables[:size])
-        return StepTensors(integers(0, size), integers(0, size), integers(-1, size), places[:size], plan)
+        contexts, none = integers(0, size), integers(0, 0, 2)
+        plans = [Plan(decode, none, places, contexts, tables[:size]) for tables in self._tables]
+        slots = [integers(-1, size) for _ in plans]
+        return StepTensors(integers(0, size), integers(0, size), slots, places[:size], plans)

@@ -23,6 +23,7 @@ from engine.base import StepBatch
 from engine.host_memory import HostBlocks
 from engine.model.config import ModelConfig
 from engine.model.files import ModelFiles
+from engine.model.kv_groups import KvGroups
 from engine.model.weights import Weights
 
 
@@ -57,6 +58,8 @@ class Layer:
     """Of query and key heads, [head size] each."""
     post_norms: tuple[Tensor, Tensor] | None
     """Of what attention and what the MLP adds to the residual stream."""
+    group: int
+    """Which of the step's block tables it goes by."""
     window: int
     rotary: int
 
@@ -65,11 +68,12 @@ class Layer:
 class Places:
     """Where the tokens of a step stand, for all layers."""
 
-    slots: Tensor
+    slots: list[Tensor]
+    """By group of layers."""
     rotations: list[tuple[Tensor, Tensor]]
     """For each of `ModelConfig.rotaries`: cosines and sines [T, 1, head size / 2]."""
-    groups: dict[int, list[Group]]
-    """By window."""
+    attention: dict[tuple[int, int], list[Group]]
+    """By group of layers and window."""
 
 
 class TorchRunner:
@@ -86,20 +90,29 @@ class TorchRunner:
         *,
         num_blocks: int,
         block_size: int = 16,
+        groups: KvGroups | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> None:
-        """``weights`` by Hugging Face name. The cache takes 2 · layers · kv heads · head size · slots elements of
-        ``dtype``.
+        """``weights`` by Hugging Face name. ``groups``: None for all layers in one. The cache takes 2 · layers of a
+        group · kv heads · head size · slots elements of ``dtype``.
         """
         self.config = config
         self.vocab_size = config.vocab_size
         self.context_length = config.context_length
         self.num_blocks = num_blocks
         self.block_size = block_size
+        self._groups = groups or KvGroups.one(config)
+        self.windows = self._groups.windows
         self._device = torch.device(device)
         self._dtype = dtype
 
+        cache = (config.kv_heads, num_blocks, block_size, config.head_dim)
+        # Zeros, not garbage: a masked key still enters the product, and NaN times zero is NaN.
+        self._caches = [
+            (torch.zeros(cache, dtype=dtype, device=device), torch.zeros(cache, dtype=dtype, device=device))
+            for _ in range(self._groups.places)
+        ]
         self._embedding = self._tensor(weights, "model.embed_tokens.weight")
         self.layers = [self._layer(weights, i) for i in range(config.layers)]
         self._norm = self._tensor(weights, "model.norm.weight")
@@ -115,11 +128,18 @@ class TorchRunner:
         *,
         num_blocks: int,
         block_size: int = 16,
+        groups: KvGroups | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> TorchRunner:
         return cls(
-            model.config, model.weights(), num_blocks=num_blocks, block_size=block_size, dtype=dtype, device=device
+            model.config,
+            model.weights(),
+            num_blocks=num_blocks,
+            block_size=block_size,
+            groups=groups,
+            dtype=dtype,
+            device=device,
         )
 
     @torch.inference_mode()
@@ -135,11 +155,13 @@ class TorchRunner:
         positions = self._index(batch.positions)
         heads_per_key = self.config.heads // self.config.kv_heads
         return Places(
-            self._index(batch.slots),
+            [self._index(slots) for slots in batch.slots],
             [(cos[positions, None], sin[positions, None]) for cos, sin in self._rotations],
             {
-                window: plan(batch, heads_per_key, self.block_size, self._device, window)
-                for window in {layer.window for layer in self.layers}
+                (group, window): plan(
+                    batch, batch.block_tables[group], heads_per_key, self.block_size, self._device, window
+                )
+                for group, window in {(layer.group, layer.window) for layer in self.layers}
             },
         )
 
@@ -172,13 +194,14 @@ class TorchRunner:
         queries, keys, values = heads.split((config.heads, config.kv_heads, config.kv_heads), dim=1)
         if layer.head_norms is not None:
             queries, keys = self._normed(queries, layer.head_norms[0]), self._normed(keys, layer.head_norms[1])
-        layer.keys.flatten(1, 2).index_copy_(1, places.slots, _rotated(keys, cos, sin).transpose(0, 1))
-        layer.values.flatten(1, 2).index_copy_(1, places.slots, values.transpose(0, 1))
+        slots = places.slots[layer.group]
+        layer.keys.flatten(1, 2).index_copy_(1, slots, _rotated(keys, cos, sin).transpose(0, 1))
+        layer.values.flatten(1, 2).index_copy_(1, slots, values.transpose(0, 1))
         found = attend(
             _rotated(queries, cos, sin),
             layer.keys,
             layer.values,
-            places.groups[layer.window],
+            places.attention[layer.group, layer.window],
             scale=config.attention_scale,
             cap=config.attention_cap,
         )
@@ -189,14 +212,13 @@ class TorchRunner:
         return rms_norm(x.float(), x.shape[-1:], eps=self.config.norm_eps).to(x.dtype) * weight
 
     def copy_block(self, source: int, target: int) -> None:
-        """Copy a block's keys and values in every layer."""
-        for layer in self.layers:
-            layer.keys[:, target] = layer.keys[:, source]
-            layer.values[:, target] = layer.values[:, source]
+        """Copy a block's keys and values."""
+        for tensor in self._kept():
+            tensor[:, target] = tensor[:, source]
 
     def host_memory(self, nbytes: int) -> HostBlocks:
         """A second tier of the cache, of at most ``nbytes`` in the host's memory."""
-        return HostBlocks([tensor for layer in self.layers for tensor in (layer.keys, layer.values)], nbytes)
+        return HostBlocks(self._kept(), nbytes)
 
     def nbytes(self) -> dict[str, int]:
         """Bytes of {"weights": …, "kv": …}; a tied head counts once."""
@@ -207,14 +229,18 @@ class TorchRunner:
             weights += [layer.attention_norm, layer.mlp_norm, *(layer.head_norms or ()), *(layer.post_norms or ())]
             for part in (layer.qkv, layer.output, layer.gate_up, layer.down):
                 weights += part.tensors
-        cache = [tensor for layer in self.layers for tensor in (layer.keys, layer.values)]
-        return {"weights": sum(t.nbytes for t in weights), "kv": sum(t.nbytes for t in cache)}
+        return {"weights": sum(t.nbytes for t in weights), "kv": sum(t.nbytes for t in self._kept())}
+
+    def _kept(self) -> list[Tensor]:
+        """Keys and values of all places."""
+        return [tensor for pair in self._caches for tensor in pair]
 
     def _layer(self, weights: Weights, index: int) -> Layer:
         config = self.config
         prefix = f"model.layers.{index}."
         attention, mlp = prefix + "self_attn.", prefix + "mlp."
-        cache = (config.kv_heads, self.num_blocks, self.block_size, config.head_dim)
+        group, place = self._groups.layers[index]
+        keys, values = self._caches[place]
 
         def norm(name: str) -> Tensor:
             return self._tensor(weights, f"{prefix}{name}.weight")
@@ -226,13 +252,13 @@ class TorchRunner:
             mlp_norm=norm(config.mlp_norm),
             gate_up=self._linear(weights, [mlp + "gate_proj", mlp + "up_proj"]),
             down=self._linear(weights, [mlp + "down_proj"]),
-            # Zeros, not garbage: a masked key still enters the product, and NaN times zero is NaN.
-            keys=torch.zeros(cache, dtype=self._dtype, device=self._device),
-            values=torch.zeros(cache, dtype=self._dtype, device=self._device),
+            keys=keys,
+            values=values,
             head_norms=(norm("self_attn.q_norm"), norm("self_attn.k_norm")) if config.qk_norm else None,
             post_norms=(norm("post_attention_layernorm"), norm("post_feedforward_layernorm"))
             if config.post_norms
             else None,
+            group=group,
             window=config.window(index),
             rotary=config.rotary(index),
         )

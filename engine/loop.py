@@ -63,8 +63,7 @@ class StepLoop:
     ``eos_ids``: end-of-sequence ids of the model, the same that the masks speak of. ``end_early``: end a choice whose
     mask allows only those without asking the model which. ``sampling``: where the runner's logits are not on the CPU.
     ``forced``: the tokens that follow in any case, where the model need not be asked. ``host``: the runner's second
-    tier of KV memory. ``tenants``: those about whom something was settled. ``window``: as of `Scheduler`. ``clock``:
-    seconds, monotonic.
+    tier of KV memory. ``tenants``: those about whom something was settled. ``clock``: seconds, monotonic.
     """
 
     def __init__(
@@ -80,7 +79,6 @@ class StepLoop:
         forced: Forced | None = None,
         host: HostMemory | None = None,
         tenants: Several[Tenant] = (),
-        window: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if masks.pool.vocab_size != runner.vocab_size:
@@ -89,10 +87,10 @@ class StepLoop:
         self._host = host
         tier = HostTier(host.num_blocks if host else 0)
         self._pool = BlockPool(runner.num_blocks, runner.block_size, tier.store)
-        self._cache = PrefixCache(self._pool, model, tier)
+        self._cache = PrefixCache(self._pool, model, tier, runner.windows)
         weights = {tenant.name: tenant.weight for tenant in tenants}
         self._sharing = {tenant.name: tenant.cache_group for tenant in tenants}
-        self._scheduler = Scheduler(self._pool, self._cache, runner.context_length, limits, weights, window)
+        self._scheduler = Scheduler(self._cache, runner.context_length, limits, weights)
         self._sampler = Sampler(masks.pool, limits.max_sequences, sampling)
         self._eos_ids = frozenset(eos_ids)
         self._masks = MaskColumns(masks, self._eos_ids, limits.max_sequences)
@@ -126,13 +124,9 @@ class StepLoop:
     def pin(self, request: Pin) -> None:
         """Queue a prefix whose blocks are to be kept for good, in up to half of the memory. Once it is computed a step
         answers: Pinned, or Failed."""
-        held, half = self._scheduler.pinned_blocks, self._pool.num_blocks // 2
-        if held + len(request.prompt) // self._pool.block_size > half:
-            size = self._pool.block_size
-            message = (
-                f"prompt: {len(request.prompt)} tokens, with {held * size} that are pinned already, exceed half of the "
-                f"KV memory of {self._pool.num_blocks * size} tokens"
-            )
+        problem = self._scheduler.memory.unpinnable(len(request.prompt))
+        if problem is not None:
+            message = f"prompt: {problem}"
             self._outbox.failed(Failed(request.id, "invalid_request", message))
             return
         prompt = Submit(request.id, request.model, request.prompt, 1, tenant=request.tenant)
@@ -269,7 +263,7 @@ class StepLoop:
                 drawing.append(i)
                 continue
             if group.pinning:
-                self._outbox.pinned(group, self._scheduler.pin(sequence))
+                self._outbox.pinned(group, self._scheduler.memory.pin(sequence))
             else:
                 self._outbox.scored(group, self._sampler.score(logits, i, group.candidates))
             self._leave(sequence)
@@ -492,7 +486,7 @@ class StepLoop:
                 "parked": len(scheduler.parked) - len(self._unresolved),
                 "kv_blocks_used": self._pool.n_used,
                 "kv_blocks_total": self._pool.num_blocks,
-                "kv_blocks_pinned": scheduler.pinned_blocks,
+                "kv_blocks_pinned": scheduler.memory.pinned_blocks,
                 "host_blocks_used": len(self._cache.host),
                 "host_blocks_total": self._cache.host.num_blocks,
                 "tenants_waiting": scheduler.waiting.tenants,

@@ -16,23 +16,28 @@ the prefix cache or from the host's memory (`engine.host_tier`), or are computed
     waiting ─admit─▶ prefilling ─▶ decoding ◀─slot─ returning ◀─ parked
     no blocks        all its blocks, a slot          blocks, no slot
 
-A parked sequence needs no slot and no budget, so nobody waits for its grammar. Where every layer has a window, blocks
-that have left it are released while their sequence goes on.
+A parked sequence needs no slot and no budget, so nobody waits for its grammar. Which blocks a sequence holds, and what
+the cache has of it, is `engine.kv_memory`'s affair; here they are only counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 
+from engine.account import Account
 from engine.batch import Step, StepBuffers
-from engine.blocks import BlockPool
 from engine.fair_queue import FairQueue
 from engine.giving_way import block_givers, expendable, slot_givers, standing
+from engine.kv_memory import Copies, KvMemory, held_blocks
 from engine.prefix_cache import PrefixCache
 from engine.sequence import NO_SLOT, Sequence, Status
 from schemas.engine import Submit
+
+_ACCOUNT: Callable[[Sequence], Account] = attrgetter("group.account")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +58,15 @@ class Limits:
 
 
 class Scheduler:
-    """Owns slots, queues and block tables. A sequence is in exactly one queue until `remove`. ``weights``: of tenants
-    whose share of the engine is not 1. ``window``: tokens that every layer sees at most, itself included; 0 where a
-    layer sees all."""
+    """Owns slots and queues. A sequence is in exactly one queue until `remove`. ``weights``: of tenants whose share of
+    the engine is not 1."""
 
     def __init__(
-        self,
-        pool: BlockPool,
-        cache: PrefixCache,
-        context_length: int,
-        limits: Limits,
-        weights: Mapping[str, float] | None = None,
-        window: int = 0,
+        self, cache: PrefixCache, context_length: int, limits: Limits, weights: Mapping[str, float] | None = None
     ) -> None:
-        self.pool = pool
-        self.cache = cache
+        self.memory = KvMemory(cache.pool, cache, limits.max_sequences, cache.pool.blocks_for(context_length))
         self.context_length = context_length
         self.limits = limits
-        self.window = window
         self.waiting = FairQueue(weights or {})
         self.prefilling: list[Sequence] = []
         self.decoding: list[Sequence] = []
@@ -79,10 +75,8 @@ class Scheduler:
         self.preemptions = 0
         self.displaced = 0
         """Sequences that gave a slot or blocks to somebody who waited."""
-        self.pinned: list[list[int]] = []
-        """Blocks that are kept for good."""
         self._free_slots = list(range(limits.max_sequences))
-        self._buffers = StepBuffers(pool, context_length, limits.max_sequences, limits.max_batch_tokens)
+        self._buffers = StepBuffers(self.memory, context_length, limits.max_sequences, limits.max_batch_tokens)
 
     # What comes in and goes out
 
@@ -94,26 +88,14 @@ class Scheduler:
                 f"prompt of {len(request.prompt)} tokens and max_tokens = {request.max_tokens} exceed the context "
                 f"of {self.context_length} tokens"
             )
-        room = self.pool.num_blocks - self.pinned_blocks
-        if self.pool.blocks_for(longest - 1) > room:
+        if longest - 1 > self.memory.room:
             return (
                 f"prompt of {len(request.prompt)} tokens and max_tokens = {request.max_tokens} exceed the KV memory "
-                f"of {room * self.pool.block_size} tokens"
+                f"of {self.memory.room} tokens"
             )
         if request.n > self.limits.max_sequences:
             return f"n = {request.n} exceeds the {self.limits.max_sequences} sequences that may run at once"
         return None
-
-    @property
-    def pinned_blocks(self) -> int:
-        return sum(map(len, self.pinned))
-
-    def pin(self, sequence: Sequence) -> int:
-        """Keep the full blocks of a computed sequence for good; returns how many tokens they hold."""
-        claimed = map(self.pool.claim, sequence.chain[1 : sequence.published + 1])
-        blocks = [block for block in claimed if block is not None]
-        self.pinned.append(blocks)
-        return len(blocks) * self.pool.block_size
 
     def park(self, sequence: Sequence) -> None:
         """Set a sequence aside until its grammar is expanded: a new one, or a decoding one, which keeps its blocks."""
@@ -134,8 +116,7 @@ class Scheduler:
         twins = [leader.fork(choice) for choice in leader.forks]
         leader.forks = []
         for twin in twins:
-            for block in twin.blocks[twin.passed :]:
-                self.pool.retain(block)
+            self.memory.share(twin)
             self.waiting.open(leader.group.request.tenant, leader.priority)
             self._occupy(twin)
             self.decoding.append(twin)
@@ -152,7 +133,7 @@ class Scheduler:
                 self._halt(sequence)
             case Status.FINISHED:
                 raise AssertionError(f"choice {sequence.choice} of {sequence.group.request.id} has already left")
-        self._drop_blocks(sequence)
+        self.memory.drop(sequence)
         self.waiting.close(sequence.account, sequence.priority)
         sequence.status = Status.FINISHED
 
@@ -162,15 +143,16 @@ class Scheduler:
         return bool(self.decoding or self.prefilling or self.returning or self.waiting)
 
     def block_tables(self) -> list[list[int]]:
-        """The block tables of all living sequences, and of what is pinned, for `BlockPool.check`."""
-        return [*self.pinned, *(s.blocks[s.passed :] for s in chain(self.waiting, self._holders()))]
+        """The blocks that all living sequences hold, and those that are pinned, for `BlockPool.check`."""
+        return [*self.memory.pinned, *(list(held_blocks(s)) for s in chain(self.waiting, self._holders()))]
 
     # One step
 
     def schedule(self) -> Step | None:
         """Plan a step; None when nothing can run. Its arrays are valid until the next call. What was planned before and
         not computed is forgotten."""
-        self.cache.host.abandon()
+        host = self.memory.cache.host
+        host.abandon()
         self._start_returning(self.waiting.head())
         admitted = self._admit()
         self._start_returning(None)
@@ -184,42 +166,26 @@ class Scheduler:
 
         if not decoding and not chunks:
             return None
-        for sequence in decoding:
-            _charge(sequence, 1)
+        for account, tokens in Counter(map(_ACCOUNT, decoding)).items():
+            account.charge(tokens)
         for sequence, length in chunks:
             _charge(sequence, length)
         step = self._buffers.fill(decoding, chunks)
         step.admitted = [sequence for sequence in admitted if sequence.status is Status.PREFILL]
         step.copies = copies
-        step.stores, step.loads = self.cache.host.moves()
+        step.stores, step.loads = host.moves()
         return step
 
     def computed(self, step: Step) -> None:
         """The forward pass has written what ``step`` planned: count it, and offer full blocks to the prefix cache."""
-        size = self.pool.block_size
         for sequence, length in zip(step.sequences, step.lengths, strict=True):
             sequence.computed += length
-            full = sequence.computed // size
-            if full > sequence.published:
-                self.cache.publish(sequence.chain, sequence.tokens, sequence.blocks, sequence.published, full)
-                sequence.published = full
-            if self.window:
-                self._pass(sequence)
+            self.memory.computed(sequence)
         for sequence in step.sampled:
             if sequence.status is Status.PREFILL:
                 self.prefilling.remove(sequence)
                 self.decoding.append(sequence)
                 sequence.status = Status.DECODE
-
-    def _pass(self, sequence: Sequence) -> None:
-        """Release the blocks that lie before every layer's window. What is masked is still read: in their places of the
-        table stands a block of the sequence's own from now on, never one that others write."""
-        passed = max(0, sequence.computed - self.window + 1) // self.pool.block_size
-        if sequence.passed < passed < len(sequence.blocks):
-            self.pool.release_all(sequence.blocks[sequence.passed : passed])
-            sequence.blocks[:passed] = [sequence.blocks[passed]] * passed
-            self._buffers.tables[sequence.slot, :passed] = sequence.blocks[passed]
-            sequence.passed = passed
 
     def _start_returning(self, head: Sequence | None) -> None:
         """Give slots to sequences that have everything else, but for those behind ``head``, if that can be admitted."""
@@ -277,61 +243,40 @@ class Scheduler:
 
     def _surely_fits(self, sequence: Sequence) -> bool:
         """Whether a waiting sequence has a place even if the prefix cache holds nothing of it."""
-        return sequence.weight <= self._open_slots() and self._free_for(sequence) >= self.pool.blocks_for(
-            len(sequence.tokens)
-        )
+        needed = self.memory.blocks_for(len(sequence.tokens))
+        return sequence.weight <= self._open_slots() and self._free_for(sequence) >= needed
 
     def _free_for(self, sequence: Sequence) -> int:
-        """Free blocks, less one for each sequence that runs."""
+        """Free blocks, less those that each sequence that runs may need next."""
         running = len(self.decoding) + len(self.prefilling)
-        return self.pool.n_free - (running + len(sequence.forks) if running else 0)
+        spared = running + len(sequence.forks) if running else 0
+        return self.memory.n_free - spared * self.memory.groups
 
     def _place(self, sequence: Sequence) -> bool:
         """Give a waiting sequence all blocks of its present tokens, or nothing."""
-        found = self.cache.match(sequence.chain, sequence.tokens)
-        claimed = [block for block in found if block is not None]
-        lacking = self.pool.blocks_for(len(sequence.tokens)) - len(claimed)
+        found, lacking = self.memory.find(sequence)
         while self._free_for(sequence) < lacking:
             if self.decoding or self.prefilling:
-                self.pool.release_all(claimed)
+                self.memory.give_up(found)
                 return False
             self._preempt(max(self._holders(), key=expendable))
-        size = self.pool.block_size
-        sequence.computed = len(found) * size
-        sequence.restored = (len(found) - len(claimed)) * size
-        sequence.published = found.index(None) if None in found else len(found)
-        sequence.blocks = self.cache.restore(sequence.chain, found)
-        sequence.blocks += [self.pool.allocate() for _ in range(lacking - len(found) + len(claimed))]
-        self.cache.count(sequence.computed, sequence.restored, len(sequence.tokens))
+        self.memory.place(sequence, found)
         return True
 
-    def _grow_decoding(self) -> list[tuple[int, int]]:
+    def _grow_decoding(self) -> Copies:
         """Give each decoding sequence the slots its next tokens are written to. Returns the blocks to copy.
 
         In order of standing: whoever is preempted for a sequence comes after it and was given nothing yet.
         """
-        copies: list[tuple[int, int]] = []
-        for sequence in sorted(filter(self._lacks_block, self.decoding), key=standing):
-            while sequence.status is Status.DECODE and self._lacks_block(sequence):
-                if self.pool.n_free == 0:
+        copies: Copies = []
+        lacks = self.memory.lacks_column
+        for sequence in sorted(filter(lacks, self.decoding), key=standing):
+            while sequence.status is Status.DECODE and lacks(sequence):
+                if self.memory.n_free < self.memory.groups:
                     self._preempt(max(self._holders(), key=expendable))
-                elif self._writes_shared(sequence):
-                    shared, sequence.blocks[-1] = sequence.blocks[-1], self.pool.allocate()
-                    self._buffers.tables[sequence.slot, len(sequence.blocks) - 1] = sequence.blocks[-1]
-                    self.pool.release(shared)
-                    copies.append((shared, sequence.blocks[-1]))
                 else:
-                    sequence.blocks.append(self.pool.allocate())
-                    self._buffers.tables[sequence.slot, len(sequence.blocks) - 1] = sequence.blocks[-1]
+                    copies += self.memory.grow(sequence)
         return copies
-
-    def _lacks_block(self, sequence: Sequence) -> bool:
-        return len(sequence.tokens) > len(sequence.blocks) * self.pool.block_size or self._writes_shared(sequence)
-
-    def _writes_shared(self, sequence: Sequence) -> bool:
-        """The next token goes to a block that other choices have too: the last one, as full ones are never written."""
-        blocks = sequence.blocks
-        return sequence.computed < len(blocks) * self.pool.block_size and self.pool.references[blocks[-1]] > 1
 
     # Memory and slots
 
@@ -348,7 +293,7 @@ class Scheduler:
                 self.returning.remove(sequence)
             case _:
                 pass
-        self._drop_blocks(sequence)
+        self.memory.drop(sequence)
         if sequence.status is not Status.PARKED:
             self._wait(sequence)
 
@@ -369,11 +314,6 @@ class Scheduler:
         else:
             self.waiting.push(sequence)
 
-    def _drop_blocks(self, sequence: Sequence) -> None:
-        self.pool.release_all(sequence.blocks[sequence.passed :])
-        sequence.blocks = []
-        sequence.computed = sequence.published = sequence.passed = 0
-
     def _open_slots(self) -> int:
         """Free slots that no fork of a running prompt is going to take."""
         return len(self._free_slots) - sum(len(s.forks) for s in self.prefilling)
@@ -386,7 +326,7 @@ class Scheduler:
     def _occupy(self, sequence: Sequence) -> None:
         sequence.slot = self._free_slots.pop()
         sequence.account.running += 1
-        self._buffers.tables[sequence.slot, : len(sequence.blocks)] = sequence.blocks
+        self.memory.enter(sequence)
 
     def _vacate(self, sequence: Sequence) -> None:
         self._free_slots.append(sequence.slot)

@@ -89,15 +89,17 @@ class Sequence:
     """A token that was drawn but met an unexpanded state: not yet part of ``tokens``."""
     untold: tuple[int, TokenLogprobs | None] | None = None
     """The last of ``tokens``, if its event waits until it is known whether the text is complete there."""
-    blocks: list[int] = field(default_factory=list)
+    tables: list[list[int]] = field(default_factory=list)
+    """Blocks in order, for each group of layers; empty while nothing is held."""
     computed: int = 0
-    """Tokens whose keys and values are in ``blocks``."""
+    """Tokens whose keys and values are in ``tables``."""
     published: int = 0
-    """Leading blocks that came from the prefix cache or were offered to it."""
-    passed: int = 0
-    """Leading blocks that were released since no layer sees them any more; in their places stand held ones."""
+    """Leading columns of ``tables`` that came from the prefix cache or were offered to it."""
+    passed: list[int] = field(default_factory=list)
+    """Of each table, leading blocks that were released since no layer of the group sees them any more; in their places
+    stand held ones."""
     charged: int = 0
-    """Leading tokens that its tenant's account has been charged for."""
+    """Leading tokens that its tenant's account has been charged for, if more than ``computed``."""
     restored: int = 0
     """Of the tokens found in the prefix cache, those that came back from the host's memory."""
     slot: int = NO_SLOT
@@ -111,6 +113,11 @@ class Sequence:
     def priority(self) -> int:
         """The lower number comes first."""
         return self.group.request.priority
+
+    @property
+    def blocks(self) -> list[int]:
+        """The table of the first group; those of others are as long."""
+        return self.tables[0] if self.tables else []
 
     @property
     def account(self) -> Account:
@@ -142,6 +149,12 @@ class Sequence:
         """A copy for another choice that shares the blocks; the caller counts the references."""
         twin = Sequence(self.group, choice, self.tokens.copy(), self.chain.copy())
         twin.state, twin.row, twin.status, twin.way = self.state, self.row, self.status, self.way
-        twin.blocks, twin.computed, twin.published = self.blocks.copy(), self.computed, self.published
-        twin.passed, twin.charged = self.passed, self.charged
+        twin.tables, twin.passed = [table.copy() for table in self.tables], self.passed.copy()
+        twin.computed, twin.published, twin.charged = self.computed, self.published, self.charged
         return twin
+
+    def forget(self) -> None:
+        """Its blocks were released: nothing is computed any more, though it was charged for."""
+        self.tables, self.passed = [], []
+        self.charged = max(self.charged, self.computed)
+        self.computed = self.published = 0

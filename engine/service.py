@@ -20,6 +20,7 @@ from engine.loop import StepLoop
 from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
 from engine.model.files import ModelFiles, open_model
+from engine.model.kv_groups import KvGroups
 from engine.programs import Broken, Grown, Programs, Ready, Refusal
 from engine.scheduler import Limits
 from fsm.runtime import Runtime
@@ -64,7 +65,7 @@ class Service:
             name=model.name,
             source=model.path,
             context_length=context,
-            kv_tokens=runner.num_blocks * runner.block_size,
+            kv_tokens=runner.num_blocks // len(runner.windows) * runner.block_size,
             vocab_size=runner.vocab_size,
             eos_ids=list(tokenizer.eos_ids),
             precision=precision,
@@ -84,7 +85,6 @@ class Service:
             forced=forced.after if options.engine.skip_forced else None,
             host=host,
             tenants=options.tenants,
-            window=_window(files.config),
         )
         self._runtime = runtime
         self._programs = Programs(
@@ -209,6 +209,7 @@ def _runner(files: ModelFiles, model: settings.ModelSettings, options: settings.
     """The runner of a precision, and the name of that precision. "auto" takes quantized blocks where there are kernels
     for them."""
     kv_bytes = options.kv_memory_mb << 20
+    groups = KvGroups.by_window(files.config)
     if options.device == "cuda":
         import torch
 
@@ -217,10 +218,10 @@ def _runner(files: ModelFiles, model: settings.ModelSettings, options: settings.
         if model.precision != "reference":
             from engine.triton_runner import TritonRunner
 
-            blocks = _blocks(files.config, kv_bytes, options.block_size, bytes_per_element=2)
+            blocks = _blocks(files.config, groups, kv_bytes, options.block_size, bytes_per_element=2)
             sizes = {min(1 << i, options.max_sequences) for i in range(options.max_sequences.bit_length() + 1)}
             runner = TritonRunner.load(
-                files, num_blocks=blocks, block_size=options.block_size, graph_sizes=tuple(sorted(sizes))
+                files, num_blocks=blocks, block_size=options.block_size, groups=groups, graph_sizes=tuple(sorted(sizes))
             )
             return runner, "bf16"
     elif model.precision != "reference":
@@ -232,9 +233,9 @@ def _runner(files: ModelFiles, model: settings.ModelSettings, options: settings.
             if model.precision == "quantized":
                 raise
         else:
-            blocks = _blocks(files.config, kv_bytes, options.block_size, bytes_per_element=2)
+            blocks = _blocks(files.config, groups, kv_bytes, options.block_size, bytes_per_element=2)
             runner = cpu_runner.CpuRunner.load(
-                files, num_blocks=blocks, block_size=options.block_size, threads=options.threads
+                files, num_blocks=blocks, block_size=options.block_size, groups=groups, threads=options.threads
             )
             return runner, "quantized"
     import torch
@@ -243,8 +244,10 @@ def _runner(files: ModelFiles, model: settings.ModelSettings, options: settings.
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    blocks = _blocks(files.config, kv_bytes, options.block_size, bytes_per_element=4)
-    runner = TorchRunner.load(files, num_blocks=blocks, block_size=options.block_size, device=options.device)
+    blocks = _blocks(files.config, groups, kv_bytes, options.block_size, bytes_per_element=4)
+    runner = TorchRunner.load(
+        files, num_blocks=blocks, block_size=options.block_size, groups=groups, device=options.device
+    )
     return runner, "reference"
 
 
@@ -268,16 +271,13 @@ def _host(runner: Runner, options: settings.Engine) -> HostMemory | None:
     return runner.host_memory(options.host_kv_memory_mb << 20)
 
 
-def _window(config: ModelConfig) -> int:
-    """Tokens that every layer sees at most; 0 where one sees all."""
-    windows = [config.window(layer) for layer in range(config.layers)]
-    return max(windows) if all(windows) else 0
-
-
-def _blocks(config: ModelConfig, kv_bytes: int, block_size: int, *, bytes_per_element: int) -> int:
+def _blocks(config: ModelConfig, groups: KvGroups, kv_bytes: int, block_size: int, *, bytes_per_element: int) -> int:
     """How many KV blocks fit, at most what ``config.context_length`` could use 64 times over."""
-    per_block = 2 * config.layers * config.kv_heads * config.head_dim * block_size * bytes_per_element
-    blocks = min(kv_bytes // per_block, 64 * -(-config.context_length // block_size))
-    if blocks < 2:
-        raise ModelTooLarge(f"engine.kv_memory_mb = {kv_bytes >> 20} holds no two KV blocks of {per_block} bytes")
+    per_block = 2 * groups.places * config.kv_heads * config.head_dim * block_size * bytes_per_element
+    tables = len(groups.windows)
+    blocks = min(kv_bytes // per_block, 64 * tables * -(-config.context_length // block_size))
+    if blocks < 2 * tables:
+        raise ModelTooLarge(
+            f"engine.kv_memory_mb = {kv_bytes >> 20} holds no two KV blocks of {tables * per_block} bytes"
+        )
     return int(blocks)

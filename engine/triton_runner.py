@@ -26,6 +26,7 @@ from engine.host_memory import HostBlocks
 from engine.model.config import ModelConfig
 from engine.model.errors import UnsupportedModelError
 from engine.model.files import ModelFiles
+from engine.model.kv_groups import KvGroups
 from engine.model.weights import Weights
 from kernels.gate import gated
 from kernels.norm import rms_norm
@@ -51,6 +52,8 @@ class Layer:
     """Of query and key heads, [head size] each."""
     post_norms: tuple[Tensor, Tensor] | None
     """Of what attention and what the MLP adds to the residual stream."""
+    group: int
+    """Which of the step's block tables it goes by."""
     window: int
     rotary: int
 
@@ -71,13 +74,15 @@ class TritonRunner:
         *,
         num_blocks: int,
         block_size: int = 16,
+        groups: KvGroups | None = None,
         dtype: torch.dtype = torch.bfloat16,
         cache_dtype: torch.dtype | None = None,
         device: str | torch.device = "cuda",
         graph_sizes: tuple[int, ...] = (),
     ) -> None:
-        """``weights`` by Hugging Face name. ``cache_dtype``: None for ``dtype``; torch.int8 or torch.float8_e4m3fn.
-        ``graph_sizes``: batches whose decode is captured, ascending; on a GPU only.
+        """``weights`` by Hugging Face name. ``groups``: None for all layers in one. ``cache_dtype``: None for
+        ``dtype``; torch.int8 or torch.float8_e4m3fn. ``graph_sizes``: batches whose decode is captured, ascending; on a
+        GPU only.
 
         UnsupportedModelError: more than 16 query heads share a key head.
         """
@@ -90,6 +95,8 @@ class TritonRunner:
         self.context_length = config.context_length
         self.num_blocks = num_blocks
         self.block_size = block_size
+        self._groups = groups or KvGroups.one(config)
+        self.windows = self._groups.windows
         self._device = torch.device(device)
         self._cuda = self._device.type == "cuda"
 
@@ -97,7 +104,12 @@ class TritonRunner:
         self._embedding = loader.tensor("model.embed_tokens.weight")
         self._norm = loader.tensor("model.norm.weight")
         self._head = loader.head("model.embed_tokens" if config.tied_embeddings else "lm_head", self._embedding)
-        self._layers = [self._layer(loader, i, cache_dtype or dtype) for i in range(config.layers)]
+        slots = num_blocks * block_size
+        self._caches = [
+            Cache.empty(config.kv_heads, slots, config.head_dim, cache_dtype or dtype, self._device)
+            for _ in range(self._groups.places)
+        ]
+        self._layers = [self._layer(loader, i) for i in range(config.layers)]
         tables = [rotary.tables(config.context_length, config.head_dim) for rotary in config.rotaries]
         self._rotations = [
             (torch.from_numpy(cos).to(self._device), torch.from_numpy(sin).to(self._device)) for cos, sin in tables
@@ -106,7 +118,8 @@ class TritonRunner:
         self._graphs: DecodeGraphs | None = None
         if graph_sizes:
             width = -(-config.context_length // block_size)
-            self._graphs = DecodeGraphs(self._compute, graph_sizes, min(width, num_blocks), self._device)
+            shape = len(self.windows), min(width, num_blocks)
+            self._graphs = DecodeGraphs(self._compute, graph_sizes, shape, self._device)
 
     @classmethod
     def load(
@@ -115,13 +128,14 @@ class TritonRunner:
         *,
         num_blocks: int,
         block_size: int = 16,
+        groups: KvGroups | None = None,
         dtype: torch.dtype = torch.bfloat16,
         cache_dtype: torch.dtype | None = None,
         device: str | torch.device = "cuda",
         graph_sizes: tuple[int, ...] = (),
     ) -> TritonRunner:
         return cls(
-            model.config, model.weights(), num_blocks=num_blocks, block_size=block_size, dtype=dtype,
+            model.config, model.weights(), num_blocks=num_blocks, block_size=block_size, groups=groups, dtype=dtype,
             cache_dtype=cache_dtype, device=device, graph_sizes=graph_sizes,
         )  # fmt: skip
 
@@ -158,9 +172,9 @@ class TritonRunner:
         if layer.head_norms is not None:
             qkv = self._normed_heads(qkv, *layer.head_norms)
         cos, sin = self._rotations[layer.rotary]
-        queries = rotate_and_write(qkv, cos, sin, step.positions, step.slots, layer.cache, config.heads)
+        queries = rotate_and_write(qkv, cos, sin, step.positions, step.slots[layer.group], layer.cache, config.heads)
         found = attend(
-            queries, layer.cache, step.plan, block_size=self.block_size, window=layer.window,
+            queries, layer.cache, step.plans[layer.group], block_size=self.block_size, window=layer.window,
             scale=config.attention_scale, cap=config.attention_cap,
         )  # fmt: skip
         return found.flatten(1)
@@ -180,18 +194,16 @@ class TritonRunner:
         return x if layer.post_norms is None else rms_norm(x, layer.post_norms[part], self.config.norm_eps)
 
     def copy_block(self, source: int, target: int) -> None:
-        """Copy a block's keys and values in every layer."""
+        """Copy a block's keys and values."""
         size = self.block_size
         to, of = slice(target * size, (target + 1) * size), slice(source * size, (source + 1) * size)
-        for layer in self._layers:
-            cache = layer.cache
+        for cache in self._caches:
             for tensor in (cache.keys, cache.values, cache.key_scales, cache.value_scales):
                 tensor[:, to] = tensor[:, of]
 
     def host_memory(self, nbytes: int) -> HostBlocks:
         """A second tier of the cache, of at most ``nbytes`` in the host's memory."""
-        caches = [layer.cache for layer in self._layers]
-        tensors = [t for c in caches for t in (c.keys, c.values, c.key_scales, c.value_scales) if t.numel()]
+        tensors = [t for c in self._caches for t in (c.keys, c.values, c.key_scales, c.value_scales) if t.numel()]
         return HostBlocks([t.unflatten(1, (self.num_blocks, self.block_size)) for t in tensors], nbytes)
 
     def nbytes(self) -> dict[str, int]:
@@ -199,14 +211,14 @@ class TritonRunner:
         weights = [self._embedding.nbytes, self._norm.nbytes, self._head.nbytes]
         return {
             "weights": sum(weights) + sum(layer.nbytes() for layer in self._layers),
-            "kv": sum(layer.cache.nbytes() for layer in self._layers),
+            "kv": sum(cache.nbytes() for cache in self._caches),
         }
 
-    def _layer(self, loader: Loader, index: int, cache_dtype: torch.dtype) -> Layer:
+    def _layer(self, loader: Loader, index: int) -> Layer:
         config = self.config
         prefix = f"model.layers.{index}."
         attention, mlp = prefix + "self_attn.", prefix + "mlp."
-        slots = self.num_blocks * self.block_size
+        group, place = self._groups.layers[index]
 
         def norm(name: str) -> Tensor:
             return loader.tensor(f"{prefix}{name}.weight")
@@ -218,11 +230,12 @@ class TritonRunner:
             mlp_norm=norm(config.mlp_norm),
             gate_up=loader.linear([mlp + "gate_proj", mlp + "up_proj"]),
             down=loader.linear([mlp + "down_proj"]),
-            cache=Cache.empty(config.kv_heads, slots, config.head_dim, cache_dtype, self._device),
+            cache=self._caches[place],
             head_norms=(norm("self_attn.q_norm"), norm("self_attn.k_norm")) if config.qk_norm else None,
             post_norms=(norm("post_attention_layernorm"), norm("post_feedforward_layernorm"))
             if config.post_norms
             else None,
+            group=group,
             window=config.window(index),
             rotary=config.rotary(index),
         )
@@ -233,8 +246,8 @@ class TritonRunner:
         """
         decode, prefill = tiles(batch.query_start, self.config.heads // self.config.kv_heads)
         arrays: list[NDArray[np.int32]] = [
-            batch.tokens, batch.positions, batch.slots, batch.logit_rows, decode, prefill, batch.query_start,
-            batch.context_lens, batch.block_tables,
+            batch.tokens, batch.positions, batch.logit_rows, decode, prefill, batch.query_start, batch.context_lens,
+            *batch.slots, *batch.block_tables,
         ]  # fmt: skip
         starts = np.cumsum([0, *(-(-array.size // ALIGN) * ALIGN for array in arrays)]).tolist()
         if starts[-1] > len(self._staging):
@@ -243,10 +256,12 @@ class TritonRunner:
         for start, array in zip(starts, arrays, strict=False):
             staged[start : start + array.size] = array.reshape(-1)
         sent = self._staging[: starts[-1]].to(self._device, non_blocking=True, copy=True)
-        tokens, positions, slots, logit_rows, *planned = (
+        tokens, positions, logit_rows, decode_tiles, prefill_tiles, query_start, contexts, *grouped = (
             sent[start : start + array.size].view(array.shape) for start, array in zip(starts, arrays, strict=False)
         )
-        return StepTensors(tokens, positions, slots, logit_rows, Plan(*planned))
+        groups = len(self.windows)
+        plans = [Plan(decode_tiles, prefill_tiles, query_start, contexts, tables) for tables in grouped[groups:]]
+        return StepTensors(tokens, positions, grouped[:groups], logit_rows, plans)
 
     def _pinned(self, size: int) -> Tensor:
         return torch.zeros(size, dtype=torch.int32, pin_memory=self._cuda)

@@ -16,6 +16,7 @@ from typing import Literal
 
 from engine.model.config import ModelConfig
 from engine.model.gguf import TENSOR_TYPES
+from engine.model.kv_groups import KvGroups
 
 Device = Literal["cpu", "cuda", "reference"]
 """`CpuRunner`, `TritonRunner`, and `TorchRunner` in float32."""
@@ -125,9 +126,10 @@ def weight_bytes(config: ModelConfig, device: Device, stored: Callable[[str], st
 
 
 def kv_bytes_per_token(config: ModelConfig, kv: KvFormat) -> int:
-    """Of all layers; a window saves none, since every layer has the same blocks."""
+    """Of all layers, and of what their groups leave empty; windows save nothing before a context has left them."""
     bits, scale = _KV_BITS[kv]
-    return 2 * config.layers * config.kv_heads * (config.head_dim * bits + scale) // 8
+    groups = KvGroups.by_window(config)
+    return 2 * len(groups.windows) * groups.places * config.kv_heads * (config.head_dim * bits + scale) // 8
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -91,9 +91,9 @@ def window_batch(tokens: Sequence[int], start: int = 0) -> StepBatch:
     return StepBatch(
         tokens=np.array(tokens, np.int32),
         positions=places,
-        slots=places,
+        slots=places[None],
         query_start=np.array([0, len(tokens)], np.int32),
         context_lens=np.array([start + len(tokens)], np.int32),
-        block_tables=np.arange(blocks, dtype=np.int32)[None],
+        block_tables=np.arange(blocks, dtype=np.int32)[None, None],
         logit_rows=np.arange(len(tokens), dtype=np.int32),
     )

@@ -89,6 +89,10 @@ class Model(NamedTuple):
     """int64 [3]: as above."""
     windows: Any
     """int64 [layers]: keys a query sees, 0 for all."""
+    layer_group: Any
+    """int64 [layers]: which of the step's block tables a layer goes by."""
+    layer_place: Any
+    """int64 [layers]: which part of a block is a layer's."""
     layer_rotary: Any
     """int64 [layers]: which of the rotations."""
     norms: Any
@@ -100,9 +104,9 @@ class Model(NamedTuple):
     rotations: Any
     """float32 [rotations, context length, 2, head_dim / 2]: cosines, sines."""
     keys: Any
-    """uint16 [layers, blocks, KV heads, head_dim · block_size]: half precision, transposed."""
+    """uint16 [places, blocks, KV heads, head_dim · block_size]: half precision, transposed."""
     values: Any
-    """uint16 [layers, blocks, KV heads, block_size · head_dim]: half precision."""
+    """uint16 [places, blocks, KV heads, block_size · head_dim]: half precision."""
 
 
 class Step(NamedTuple):
@@ -143,6 +147,7 @@ def scratch_words(head_dim: int, group: int) -> int:
 _int64s = types.Array(types.int64, 1, "C")
 _int32s = types.Array(types.int32, 1, "C")
 _table = types.Array(types.int32, 2, "C")
+_tables = types.Array(types.int32, 3, "C")
 _floats = types.Array(types.float32, 2, "C")
 _bytes = types.Array(types.uint8, 2, "C")
 _halves = types.Array(types.uint16, 4, "C")
@@ -152,7 +157,7 @@ _model = types.NamedTuple(
         *[types.int64] * 9,
         *[types.float64] * 4,
         types.Array(types.int64, 3, "C"),
-        *[_int64s] * 4,
+        *[_int64s] * 6,
         *[_floats] * 2,
         types.Array(types.float32, 3, "C"),
         types.Array(types.float32, 4, "C"),
@@ -164,8 +169,10 @@ _model = types.NamedTuple(
 _step = types.NamedTuple(
     (
         _int64s,
-        *[_int32s] * 4,
+        *[_int32s] * 2,
         _table,
+        _int32s,
+        _tables,
         _int32s,
         _table,
         *[_floats] * 2,
@@ -255,6 +262,7 @@ def _rotate(model, step, layer, first, last):  # type: ignore[no-untyped-def]
     size = model.block_size
     scale = np.float32(model.attention_scale)
     rotations = model.rotations[model.layer_rotary[layer]]
+    slots, place = step.slots[model.layer_group[layer]], model.layer_place[layer]
     for t in range(first, last):
         cosines, sines = rotations[step.positions[t], 0], rotations[step.positions[t], 1]
         for head in range(model.heads + model.kv_heads):
@@ -267,11 +275,11 @@ def _rotate(model, step, layer, first, last):  # type: ignore[no-untyped-def]
                 left, right = row[i] * factor, row[half + i] * factor
                 row[i] = left * cosines[i] - right * sines[i]
                 row[half + i] = right * cosines[i] + left * sines[i]
-        block, offset = step.slots[t] // size, step.slots[t] % size
+        block, offset = slots[t] // size, slots[t] % size
         for head in range(model.kv_heads):
             key = step.qkv[t, (model.heads + head) * head_dim :]
             value = step.qkv[t, (model.heads + model.kv_heads + head) * head_dim :]
-            keys, values = model.keys[layer, block, head], model.values[layer, block, head]
+            keys, values = model.keys[place, block, head], model.values[place, block, head]
             for i in range(head_dim):
                 keys[i * size + offset] = half_bits(key[i])
                 values[offset * head_dim + i] = half_bits(value[i])
@@ -301,10 +309,10 @@ def _attend(model, step, layer, tile, head, memory):  # type: ignore[no-untyped-
         group,
         step.positions[start],
         head,
-        model.keys[layer],
-        model.values[layer],
+        model.keys[model.layer_place[layer]],
+        model.values[model.layer_place[layer]],
         model.block_size,
-        step.block_tables[sequence],
+        step.block_tables[model.layer_group[layer], sequence],
         model.windows[layer],
         np.float32(model.attention_cap),
     )

@@ -24,7 +24,7 @@ LONGEST = 1500
 
 @dataclass
 class Cursor:
-    """A sequence in the cache: ``length`` tokens in ``blocks``."""
+    """A sequence in the cache: ``length`` tokens in ``blocks``, of each of which a runner has one a group of layers."""
 
     blocks: list[int] = field(default_factory=list)
     length: int = 0
@@ -36,7 +36,8 @@ class Feeder:
     def __init__(self, runner: Runner, seed: int = 0) -> None:
         self.runner = runner
         self.random = random.Random(seed)
-        self.free = list(range(runner.num_blocks))
+        self.groups = len(runner.windows)
+        self.free = list(range(runner.num_blocks // self.groups))
         self.random.shuffle(self.free)
 
     def release(self, cursor: Cursor) -> None:
@@ -48,7 +49,8 @@ class Feeder:
         blocks = list(cursor.blocks)
         if cursor.length % self.runner.block_size:
             blocks[-1] = self.free.pop()
-            self.runner.copy_block(cursor.blocks[-1], blocks[-1])
+            for group in range(self.groups):
+                self.runner.copy_block(cursor.blocks[-1] * self.groups + group, blocks[-1] * self.groups + group)
         return Cursor(blocks, cursor.length)
 
     def step(self, chunks: Sequence[tuple[Cursor, Sequence[int]]]) -> list[NDArray[np.float32]]:
@@ -76,13 +78,15 @@ class Feeder:
             slots += (cursor.blocks[p // size] * size + p % size for p in new)
             cursor.length += len(tokens)
         starts = np.cumsum([0, *(len(tokens) for _, tokens in chunks)], dtype=np.int32)
+        each = np.arange(self.groups, dtype=np.int32)
+        blocks, offsets = np.divmod(np.array(slots, np.int32), np.int32(size))
         return StepBatch(
             tokens=np.array([token for _, tokens in chunks for token in tokens], np.int32),
             positions=np.array(positions, np.int32),
-            slots=np.array(slots, np.int32),
+            slots=(blocks * self.groups + each[:, None]) * np.int32(size) + offsets,
             query_start=starts,
             context_lens=np.array([cursor.length for cursor, _ in chunks], np.int32),
-            block_tables=tables,
+            block_tables=tables * self.groups + each[:, None, None],
             logit_rows=np.arange(starts[-1], dtype=np.int32),
         )
 

@@ -21,6 +21,7 @@ from kernels.sampling import SamplingBatch, SamplingResult
 from schemas.engine import Submit
 
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 VOCAB = 48
 EOS = (46, 47)
@@ -43,13 +44,20 @@ def logits_of(
     return ((state >> np.uint64(40)).astype(np.float32) / np.float32(1 << 21) - 4).astype(np.float32)
 
 
+def apart(seen: Int64, group: int) -> Int64:
+    """Tokens and positions [n, 2] as a group of layers sees them: what another one sees must not be mistaken for it."""
+    return seen + np.array([0, 1000 * group])
+
+
 class HashRunner:
-    """A `Runner` whose keys and values are the tokens and positions themselves."""
+    """A `Runner` whose keys and values are the tokens and positions themselves; each group of layers sees its own."""
 
     vocab_size: int = VOCAB
 
-    def __init__(self, num_blocks: int, block_size: int = 4, context_length: int = 64, window: int = 0) -> None:
-        self.window = window
+    def __init__(
+        self, num_blocks: int, block_size: int = 4, context_length: int = 64, windows: tuple[int, ...] = (0,)
+    ) -> None:
+        self.windows = windows
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.context_length = context_length
@@ -59,7 +67,8 @@ class HashRunner:
 
     def forward(self, batch: StepBatch) -> NDArray[np.float32]:
         n = len(batch.context_lens)
-        assert len(np.unique(batch.slots)) == len(batch.slots), "two tokens are written to one slot"
+        assert batch.slots.shape == (len(self.windows), len(batch.tokens))
+        assert len(np.unique(batch.slots)) == batch.slots.size, "two tokens are written to one slot"
         assert batch.query_start[0] == 0 and batch.query_start[n] == len(batch.tokens)
         assert (np.diff(batch.logit_rows) > 0).all()
         self.kv.reshape(-1, 2)[batch.slots] = np.stack([batch.tokens, batch.positions], axis=1)
@@ -70,10 +79,11 @@ class HashRunner:
         for row, (sequence, at) in enumerate(zip(owner, batch.logit_rows, strict=True)):
             assert at == batch.query_start[sequence + 1] - 1, "only a sequence's last token is asked for logits"
             length = batch.context_lens[sequence]
-            blocks = batch.block_tables[sequence, : -(-length // self.block_size)]
-            seen = self.kv[blocks].reshape(-1, 2)[:length]
-            seen = seen[-self.window :]
-            logits[row] = logits_of(seen[:, 0], seen[:, 1])
+            seen: list[Int64] = []
+            for group, window in enumerate(self.windows):
+                blocks = batch.block_tables[group, sequence, : -(-length // self.block_size)]
+                seen.append(apart(self.kv[blocks].reshape(-1, 2)[:length][-window:], group))
+            logits[row] = logits_of(*np.concatenate(seen).T)
         return logits
 
     def copy_block(self, source: int, target: int) -> None:
@@ -234,7 +244,12 @@ class Answer:
 
 
 def generate_alone(
-    request: Submit, choice: int, automaton: Automaton | None, *, end_early: bool = True, window: int = 0
+    request: Submit,
+    choice: int,
+    automaton: Automaton | None,
+    *,
+    end_early: bool = True,
+    windows: tuple[int, ...] = (0,),
 ) -> Answer:
     """What a choice must be, whatever else runs: no pages, no batch, the constraint looked up in its tables."""
     masks, kernel, answer, state = FakeMasks(), CpuSampler(VOCAB), Answer(), 0
@@ -251,7 +266,7 @@ def generate_alone(
             answer.reason, answer.complete = "length", accepting()
             return answer
         row = 0 if automaton is None else masks.row(automaton.allowed(state))
-        token, logprobs = _draw(kernel, masks.pool, request, choice, row, tokens, window)
+        token, logprobs = _draw(kernel, masks.pool, request, choice, row, tokens, windows)
         ends = token in request.stop_token_ids or (token in EOS and not request.ignore_eos)
         if ends and accepting():
             answer.reason, answer.complete = "stop", True
@@ -267,7 +282,13 @@ def generate_alone(
 
 
 def _draw(
-    kernel: CpuSampler, pool: RowPool, request: Submit, choice: int, row: int, tokens: list[int], window: int
+    kernel: CpuSampler,
+    pool: RowPool,
+    request: Submit,
+    choice: int,
+    row: int,
+    tokens: list[int],
+    windows: tuple[int, ...],
 ) -> tuple[int, tuple[float, list[int], list[float]] | None]:
     asked, text = request.sampling, tokens[len(request.prompt) :]
     assert asked.seed is not None
@@ -301,8 +322,9 @@ def _draw(
         n_logprobs=ints(top),
     )
     result = SamplingResult.empty(1, max(0, top))
-    seen = np.arange(len(tokens))[-window:]
-    kernel.sample(logits_of(np.array(tokens)[seen], seen)[None], pool, batch, result)
+    everything = np.stack([tokens, np.arange(len(tokens))], axis=1)
+    seen = [apart(everything[-window:], group) for group, window in enumerate(windows)]
+    kernel.sample(logits_of(*np.concatenate(seen).T)[None], pool, batch, result)
     logprobs = None
     if top >= 0:
         logprobs = float(result.logprob[0]), result.top_ids[0].tolist(), result.top_logprobs[0].tolist()

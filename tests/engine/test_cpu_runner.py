@@ -230,7 +230,8 @@ def test_only_the_rows_asked_for(files: ModelFiles) -> None:
 
 def test_an_empty_batch_is_a_step_without_work(files: ModelFiles) -> None:
     none = np.zeros(0, np.int32)
-    batch = StepBatch(none, none, none, np.zeros(1, np.int32), none, np.zeros((0, 0), np.int32), none)
+    tables = np.zeros((1, 0, 0), np.int32)
+    batch = StepBatch(none, none, none[None], np.zeros(1, np.int32), none, tables, none)
     assert CpuRunner.load(files, num_blocks=1, threads=2).forward(batch).shape == (0, VOCAB)
 
 

@@ -36,7 +36,7 @@ class Hall:
         self.pool = BlockPool(num_blocks, SIZE)
         self.cache = PrefixCache(self.pool, "fake")
         limits = Limits(max_sequences, max_batch_tokens)
-        self.scheduler = Scheduler(self.pool, self.cache, 4096, limits, weights)
+        self.scheduler = Scheduler(self.cache, 4096, limits, weights)
         self.arrivals = 0
         self.steps = 0
         self.wanted: dict[Sequence, int] = {}

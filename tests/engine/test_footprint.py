@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +17,7 @@ from engine.decoder import TorchRunner
 from engine.model.config import ModelConfig
 from engine.model.files import ModelFiles, open_model
 from engine.model.footprint import FORMATS, Device, Format, KvFormat, held, kv_bytes_per_token, parameters, weight_bytes
+from engine.model.kv_groups import KvGroups
 from engine.model.stored import stored_formats
 from engine.service import _blocks  # pyright: ignore[reportPrivateUsage]
 from engine.triton_runner import TritonRunner
@@ -76,7 +78,20 @@ def test_the_service_has_as_many_blocks_as_fit() -> None:
         for megabytes in (1, 3, 17):
             budget = megabytes << 20
             blocks = budget // (kv_bytes_per_token(config, kv) * BLOCK)
-            assert _blocks(config, budget, BLOCK, bytes_per_element=size) == min(blocks, 64 * 4096 // BLOCK)
+            found = _blocks(config, KvGroups.by_window(config), budget, BLOCK, bytes_per_element=size)
+            assert found == min(blocks, 64 * 4096 // BLOCK)
+
+
+def test_groups_of_layers_take_what_is_said(tmp_path: Path) -> None:
+    """Three layers of two windows lie in groups of two or one: a place may stay empty, and is counted."""
+    model = open_model(saved(small_llama(num_hidden_layers=3, head_dim=32), tmp_path))
+    for windows in ((8, 8, 0), (0, 0, 0), (8, 16, 0)):
+        config = msgspec.structs.replace(model.config, windows=windows)
+        groups = KvGroups.by_window(config)
+        blocks = 6 * len(groups.windows)
+        runner = TorchRunner(config, model.weights(), num_blocks=blocks, groups=groups)
+        assert kv_bytes_per_token(config, "fp32") * 6 * BLOCK == runner.nbytes()["kv"]
+        assert _blocks(config, groups, runner.nbytes()["kv"], BLOCK, bytes_per_element=4) == blocks
 
 
 def config_of(layers: int, hidden: int, heads: int, kv_heads: int, head_dim: int, vocab: int) -> ModelConfig:

@@ -52,9 +52,9 @@ class Driver:
         skip_forced: bool = False,
         host_blocks: int = 0,
         tenants: tuple[Tenant, ...] = (),
-        window: int = 0,
+        windows: tuple[int, ...] = (0,),
     ) -> None:
-        self.runner = HashRunner(num_blocks, context_length=context_length, window=window)
+        self.runner = HashRunner(num_blocks, context_length=context_length, windows=windows)
         self.masks = FakeMasks(*automata)
         self.now = 0.0
         self.loop = StepLoop(
@@ -67,7 +67,6 @@ class Driver:
             forced=self.masks.forced if skip_forced else None,
             host=HashHost(self.runner, host_blocks) if host_blocks else None,
             tenants=tenants,
-            window=window,
             clock=lambda: self.now,
         )
         self.heard: dict[str, Heard] = defaultdict(Heard)
@@ -196,15 +195,15 @@ actions = st.one_of(
     st.booleans(),
     st.booleans(),
     st.sampled_from([0, 2, 8]),
-    st.sampled_from([0, 0, 1, 6, 13]),
+    st.sampled_from([(0,), (0,), (1,), (6,), (13,), (0, 6), (0, 5, 13), (1, 9)]),
 )
 def test_any_mix_says_what_each_choice_says_alone(  # type: ignore[no-untyped-def]
-    actions, num_blocks, limits, seed, end_early, skip_forced, host_blocks, window
+    actions, num_blocks, limits, seed, end_early, skip_forced, host_blocks, windows
 ) -> None:
     automata = [random_automaton(seed + i, lazy=True) for i in range(3)]
     driver = Driver(
-        *automata, num_blocks=num_blocks, limits=limits, end_early=end_early, skip_forced=skip_forced,
-        host_blocks=host_blocks, tenants=(Tenant(name="other", weight=3),), window=window,
+        *automata, num_blocks=num_blocks * len(windows), limits=limits, end_early=end_early, skip_forced=skip_forced,
+        host_blocks=host_blocks, tenants=(Tenant(name="other", weight=3),), windows=windows,
     )  # fmt: skip
     asked: dict[str, tuple[Submit, int]] = {}
     cancelled: set[tuple[str, int]] = set()
@@ -232,7 +231,7 @@ def test_any_mix_says_what_each_choice_says_alone(  # type: ignore[no-untyped-de
         assert sorted(heard.answers) == list(range(request.n))
         for choice, answer in heard.answers.items():
             automaton = automata[program - 1] if program else None
-            alone = generate_alone(request, choice, automaton, end_early=end_early, window=window)
+            alone = generate_alone(request, choice, automaton, end_early=end_early, windows=windows)
             if answer.reason == "cancelled":
                 assert (id, choice) in cancelled
                 assert answer.ids == alone.ids[: len(answer.ids)]
@@ -322,7 +321,7 @@ def test_tenants_of_a_group_share_their_prefixes() -> None:
 
 
 def test_what_has_left_every_window_is_released() -> None:
-    driver = Driver(num_blocks=64, window=8)
+    driver = Driver(num_blocks=64, windows=(8,))
     request = ask("a", list(range(10)), 50, n=2, sampling=Sampling(seed=3), ignore_eos=True)
     driver.loop.submit(request)
     for _ in range(40):
@@ -330,7 +329,7 @@ def test_what_has_left_every_window_is_released() -> None:
     # Of each choice, the blocks of 8 tokens that may begin and end anywhere.
     assert driver.loop.report().gauges["kv_blocks_used"] <= 2 * 3
     driver.drain()
-    assert driver.heard["a"].answers == {c: generate_alone(request, c, None, window=8) for c in range(2)}
+    assert driver.heard["a"].answers == {c: generate_alone(request, c, None, windows=(8,)) for c in range(2)}
 
 
 # Ends

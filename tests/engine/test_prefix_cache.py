@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from engine.blocks import BlockPool
 from engine.prefix_cache import DIGEST_SIZE, PrefixCache
+from engine.sequence import Group, Sequence
+from schemas.engine import Submit
 
 SIZE = 2
 texts = st.tuples(st.sampled_from(["", "a", "b"]), st.lists(st.integers(0, 2), min_size=1, max_size=9))
@@ -16,7 +18,7 @@ texts = st.tuples(st.sampled_from(["", "a", "b"]), st.lists(st.integers(0, 2), m
 
 def match(cache: PrefixCache, chain: list[bytes], tokens: list[int]) -> list[int]:
     """The blocks that are found, all of them on the device."""
-    return [block for block in cache.match(chain, tokens) if block is not None]
+    return cache.match(chain, tokens).claimed
 
 
 def store(cache: PrefixCache, tenant: str, tokens: list[int]) -> list[int]:
@@ -25,8 +27,14 @@ def store(cache: PrefixCache, tenant: str, tokens: list[int]) -> list[int]:
     table = match(cache, chain, tokens)
     matched = len(table)
     table += [cache.pool.allocate() for _ in range(cache.pool.blocks_for(len(tokens)) - matched)]
-    cache.publish(chain, tokens, table, matched, len(tokens) // cache.pool.block_size)
+    cache.publish(holding(chain, tokens, table, matched), len(tokens) // cache.pool.block_size)
     return table
+
+
+def holding(chain: list[bytes], tokens: list[int], table: list[int], published: int = 0) -> Sequence:
+    request = Submit("r", "model", tokens, 1)
+    group = Group(request, 0, seed=0, arrival=0, stops=frozenset(), submitted=0.0)
+    return Sequence(group, 0, tokens, chain, tables=[table], passed=[0], published=published)
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,8 +96,8 @@ def test_what_was_unused_for_longest_is_forgotten_first() -> None:
     for tokens in (first, second, first):
         cache.pool.release_all(store(cache, "", tokens))
     cache.pool.release_all([cache.pool.allocate() for _ in range(3)])
-    assert len(cache.match([cache.root("")], first)) == 1
-    assert cache.match([cache.root("")], second) == []
+    assert len(match(cache, [cache.root("")], first)) == 1
+    assert match(cache, [cache.root("")], second) == []
 
 
 def test_equal_texts_computed_side_by_side_keep_one_labelled_block() -> None:
@@ -97,6 +105,6 @@ def test_equal_texts_computed_side_by_side_keep_one_labelled_block() -> None:
     chain, tokens = [cache.root("")], [1, 2, 3]
     tables = [[cache.pool.allocate(), cache.pool.allocate()] for _ in range(2)]
     for table in tables:
-        cache.publish(chain, tokens, table, 0, 1)
-    assert cache.match([cache.root("")], tokens) == tables[0][:1]
+        cache.publish(holding(chain, tokens, table), 1)
+    assert match(cache, [cache.root("")], tokens) == tables[0][:1]
     cache.pool.check([*tables, tables[0][:1]])

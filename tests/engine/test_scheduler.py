@@ -23,7 +23,7 @@ class Room:
     def __init__(self, num_blocks: int = 32, max_sequences: int = 4, max_batch_tokens: int = 8) -> None:
         self.pool = BlockPool(num_blocks, SIZE)
         self.cache = PrefixCache(self.pool, "fake")
-        self.scheduler = Scheduler(self.pool, self.cache, 64, Limits(max_sequences, max_batch_tokens))
+        self.scheduler = Scheduler(self.cache, 64, Limits(max_sequences, max_batch_tokens))
         self.arrivals = 0
 
     def submit(self, tokens: int, priority: int = 0, n: int = 1) -> Sequence:
@@ -201,7 +201,7 @@ def _check_batch(step: Step) -> None:
     """The arrays against the definitions in `StepBatch`, sequence by sequence."""
     batch = step.batch
     assert len(batch.tokens) <= 6 and len(step.sequences) <= 4
-    assert len(set(batch.slots.tolist())) == len(batch.slots)
+    assert len(set(batch.slots[0].tolist())) == len(batch.tokens)
     for array in (
         batch.tokens,
         batch.positions,
@@ -217,5 +217,5 @@ def _check_batch(step: Step) -> None:
         positions = range(sequence.computed - length, sequence.computed)
         assert batch.positions[start:end].tolist() == list(positions)
         assert batch.tokens[start:end].tolist() == [sequence.tokens[p] for p in positions]
-        assert batch.slots[start:end].tolist() == [sequence.blocks[p // SIZE] * SIZE + p % SIZE for p in positions]
-        assert batch.block_tables[i, : len(sequence.blocks)].tolist() == sequence.blocks
+        assert batch.slots[0, start:end].tolist() == [sequence.blocks[p // SIZE] * SIZE + p % SIZE for p in positions]
+        assert batch.block_tables[0, i, : len(sequence.blocks)].tolist() == sequence.blocks
