@@ -17,7 +17,7 @@ from grammar.json_schema.shapes import KeyClass, StringEnum, StringShape
 from grammar.literals import LiteralTrie, Node
 from grammar.regex import lengths
 from grammar.regex.dfa import LazyDfa, MeasuredDfa
-from grammar.regex.language import Pattern, measured_dfa, text_dfa
+from grammar.regex.language import Pattern, is_long_run, measured_dfa, text_dfa
 from grammar.tables import COUNT, END_REJECT, GOTO, NONE, POP, PUSH, WITHIN, Edge
 from grammar.utf8 import json_spelling
 
@@ -93,6 +93,14 @@ class Strings:
                 excluded=[Pattern(pattern, "ecma", "search") for pattern in shape.excluded],
             )
         return found
+
+    def counts(self, shape: StringShape) -> bool:
+        """Whether registers should count the length of a shape, one that has patterns."""
+        if shape.min_length or shape.max_length is not None:
+            return True
+        if len(shape.patterns) != 1 or shape.excluded:
+            return False
+        return is_long_run(Pattern(shape.patterns[0], "ecma", "search"), json_spelling(self.spellable))
 
     def listed(self, shape: StringEnum) -> LiteralTrie:
         """The spelled strings of an enumeration."""
@@ -240,7 +248,7 @@ def string_edges(m: JsonMachine, shapes: Strings_, ret: int) -> list[Edge]:
         if not shape.patterns and not shape.excluded:
             registers = m.tables.registers(_or_none(shape.max_length), shape.min_length)
             return [(QUOTE, QUOTE, PUSH, m.state(Plain(BETWEEN, verdict)), ret, registers, 0)]
-        if shape.min_length or shape.max_length is not None:
+        if m.strings.counts(shape):
             automaton, lo, hi = m.strings.measured(shape)
             start, registers = m.state(Measured(shape, verdict, automaton.start)), m.tables.registers(_or_none(hi), lo)
             return [(QUOTE, QUOTE, PUSH, start, ret, registers, 0)]

@@ -24,6 +24,9 @@ from grammar.regex.terms import NIL, TOP, MeasuredAutomaton, PlainAutomaton, Ter
 from grammar.regex.window import LengthWindow
 from grammar.utf8 import Spelling
 
+_LONG_RUN = 16
+"""Repeats of one class up to here are as well counted by states: fewer than most other strings have."""
+
 
 @dataclass(frozen=True)
 class Pattern:
@@ -80,8 +83,17 @@ def measured_dfa(
     """As `text_dfa`, for whoever counts code points himself: the automaton of texts of all lengths, and the bounds
     (min, max; None = no limit) that remain to be kept. Its states may be dead ends of the bounds, which the lengths of
     their completions tell."""
-    automaton, window = _automaton(patterns, spelling, fuel, excluded, _Window(min_length, max_length))
+    automaton, window = _automaton(patterns, spelling, fuel, excluded, _Window(min_length, max_length, counted=True))
     return MeasuredDfa(automaton, spelling, fuel, _used(patterns, spelling)), window.lo, window.hi
+
+
+def is_long_run(pattern: Pattern, spelling: Spelling) -> bool:
+    """Whether a pattern is one class repeated, and counts more characters than states should be made for."""
+    match _within(pattern, spelling.alphabet):
+        case Repeat(Chars(), lo, hi):
+            return max(lo, hi or 0) > _LONG_RUN
+        case _:
+            return False
 
 
 def _automaton(
@@ -103,7 +115,7 @@ def _automaton(
         if node is not EMPTY_SET:
             denied.append(node)
 
-    if len(wanted) + len(denied) > 1:
+    if window.counted or len(wanted) + len(denied) > 1:
         wanted = [window.take(node) for node in wanted]
     goals = [terms.state(node, NIL) for node in wanted] or [TOP]
     if len(goals) == 1 and not denied and terms.plain(goals[0]):
@@ -156,6 +168,8 @@ class _Window:
 
     lo: int
     hi: int | None
+    counted: bool = False
+    """Whoever asks counts code points himself."""
 
     def take(self, node: Node) -> Node:
         """``node`` without its length if it is one class repeated, ``.{8,64}``: a length shared by all conditions costs

@@ -132,12 +132,10 @@ def repeat(body: Node, lo: int, hi: int | None, lazy: bool = False) -> Node:
             return EPSILON
     if lo == 1 and hi == 1:
         return body
-    if isinstance(body, Repeat) and body.lazy == lazy:
-        inner_lo, inner_hi = body.lo, body.hi
-        if lo <= 1 and hi is None and inner_lo == 1:
-            return repeat(body.body, lo, None, lazy)
-        if inner_lo <= 1 and inner_hi is None and hi is not None and lo <= 1:
-            return body if lo == inner_lo else repeat(body.body, min(lo, inner_lo), None, lazy)
+    if isinstance(body, Repeat) and body.lazy == lazy and (body.lo <= 1 or lo == hi):
+        # No number is left out between those that the repeats of repeats add up to.
+        most = None if hi is None or body.hi is None else body.hi * hi
+        return repeat(body.body, body.lo * lo, most, lazy)
     return Repeat(body, lo, hi, lazy)
 
 

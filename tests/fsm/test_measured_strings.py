@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +63,8 @@ def test_masks_equal_brute_force(patterns: list[str], least: int, more: int) -> 
         {"type": "string", "pattern": r"^(?:\S+\s+){0,49}\S+$", "minLength": 1, "maxLength": 5000},
         {"type": "string", "pattern": "^[a-z ]*$", "minLength": 2000},
         {"type": "string", "pattern": "x", "maxLength": 100_000},
+        {"type": "string", "pattern": "^[a-z]{1,100000}$"},
+        {"type": "string", "pattern": "^([a-z]{0,1000}){0,1000}$"},
     ],
 )
 def test_a_long_string_has_few_states_and_masks(schema: Any) -> None:
@@ -73,3 +77,23 @@ def test_a_long_string_has_few_states_and_masks(schema: Any) -> None:
         assert matcher.advance(ord("xyz"[i % 3]))
     assert program.machine.tables.n_states < 2500
     assert program.runtime.figures.cold < 20
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 17), (3, 20), (25, 25), (30, None)])
+def test_a_pattern_that_only_counts_is_a_length(least: int, most: int | None) -> None:
+    """Step by step, the masks are those of the same length given by keywords."""
+    pattern = f"^[ab é]{{{least},{'' if most is None else most}}}$"
+    bounds = {"minLength": least} if most is None else {"minLength": least, "maxLength": most}
+    counted = compile_constraint(JsonSchema({"type": "string", "pattern": pattern}), TABLE)
+    bounded = compile_constraint(JsonSchema({"type": "string", "pattern": "^[ab é]*$", **bounds}), TABLE)
+    for seed in range(4):
+        dice, one, other = random.Random(seed), counted.matcher(), bounded.matcher()
+        for _ in range(40):
+            allowed = one.allowed()
+            assert np.array_equal(allowed, other.allowed())
+            if one.accepting:
+                break
+            token = int(dice.choice(allowed))
+            assert one.advance(token)
+            assert other.advance(token)
+        assert one.accepting == other.accepting

@@ -14,9 +14,9 @@ from grammar.charset import MAX_CODE_POINT
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.fuel import Fuel
 from grammar.regex.dfa import LazyDfa
-from grammar.regex.language import Pattern, text_dfa
+from grammar.regex.language import Pattern, parse, text_dfa
 from grammar.regex.python import parse_python
-from grammar.regex.syntax import Chars
+from grammar.regex.syntax import Chars, Repeat
 from grammar.utf8 import raw_spelling
 
 LETTERS = "ab\né"
@@ -116,6 +116,32 @@ def test_anchors_and_lookarounds_match_what_re_matches(pattern: str, mode: str, 
 def test_patterns_with_a_twist(pattern: str) -> None:
     for mode in ("full", "search"):
         check(pattern, mode, 0, None)
+
+
+counts = st.tuples(st.integers(0, 4), st.none() | st.integers(1, 5)).filter(lambda c: c[1] is None or c[0] <= c[1])
+
+
+@settings(max_examples=200)
+@given(counts, st.booleans(), counts, st.booleans(), st.sampled_from(["a", "(?:a|b)", "(?:(?=a)ab?)"]))
+def test_repeats_of_repeats(
+    inner: tuple[int, int | None], lazy: bool, outer: tuple[int, int | None], lazier: bool, body: str
+) -> None:
+    def repeated(body: str, count: tuple[int, int | None], lazy: bool) -> str:
+        lo, hi = count
+        return f"(?:{body}{{{lo},{'' if hi is None else hi}}}{'?' if lazy else ''})"
+
+    check(repeated(repeated(body, inner, lazy), outer, lazier), "full", 0, None)
+
+
+def test_repeats_of_repeats_are_one() -> None:
+    """(a{0,1000}){0,1000} would have a place for every way to have got there."""
+    for pattern in ("(a{0,1000}){0,1000}", "((a?){500}){2000}", "((a{1,10}){10}){10000}"):
+        match parse(Pattern(pattern)):
+            case Repeat(Chars(), lo, hi):
+                assert hi == 1_000_000
+                assert lo == (100_000 if "1,10" in pattern else 0)
+            case other:
+                raise AssertionError(other)
 
 
 @pytest.mark.parametrize(
