@@ -45,6 +45,8 @@ _SECTIONS = (
 _CLIMBING = {_STATES: (0,), _EDGES: (3, 4), _CELLS: range(8), _CELL_ROWS: (0,)}
 """Columns in which most numbers are a little above those before (fsm/packing.py)."""
 
+_NEW_STATE = np.array([0, UNEXPANDED, -1], np.int32)
+
 _MOST_STEPS = 8192
 """Steps made that are remembered."""
 
@@ -94,8 +96,9 @@ class Image:
         registers = np.frombuffer(delta.registers, np.int32).reshape(-1, 3)
         sets = np.frombuffer(delta.sets, np.int32)
         returns = np.frombuffer(delta.returns, np.int32).reshape(-1, 3)
-        self.plain.update(np.frombuffer(delta.plain, np.int32).tolist())
-        self.keyed.update(np.frombuffer(delta.keyed, np.int32).tolist())
+        if delta.plain or delta.keyed:
+            self.plain.update(np.frombuffer(delta.plain, np.int32).tolist())
+            self.keyed.update(np.frombuffer(delta.keyed, np.int32).tolist())
         heap = self.heap
         new_states = delta.n_states - int(heap[at.N_ST])
         self._reserve({_STATES: new_states, _EDGES: len(edges), _REGISTERS: len(registers), _SETS: len(sets)})
@@ -103,20 +106,17 @@ class Image:
             self._grow_returns()
         heap = self.heap
         if new_states:
-            self._append(_STATES, np.tile(np.array([0, UNEXPANDED, -1], np.int32), (new_states, 1)))
+            self._append(_STATES, new_states)[:] = _NEW_STATE
         states = self._view(_STATES)
         states[defined[:, 0]] = defined[:, 1:]
         if len(states) > len(self.loops):
             self.loops = np.concatenate([self.loops, np.zeros((len(states), loops.WIDTH), np.int64)])
         self.loops[self.loops[:, loops.FLAGS] & loops.PARTIAL > 0] = 0
-        lasting = np.frombuffer(delta.lasting, np.uint32).reshape(-1, 14)
-        loops.write_lasting(self.loops, lasting)
-        if len(edges):
-            self._append(_EDGES, np.pad(edges, ((0, 0), (0, 1))))
-        if len(registers):
-            self._append(_REGISTERS, registers)
-        if len(sets):
-            self._append(_SETS, sets.reshape(-1, 1))
+        if delta.lasting:
+            loops.write_lasting(self.loops, np.frombuffer(delta.lasting, np.uint32).reshape(-1, 14))
+        self._append(_EDGES, len(edges))[:, :7] = edges
+        self._append(_REGISTERS, len(registers))[:] = registers
+        self._append(_SETS, len(sets))[:, 0] = sets
         for ret, verdict, state in returns.tolist():
             insert_return(self.heap, ret, verdict, state)
         self.heap[at.PARSER] |= delta.parses
@@ -263,11 +263,12 @@ class Image:
         used = int(self.heap[section.used])
         return self.heap[start : start + section.width * used].reshape(used, section.width)
 
-    def _append(self, section: _Section, rows: NDArray[np.int32]) -> None:
+    def _append(self, section: _Section, rows: int) -> NDArray[np.int32]:
+        """So many more rows of a section that has room for them, all zero."""
         assert section.used is not None
-        used = int(self.heap[section.used])
-        self.heap[section.used] = used + len(rows)
-        self._view(section)[used:] = rows
+        first = int(self.heap[section.used])
+        self.heap[section.used] = first + rows
+        return self._view(section)[first:]
 
     # -- returns -------------------------------------------------------------------------------------------------------
 

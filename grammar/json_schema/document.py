@@ -15,7 +15,7 @@ anchor means. A scope only ever gains names, so there are few of them, and one o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import unquote, urldefrag, urljoin
@@ -268,9 +268,10 @@ def _declares_dynamic_anchors(schema: Any) -> bool:
         if isinstance(value, dict):
             if "$dynamicAnchor" in value or "$recursiveAnchor" in value:
                 return True
-            stack += cast("dict[str, Any]", value).values()
-        elif isinstance(value, list):
-            stack += cast("list[Any]", value)
+            value = cast("dict[str, Any]", value).values()
+        elif not isinstance(value, list):
+            continue
+        stack += [below for below in cast("Iterable[Any]", value) if isinstance(below, dict | list)]
     return False
 
 

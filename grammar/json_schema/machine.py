@@ -104,7 +104,7 @@ class JsonMachine:
     def survey(self, records: bool) -> None:
         """Read the items of all arrays of unique items, so that `Normal.reasons` says what is left out of them.
         UnsupportedConstraint where nothing would be left, or they are no strings and the program has no records."""
-        for goal in self.normal.productive_goals:
+        for goal in self.normal.unique_goals:
             for shape in self.normal.shapes(goal):
                 if isinstance(shape, ArrayShape) and shape.unique and not shape.texts:
                     if not records:

@@ -159,21 +159,32 @@ class Normal:
 
     def _note_unique_alternatives(self) -> None:
         """Arrays of unique items are not told from other arrays item by item: say so where there are any."""
-        goals = self.productive_goals
+        places = [self.pointer(goal) for goal in self.unique_goals]
+        if not places:
+            return
+        prepared = [self._prepared(goal) for goal in self.productive_goals]
         alternatives = any(
-            sum(isinstance(shape, kind) for shape in self._prepared(goal)) > 1
-            for goal in goals
+            sum(isinstance(shape, kind) for shape in shapes) > 1
+            for shapes in prepared
             for kind in (ArrayShape, ObjectShape)
-        ) or any(isinstance(shape, ObjectShape) and shape.some for goal in goals for shape in self._prepared(goal))
-        for goal in goals:
-            if alternatives and any(isinstance(shape, ArrayShape) and shape.unique for shape in self._prepared(goal)):
-                reason = "among alternatives, arrays of unique items may be limited to one item or to one alternative"
-                self.narrow(f"{self._goals.place(goal).pointer}: {reason}")
+        ) or any(isinstance(shape, ObjectShape) and shape.some for shapes in prepared for shape in shapes)
+        for place in places if alternatives else ():
+            reason = "among alternatives, arrays of unique items may be limited to one item or to one alternative"
+            self.narrow(f"{place}: {reason}")
 
     @property
     def productive_goals(self) -> list[Goal]:
         """The goals that some part of a value may have."""
         return [goal for goal in self.productivity.proofs if goal in self.productivity.reached]
+
+    @property
+    def unique_goals(self) -> list[Goal]:
+        """Those of them that have arrays of unique items."""
+        return [
+            goal
+            for goal in self.productive_goals
+            if any(isinstance(shape, ArrayShape) and shape.unique for shape in self._prepared(goal))
+        ]
 
     def shapes(self, goal: Goal) -> tuple[Shape, ...]:
         """The disjuncts of a goal, distinct and productive in all their parts; () only for a goal that nothing
