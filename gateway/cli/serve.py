@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -56,11 +57,24 @@ def run(options: argparse.Namespace) -> int:
         from gateway import server  # which takes as long to import as a model to load
         from gateway.reloading import Reloading
 
+        asyncio.run(_migrated(settings))
         file = config.file_of(options.config, os.environ)
         server.run(settings, local, Reloading(told, load, file if told.server.watch else None))
     finally:
         local.kill()
     return 0
+
+
+async def _migrated(settings: Settings) -> None:
+    """Bring the tables to this version's before there is a server, which could only fail with a traceback. Raises
+    `DatabaseError`."""
+    from gateway.database.place import database_at
+
+    database = database_at(settings.database.url)
+    try:
+        await database.open()
+    finally:
+        await database.aclose()
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:

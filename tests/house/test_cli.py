@@ -90,7 +90,9 @@ def test_options_of_serve_win_over_the_environment() -> None:
     assert overrides(parser().parse_args(["serve"])) == {}
 
 
-def test_serve_hands_over_settings_with_models_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_hands_over_settings_with_models_and_a_database_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import gateway.server
     from providers.local import LocalProvider
 
@@ -99,11 +101,16 @@ def test_serve_hands_over_settings_with_models_found(tmp_path: Path, monkeypatch
     monkeypatch.setattr(gateway.server, "run", lambda settings, *_: served.append(settings))
     monkeypatch.setattr(LocalProvider, "launch", lambda _: engines.append("launched"))
     monkeypatch.setattr(LocalProvider, "kill", lambda _: engines.append("ended"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     model = tmp_path / "tiny.gguf"
     model.write_bytes(b"GGUF")
     assert main(["serve", "--port", "0", "--model", str(model)]) == 0
     assert [(found.name, found.path) for found in served[0].models] == [("tiny", str(model))]
     assert engines == ["launched", "ended"]
+    monkeypatch.setenv("SLUICE_DATABASE__URL", "postgresql://sluice@127.0.0.1:1/sluice")
+    assert main(["serve", "--model", str(model)]) == 1
+    assert "postgresql://sluice@127.0.0.1:1/sluice cannot be used: " in capsys.readouterr().err
+    assert len(served) == 1 and engines == ["launched", "ended"] * 2
 
 
 def test_serve_refuses_an_open_door_and_missing_models(capsys: pytest.CaptureFixture[str]) -> None:
