@@ -66,6 +66,7 @@ from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
 from gateway.tracing import Tracing, open_tracing
 from gateway.unserved import unserved
+from gateway.visitors import refuse_pages
 from providers.base import Provider, ProviderError, Weigher
 from providers.remote.recognition import Recogniser
 from schemas.config import Settings
@@ -129,7 +130,10 @@ def assemble(
     async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         record = record_of(connection.scope)
         if record.caller is None:
-            record.caller = _caller(ring, stored, _key(connection))
+            caller = _caller(ring, stored, _key(connection))
+            if not caller.name:
+                refuse_pages(connection.headers)
+            record.caller = caller
 
     def weigher() -> Weigher:
         if not isinstance(engine, Weigher):

@@ -109,8 +109,9 @@ class InputReader:
         self._same(given["method"], "POST", "method")
         self._same(given["url"], self._endpoint, "url")
         custom_id = self._text(given["custom_id"], "custom_id")
-        if not 0 < len(custom_id) <= MAX_CUSTOM_ID:
-            raise _Wrong("invalid_custom_id", f"'custom_id' has 1 to {MAX_CUSTOM_ID} characters.", "custom_id")
+        if not 0 < len(custom_id) <= MAX_CUSTOM_ID or "\0" in custom_id:
+            message = f"'custom_id' has 1 to {MAX_CUSTOM_ID} characters, none of them U+0000."
+            raise _Wrong("invalid_custom_id", message, "custom_id")
         if custom_id in self._ids:
             message = f"The custom_id '{custom_id}' is that of an earlier line; each line needs its own."
             raise _Wrong("duplicate_custom_id", message, "custom_id")

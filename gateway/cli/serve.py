@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
         return config.load(options.config, os.environ, overrides(options))
 
     told = load()
+    refuse_taken(told.server.host, told.server.port)
     models = tuple(replace(model, path=str(resolve(model.path))) for model in told.models)
 
     from gateway.database.place import default_url
@@ -75,6 +76,25 @@ async def _migrated(settings: Settings) -> None:
         await database.open()
     finally:
         await database.aclose()
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Models take a while to load: an address that cannot be had is told before. Raises `ConfigError`."""
+    import errno
+    import socket
+
+    from gateway.config import ConfigError
+
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as error:
+        if error.errno != errno.EAFNOSUPPORT:  # the server listens on the families that there are
+            raise ConfigError(f"{host}:{port} cannot be listened on: {error.strerror}") from None
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -38,7 +39,8 @@ class Database(ABC):
         self.url = url
         config = SQLAlchemyAsyncConfig(
             connection_string=url.render_as_string(hide_password=False),
-            engine_config=engine,
+            # They are prompts and answers, and errors are logged.
+            engine_config=replace(engine, hide_parameters=True),
             session_config=AsyncSessionConfig(expire_on_commit=False),
         )
         self._engine: AsyncEngine = config.get_engine()

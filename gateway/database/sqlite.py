@@ -100,7 +100,7 @@ class Writer:
     """All methods are called on one event loop. ``_waiting``: what came while the thread was waiting for its turn."""
 
     def __init__(self, url: URL) -> None:
-        self._engine = create_engine(url, pool_size=2, max_overflow=0)
+        self._engine = create_engine(url, pool_size=2, max_overflow=0, hide_parameters=True)
         _configure(self._engine)
         self._here: Connection | None = None
         self._there: Connection | None = None

@@ -109,7 +109,8 @@ class _Form:
         if self._name == "file":
             if not segment.filename:
                 raise invalid("'file' is a text, not a file: it needs a filename.", "file")
-            self.writer = await self._store.begin(self._tenant, segment.filename[:500])
+            filename = segment.filename[:500].replace("\0", "\ufffd")
+            self.writer = await self._store.begin(self._tenant, filename)
 
 
 def _purpose(fields: dict[str, str]) -> Purpose:

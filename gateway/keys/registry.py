@@ -18,11 +18,18 @@ from gateway.keys.tables import StoredKey
 from schemas.config import ApiKey
 from schemas.limits import Limit
 
+MAX_NAME = 200
+"""Characters, as in the settings."""
+
 
 async def create_key(
     database: Database, name: str, tenant: str, limits: Sequence[Limit] = (), configured: Sequence[ApiKey] = ()
 ) -> Minted:
-    """``configured``: the keys of the settings. Raises `KeyProblem` for a name that a key has or had."""
+    """``configured``: the keys of the settings. Raises `KeyProblem` for a name that a key has or had, or that is
+    none."""
+    for what, text in (("name", name), ("tenant", tenant)):
+        if not (0 < len(text) <= MAX_NAME and text.isprintable()):
+            raise KeyProblem(f"the {what} of a key has 1 to {MAX_NAME} printable characters, not {text[:MAX_NAME]!r}")
     if any(key.name == name for key in configured):
         raise KeyProblem(f"the settings have a key '{name}'")
     minted = mint()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.auth import Caller, KeyRing, bearer_token
 from schemas.config import ApiKey, Auth, Settings
-from tests.gateway.fakes import FakeProvider, serving
+from tests.gateway.fakes import MODEL, FakeProvider, serving
 from tests.gateway.test_parameters import LEAST
 
 
@@ -82,3 +82,47 @@ def test_key_ring() -> None:
 )
 def test_bearer(header: str, token: str | None) -> None:
     assert bearer_token(header) == token
+
+
+PAGES = [
+    {"host": "evil.example"},
+    {"host": "evil.example:8000"},
+    {"host": "127.0.0.1.evil.example"},
+    {"host": "localhost.evil.example."},
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://[::1"},
+]
+PROGRAMS = [
+    {"host": "localhost:8000"},
+    {"host": "[::1]:8000"},
+    {"host": "host.docker.internal"},
+    {"host": "sluice"},
+    {"origin": "http://localhost:3000"},
+    {"origin": "http://127.0.0.1:3000"},
+    {"origin": "vscode-webview://abc.def"},
+]
+
+
+@pytest.mark.parametrize("headers", PAGES, ids=str)
+def test_an_open_server_answers_no_page_of_the_web(
+    http: httpx.Client, provider: FakeProvider, headers: dict[str, str]
+) -> None:
+    for path, body in (("/v1/chat/completions", LEAST["chat"]), ("/tokenize", {"model": MODEL, "prompt": "Hello"})):
+        answer = http.post(path, json=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_page")
+    asked = http.post("/v1/messages", json=LEAST["messages"], headers=headers)
+    assert (asked.status_code, asked.json()["error"]["type"]) == (403, "permission_error")
+    assert not provider.requests
+    assert http.get("/health", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("headers", PROGRAMS, ids=str)
+def test_programs_of_the_same_machine_are_answered(http: httpx.Client, headers: dict[str, str]) -> None:
+    assert http.post("/v1/chat/completions", json=LEAST["chat"], headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("headers", PAGES, ids=str)
+def test_who_has_a_key_may_come_from_anywhere(locked: tuple[FakeProvider, str], headers: dict[str, str]) -> None:
+    headers = {**headers, "authorization": "Bearer sk-first"}
+    assert httpx.post(f"{locked[1]}/v1/chat/completions", json=LEAST["chat"], headers=headers).status_code == 200

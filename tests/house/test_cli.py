@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,15 @@ def test_serve_hands_over_settings_with_models_and_a_database_found(
 def test_serve_refuses_an_open_door_and_missing_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--host", "0.0.0.0"]) == 1
     assert "`auth.keys` is empty" in capsys.readouterr().err
-    assert main(["serve", "--model", "/no/such.gguf"]) == 1
+    assert main(["serve", "--port", "0", "--model", "/no/such.gguf"]) == 1
     assert "/no/such.gguf: there is no such file" in capsys.readouterr().err
+
+
+def test_serve_refuses_an_address_that_is_taken_before_it_looks_for_models(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert main(["serve", "--port", port, "--model", "/no/such.gguf"]) == 1
+    assert f"127.0.0.1:{port} cannot be listened on: Address already in use" in capsys.readouterr().err
 
 
 def test_pull_prints_the_path(embedded_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from gateway.auth import Caller
 from gateway.cli.keys import limit, spelled
 from gateway.cli.main import main
 from gateway.database.database import Database
+from gateway.database.place import database_at
 from gateway.keys.minting import digest, lookup_of, mint
 from gateway.keys.problem import KeyProblem
 from gateway.keys.registry import create_key, limits_of, list_keys, revoke_key
@@ -63,6 +64,15 @@ async def test_only_the_whole_key_opens(database: Database) -> None:
     assert [stored.caller(other) for other in others] == [None] * len(others)
     assert stored.caller(minted.key) is not None
     await stored.aclose()
+
+
+@pytest.mark.parametrize(
+    ("name", "tenant", "what"), [("", "acme", "name"), ("ci\n", "acme", "name"), ("ci", "", "tenant")]
+)
+async def test_a_name_is_a_word(name: str, tenant: str, what: str) -> None:
+    """An empty one is that of callers of an open server; others would break the lines that they are printed in."""
+    with pytest.raises(KeyProblem, match=f"the {what} of a key"):
+        await create_key(database_at("sqlite://"), name, tenant)
 
 
 async def test_a_name_is_used_once(database: Database) -> None:
