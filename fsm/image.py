@@ -110,7 +110,10 @@ class Image:
         states = self._view(_STATES)
         states[defined[:, 0]] = defined[:, 1:]
         if len(states) > len(self.loops):
-            self.loops = np.concatenate([self.loops, np.zeros((len(states), loops.WIDTH), np.int64)])
+            # By half, so that states that come in many small deltas are not copied with each.
+            grown = np.zeros((len(states) * 3 // 2, loops.WIDTH), np.int64)
+            grown[: len(self.loops)] = self.loops
+            self.loops = grown
         self.loops[self.loops[:, loops.FLAGS] & loops.PARTIAL > 0] = 0
         if delta.lasting:
             loops.write_lasting(self.loops, np.frombuffer(delta.lasting, np.uint32).reshape(-1, 14))
@@ -154,7 +157,7 @@ class Image:
             header[at.N_CE], start = len(kept), int(np.searchsorted(kept, start))
         parts = [narrowed(table, _CLIMBING.get(section, ())) for section, table in tables.items()]
         marks = [np.array([sorted(marked)], np.int32).T for marked in (self.plain, self.keyed)]
-        parts += [narrowed(table, ()) for table in (self.loops.view(np.int32), *marks)]
+        parts += [narrowed(table, ()) for table in (self.loops[: header[at.N_ST]].view(np.int32), *marks)]
         return PackedImage(zlib.compress(header.tobytes() + b"".join(parts)), start, self._longest)
 
     @classmethod

@@ -26,6 +26,9 @@ AHEAD = 8
 """States expanded before anybody asks: what the first mask needs, which is four on average. Expanding is most of the
 work of a compile, so the rest waits until it is needed, or until there is time for it."""
 
+AHEAD_IN_A_CHOICE = 4096
+"""The same of a choice, where a state costs a tenth: a first mask has met 3,000 of them."""
+
 BEHIND = 32
 """States expanded together with those that are missing, however many these are: a walk may miss hundreds at a time."""
 
@@ -84,6 +87,7 @@ def _compile(
             compiled = Compiled(RegexMachine(constraint.pattern, constraint.dialect, spellable, fuel))
         case Choice():
             compiled = Compiled(ChoiceMachine(constraint.options, spellable))
+            ahead = max(ahead, AHEAD_IN_A_CHOICE)
         case StructuralTag():
             tags = StructuralMachine(constraint.document, spellable, fuel)
             contract = Contract.SOUND_SUBSET if tags.reasons else Contract.EXACT

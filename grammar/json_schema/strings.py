@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import pairwise
+from operator import or_
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from grammar.errors import UnsatisfiableConstraint
@@ -60,6 +61,7 @@ class Strings:
         self._matched: dict[tuple[str, str], bool] = {}
         self._listed: dict[StringEnum, LiteralTrie] = {}
         self._measured: dict[StringShape, tuple[MeasuredDfa, int, int | None]] = {}
+        self._readers: dict[Strings_, Readers] = {}
 
     def spell(self, text: str) -> bytes:
         """Canonical spelling inside quotes."""
@@ -107,6 +109,14 @@ class Strings:
         found = self._listed.get(shape)
         if found is None:
             found = self._listed[shape] = LiteralTrie(sorted(map(self.spell, shape.values)))
+        return found
+
+    def readers(self, shapes: Strings_) -> Readers:
+        """Those of some shapes: the same object for equal ones."""
+        found = self._readers.get(shapes)
+        if found is None:
+            automata = [self.automaton(shape) for shape, _ in shapes]
+            found = self._readers[shapes] = Readers(automata, [bit for _, bit in shapes])
         return found
 
     def automaton(self, shape: StringShape | StringEnum) -> TextAutomaton:
@@ -252,8 +262,9 @@ def string_edges(m: JsonMachine, shapes: Strings_, ret: int) -> list[Edge]:
             automaton, lo, hi = m.strings.measured(shape)
             start, registers = m.state(Measured(shape, verdict, automaton.start)), m.tables.registers(_or_none(hi), lo)
             return [(QUOTE, QUOTE, PUSH, start, ret, registers, 0)]
-    threads = tuple((i, automaton.start) for i, automaton in enumerate(_automata(m, shapes)))
-    return [(QUOTE, QUOTE, PUSH, m.state(Several(shapes, threads)), ret, m.tables.registers(), 0)]
+    readers = m.strings.readers(shapes)
+    threads = tuple((i, automaton.start) for i, automaton in enumerate(readers.automata))
+    return [(QUOTE, QUOTE, PUSH, m.state(Several(readers, threads)), ret, m.tables.registers(), 0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,16 +345,25 @@ def _or_none(limit: int | None) -> int:
     return NONE if limit is None else limit
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Readers:
+    """The automata of some shapes, and the bits of their verdicts. Compared by identity: there may be hundreds, and
+    looking at all of them for every letter would take longer than all else."""
+
+    automata: Sequence[TextAutomaton]
+    bits: Sequence[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Inside a string that several automata read at once. ``threads``: (index of the shape, state of its automaton) of
-    those alive."""
+    """Inside a string that several automata read at once. ``threads``: (index of the automaton, state of it) of those
+    alive."""
 
-    shapes: Strings_
+    readers: Readers
     threads: tuple[tuple[int, Hashable], ...]
 
     def edges(self, m: JsonMachine) -> Edges:
-        automata = _automata(m, self.shapes)
+        automata, bits = self.readers.automata, self.readers.bits
         if len(self.threads) == 1:
             ((i, at),) = self.threads
             automaton = automata[i]
@@ -352,15 +372,12 @@ class Several:
                 if lasting is not None:
                     m.tables.mark_lasting(m.state(self), *lasting, counted=False)
         edges: list[Edge] = [
-            (lo, hi, GOTO, m.state(Several(self.shapes, threads)), 0, 0, 0)
+            (lo, hi, GOTO, m.state(Several(self.readers, threads)), 0, 0, 0)
             for lo, hi, threads in together([(i, automata[i], at) for i, at in self.threads])
         ]
-        satisfied = [self.shapes[i][1] for i, at in self.threads if automata[i].accepting(at)]
+        satisfied = [bits[i] for i, at in self.threads if automata[i].accepting(at)]
         if satisfied:
-            bits = 0
-            for bit in satisfied:
-                bits |= bit
-            edges.append((QUOTE, QUOTE, POP, 0, m.verdict(bits), 0, 0))
+            edges.append((QUOTE, QUOTE, POP, 0, m.verdict(reduce(or_, satisfied)), 0, 0))
         return edges, END_REJECT
 
 
@@ -388,7 +405,3 @@ def together(
         if taken:
             found.append((lo, end - 1, tuple((name, taken[i]) for name, i in named if i in taken)))
     return found
-
-
-def _automata(m: JsonMachine, shapes: Strings_) -> list[TextAutomaton]:
-    return [m.strings.automaton(shape) for shape, _ in shapes]
