@@ -177,8 +177,12 @@ def object_shape(
     or the counts of properties contradict each other."""
     classes = tuple((names, goal) for names, goal in additional if goal != NEVER)
     some = tuple(dict.fromkeys(some))
-    banned = {*forbidden, *(name for name, goal in properties.items() if goal == NEVER)}
-    declared = tuple((name, goal) for name, goal in properties.items() if name not in banned)
+    banned = {*forbidden}
+    if NEVER in properties.values():
+        banned.update(name for name, goal in properties.items() if goal == NEVER)
+    declared = tuple(properties.items())
+    if not banned.isdisjoint(properties):
+        declared = tuple((name, goal) for name, goal in declared if name not in banned)
     if not required.isdisjoint(banned) or (not classes and not required <= properties.keys()):
         return None
     if max_properties is not None:
@@ -304,8 +308,11 @@ class Conjunction:
             return a if b == ANY_OBJECT else b
         mine, theirs = dict(a.properties), dict(b.properties)
         properties: dict[str, Goal] = {}
-        for name in (*mine, *(name for name in theirs if name not in mine)):
-            properties[name] = self._goals(self.member_goal(a, mine, name), self.member_goal(b, theirs, name))
+        for name, goal in a.properties:
+            properties[name] = self._goals(goal, self.member_goal(b, theirs, name))
+        for name, goal in b.properties:
+            if name not in mine:
+                properties[name] = self._goals(self.member_goal(a, mine, name), goal)
         additional: list[tuple[KeyClass, Goal]] = []
         for left, left_goal in a.additional:
             for right, right_goal in b.additional:

@@ -40,11 +40,12 @@ class MembersPlan:
         self.additional = 0
         """How many additional names there are."""
         for names, _ in shape.additional:
-            inside = sum(m.strings.has(names, m.strings.spell(name)) for name in self.known)
             total = m.strings.remaining(names, m.strings.automaton(names).start)
-            self.additional = UNLIMITED if total == UNLIMITED else min(self.additional + total - inside, UNLIMITED)
-            if self.additional == UNLIMITED:
+            if total == UNLIMITED:
+                self.additional = UNLIMITED
                 break
+            inside = sum(m.strings.has(names, m.strings.spell(name)) for name in self.known)
+            self.additional = min(self.additional + total - inside, UNLIMITED)
         self.counted = shape.min_properties > 0 or shape.max_properties is not None
         # One more than the limit tells that it is exceeded.
         self.horizon = max(shape.min_properties, 0 if shape.max_properties is None else shape.max_properties + 1)
@@ -87,8 +88,9 @@ class Members:
 
     def next_declared(self) -> Iterator[tuple[str, Members]]:
         """The declared properties that may come next, and what follows each."""
+        open_names = self._open()
         for i, name in enumerate(self.plan.names):
-            if self._open() >> i & 1:
+            if open_names >> i & 1:
                 after = self._after(self.came | 1 << i if self.plan.notes_names else 0, i + 1)
                 if after.feasible():
                     yield name, after
@@ -131,7 +133,7 @@ class Members:
 
     def _after(self, came: int, position: int) -> Members:
         count = min(self.count + 1, self.plan.horizon) if self.plan.counted else 0
-        return replace(self, came=came, position=position if self.plan.declared_order else 0, count=count)
+        return Members(self.plan, came, position if self.plan.declared_order else 0, count, self.pending)
 
     def _missing(self) -> int:
         """Required properties that have not come (bits)."""

@@ -308,10 +308,12 @@ class Rewriting:
         if left == ANY_SHAPES:
             return right
         found: list[Shape] = []
+        conjoin, sizes, kinds = self._conjunction.of, sum(map(_size, right)), [TYPE_NAMES[type(b)] for b in right]
         for a in left:
-            for b in right:
-                self._spend(_size(a) + _size(b), place)
-                both = self._conjunction.of(a, b)
+            self._spend(len(right) * _size(a) + sizes, place)
+            mine = TYPE_NAMES[type(a)]
+            for b, kind in zip(right, kinds, strict=True):
+                both = conjoin(a, b) if kind == mine else None
                 if both is not None:
                     found.append(both)
             if len(found) > MAX_DISJUNCTS:

@@ -123,7 +123,7 @@ class Strings:
         """Any string shape as an automaton over its canonical spellings."""
         if isinstance(shape, StringEnum):
             return ListedAutomaton(self.listed(shape))
-        return self.key if shape == ANY_STRING else self.patterned(shape)
+        return self.key if shape is ANY_STRING or shape == ANY_STRING else self.patterned(shape)
 
     def productive(self, shape: StringShape) -> bool:
         """Whether any string satisfies the shape (the hook of `Normal`)."""
@@ -187,7 +187,7 @@ class Strings:
     def remaining(self, names: KeyClass, state: Hashable) -> int:
         """How many strings of a class go on from ``state`` of its automaton; `UNLIMITED` where there are more than any
         text can hold."""
-        if names == ANY_STRING:
+        if names is ANY_STRING or names == ANY_STRING:
             return UNLIMITED
         counts = self._remaining.setdefault(names, {})
         if state not in counts:
