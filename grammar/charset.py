@@ -43,6 +43,8 @@ class CharSet:
     @staticmethod
     def of(text: Iterable[str]) -> CharSet:
         """The characters of ``text``."""
+        if isinstance(text, str) and len(text) == 1:
+            return _single(ord(text))
         return CharSet.from_ranges((ord(c), ord(c)) for c in text)
 
     def __or__(self, other: CharSet) -> CharSet:
@@ -94,6 +96,11 @@ class CharSet:
         fold, unfold, cased = _folding()
         targets = {fold.get(c, c) for c in (self & cased).code_points()}
         return self | CharSet.from_ranges((c, c) for t in targets for c in (t, *unfold[t]))
+
+
+@lru_cache(maxsize=512)
+def _single(code_point: int) -> CharSet:
+    return CharSet.from_ranges([(code_point, code_point)])
 
 
 def _odd(points: list[int]) -> tuple[int, ...]:

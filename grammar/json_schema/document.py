@@ -83,6 +83,8 @@ class Document:
         """That of no dynamic anchors, in which every place is found first."""
         self._scopes: dict[tuple[tuple[str, Location], ...], Scope] = {(): self._static}
         self._resources: dict[str, Resource] = {}
+        self._pointed: dict[tuple[Resource, str], Location] = {}
+        """By JSON pointers from a resource's root: most that are referred to are so more than once."""
         self._index_pending: list[Location] = []
         """Roots of documents whose identifiers were not looked for yet."""
         root = self._resource_at(schema, None, (), "", UNDECLARED).root
@@ -100,25 +102,30 @@ class Document:
 
         ConstraintError if it points to nothing, UnsupportedConstraint if it leaves the documents at hand.
         """
-        pointer = f"{place.pointer}/{keyword}"
         if reference.startswith("#"):
             resource, fragment = place.resource, reference[1:]
         else:
             uri, fragment = urldefrag(urljoin(place.resource.uri, reference))
             found = self._resource(uri, place)
             if found is None:
-                raise UnsupportedConstraint(f"{keyword} {reference!r} points outside the documents at hand", pointer)
+                reason = f"{keyword} {reference!r} points outside the documents at hand"
+                raise UnsupportedConstraint(reason, f"{place.pointer}/{keyword}")
             resource = found
         fragment = unquote(fragment)
         if not fragment:
             target = resource.root
         elif fragment.startswith("/"):
-            target = self._walk(resource.root, fragment, reference, pointer)
+            target = self._pointed.get((resource, fragment))
+            if target is None:
+                target = self._pointed[resource, fragment] = self._walk(
+                    resource.root, fragment, place, keyword, reference
+                )
         else:
             self._index()
             named = resource.anchors.get(fragment)
             if named is None:
-                raise ConstraintError(f"{keyword} {reference!r} points to nothing: there is no such anchor", pointer)
+                reason = f"{keyword} {reference!r} points to nothing: there is no such anchor"
+                raise ConstraintError(reason, f"{place.pointer}/{keyword}")
             target = named
         if keyword != "$ref":
             target = self._outermost(target, fragment, place.scope)
@@ -142,7 +149,8 @@ class Document:
             self._index()
         return self._resources[uri]
 
-    def _walk(self, place: Location, fragment: str, reference: str, pointer: str) -> Location:
+    def _walk(self, place: Location, fragment: str, by: Location, keyword: str, reference: str) -> Location:
+        """The place that a JSON pointer leads to from another, by ``keyword`` of ``by``."""
         for raw in fragment[1:].split("/"):
             step = raw.replace("~1", "/").replace("~0", "~")
             value = place.schema
@@ -150,9 +158,8 @@ class Document:
             if isinstance(value, list):
                 within = dict(children(value))
             if step not in within:
-                keyword = pointer.rpartition("/")[2]
                 reason = f"{keyword} {reference!r} points to nothing: no {step!r} in {place.pointer or '/'}"
-                raise ConstraintError(reason, pointer)
+                raise ConstraintError(reason, f"{by.pointer}/{keyword}")
             place = self._locate(within[step], place, (step,))
         return place
 

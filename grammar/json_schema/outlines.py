@@ -57,7 +57,8 @@ def of_schema(place: Location) -> Outline:
         lists.append([schema["const"]])
     if not lists:
         return Outline(types) if types != EVERY_TYPE else ANYTHING
-    listed = frozenset.intersection(*(frozenset(canonical(v, place.pointer) for v in values) for values in lists))
+    pointer = "" if all(map(_all_strings, lists)) else place.pointer
+    listed = frozenset.intersection(*(frozenset(canonical(v, pointer) for v in values) for values in lists))
     whole = active <= _LISTING or (active <= _LISTING | {"type"} and _all_strings(lists[0]) and bool(types & STRING))
     return Outline(types & _types(lists[0]), listed, whole)
 

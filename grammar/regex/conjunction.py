@@ -58,7 +58,7 @@ class Conjunction:
         self._denials: list[tuple[int, ...]] = []
         self._denial_ids: dict[tuple[int, ...], int] = {}
         self._lookbehinds: list[Node] = []
-        self._context_free = False
+        self._context_free = terms.all_plain
         """No condition has a lookbehind."""
         self._consulted_by_node: dict[Node, int] = {}
         self._consulted_by_term: dict[int, int] = {NIL: 0, TOP: 0}

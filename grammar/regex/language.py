@@ -19,7 +19,7 @@ from grammar.regex.conjunction import Conjunction
 from grammar.regex.dfa import LazyDfa, MeasuredDfa
 from grammar.regex.ecma import parse_ecma
 from grammar.regex.python import parse_python
-from grammar.regex.syntax import EMPTY_SET, Ahead, Alt, Chars, Node, Repeat, Seq, seq
+from grammar.regex.syntax import EMPTY_SET, Ahead, Alt, Chars, Node, Repeat, Seq, plain, seq
 from grammar.regex.terms import NIL, TOP, MeasuredAutomaton, PlainAutomaton, Terms
 from grammar.regex.window import LengthWindow
 from grammar.utf8 import Spelling
@@ -60,9 +60,9 @@ def text_dfa(
 ) -> LazyDfa:
     """The texts that match all ``patterns`` and none of ``excluded`` and have min_length to max_length code points.
 
-    Without patterns, all texts. One pattern without lookarounds is compiled lazily; a conjunction (several patterns,
-    exclusions, lookarounds) is explored now as far as its parts can contradict each other, so that no state is a dead
-    end. Raises ConstraintError: malformed, unsupported, UnsatisfiableConstraint, ConstraintTooLarge.
+    Without patterns, all texts. One pattern without lookarounds is compiled lazily; in a conjunction (several patterns,
+    exclusions, lookarounds) a text is searched for, now and from wherever texts go, so that no state is a dead end.
+    Raises ConstraintError: malformed, unsupported, UnsatisfiableConstraint, ConstraintTooLarge.
     """
     automaton, window = _automaton(patterns, spelling, fuel, excluded, _Window(min_length, max_length))
     used = _used(patterns, spelling)
@@ -100,21 +100,19 @@ def _automaton(
     patterns: Sequence[Pattern], spelling: Spelling, fuel: Fuel, excluded: Sequence[Pattern], window: _Window
 ) -> tuple[MeasuredAutomaton, _Window]:
     """The automaton of texts of all lengths, and what is left of the bounds."""
-    terms = Terms(spelling.alphabet, fuel)
-    wanted: list[Node] = []
-    denied: list[Node] = []
-    for pattern in patterns:
-        node = _within(pattern, terms.alphabet)
-        if node is EMPTY_SET:
+    alphabet = spelling.alphabet
+    conditions = [_conditions(pattern, alphabet) for pattern in patterns]
+    for pattern, condition in zip(patterns, conditions, strict=True):
+        if EMPTY_SET in condition.wanted:
             raise UnsatisfiableConstraint(f"no text that can be written matches {pattern.text!r}", "1:1")
-        more, less = _conditions(node)
-        wanted += more
-        denied += less
-    for pattern in excluded:
-        node = _within(pattern, terms.alphabet)
-        if node is not EMPTY_SET:
-            denied.append(node)
-
+    conditions += [
+        _Conditions((), (node,), _plain(pattern, alphabet))
+        for pattern in excluded
+        if (node := _within(pattern, alphabet)) is not EMPTY_SET
+    ]
+    terms = Terms(alphabet, fuel, all_plain=all(condition.plain for condition in conditions))
+    wanted = [node for condition in conditions for node in condition.wanted]
+    denied = [node for condition in conditions for node in condition.denied]
     if window.counted or len(wanted) + len(denied) > 1:
         wanted = [window.take(node) for node in wanted]
     goals = [terms.state(node, NIL) for node in wanted] or [TOP]
@@ -152,14 +150,30 @@ def _within(pattern: Pattern, alphabet: CharSet) -> Node:
     return whole_text(parse(pattern), pattern.mode, alphabet)
 
 
-def _conditions(node: Node) -> tuple[list[Node], list[Node]]:
-    """A pattern as what must and what must not match: lookaheads at its beginning are conditions of their own."""
+@dataclass(frozen=True)
+class _Conditions:
+    """A pattern as what must and what must not match. ``plain``: none of it has an assertion."""
+
+    wanted: tuple[Node, ...]
+    denied: tuple[Node, ...]
+    plain: bool
+
+
+@lru_cache(maxsize=512)
+def _conditions(pattern: Pattern, alphabet: CharSet) -> _Conditions:
+    """The conditions of a pattern: lookaheads at its beginning are conditions of their own."""
+    node = _within(pattern, alphabet)
     items = node.items if isinstance(node, Seq) else (node,)
     leading = list(takewhile(lambda item: isinstance(item, Ahead), items))
     asserted = [item for item in leading if isinstance(item, Ahead)]
-    wanted = [item.body for item in asserted if not item.negated]
-    denied = [item.body for item in asserted if item.negated]
-    return [*wanted, seq(items[len(leading) :])], denied
+    wanted = (*(item.body for item in asserted if not item.negated), seq(items[len(leading) :]))
+    denied = tuple(item.body for item in asserted if item.negated)
+    return _Conditions(wanted, denied, all(map(plain, (*wanted, *denied))))
+
+
+@lru_cache(maxsize=512)
+def _plain(pattern: Pattern, alphabet: CharSet) -> bool:
+    return plain(_within(pattern, alphabet))
 
 
 @dataclass
@@ -173,8 +187,11 @@ class _Window:
 
     def take(self, node: Node) -> Node:
         """``node`` without its length if it is one class repeated, ``.{8,64}``: a length shared by all conditions costs
-        nothing, while a conjunction would have to count beside every state of its other parts."""
+        nothing, while a conjunction would have to count beside every state of its other parts (but for ``.*`` and
+        ``.+``, which count nothing to speak of)."""
         match node:
+            case Repeat(Chars(), 0 | 1, None) if not self.counted:
+                return node
             case Repeat(Chars() as body, lo, hi):
                 self.lo = max(self.lo, lo)
                 if hi is not None:

@@ -63,8 +63,10 @@ NIL, TOP = 0, 1
 class Terms:
     """The states, and their transitions."""
 
-    def __init__(self, alphabet: CharSet, fuel: Fuel) -> None:
+    def __init__(self, alphabet: CharSet, fuel: Fuel, *, all_plain: bool = False) -> None:
+        """``all_plain``: no node that will be asked for has an assertion."""
         self.alphabet = alphabet
+        self.all_plain = all_plain
         self._fuel = fuel
         self._cells: list[tuple[Node, int]] = [(EPSILON, NIL), (Repeat(Chars(alphabet), 0, None), NIL)]
         self._ids: dict[tuple[Node | CharSet, int], int] = {}
@@ -87,7 +89,7 @@ class Terms:
             self._fuel.spend()
             found = self._ids[key] = len(self._cells)
             self._cells.append((node, rest))
-            self._plain.append(self._plain[rest] and plain(node))
+            self._plain.append(self.all_plain or (self._plain[rest] and plain(node)))
         return found
 
     def cell(self, state: int) -> tuple[Node, int]:
