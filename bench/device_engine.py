@@ -1,31 +1,37 @@
 """Decode and prefill of whole models on a GPU, on synthetic weights at real shapes, free and under masks.
 
-    python -m bench.device_engine [--model NAME] [--json FILE]
+    python -m bench.device_engine [--model NAME] [--json FILE] [--seconds 150]
 
 `engine.triton_runner` and `engine.device_sampling` are driven as the step loop drives them, one step after the other,
 host work included. The bound is the weights' bytes over the bandwidth of a copy, measured first. Masked steps draw
-every row under another of 64 dense, sparse and forced masks, which lie on the device already. Needs a CUDA device.
+every row under another of 64 dense, sparse and forced masks, which lie on the device already; what automata and new
+schemas cost besides, `bench.device_loop` tells. "int4" is GGUF's Q4_0. Figures are JSON lines, each written when it is
+known (`bench.figures`). Needs a CUDA device.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import gc
 import statistics
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.figures import Figures, Target
 from bench.kernel_cases import SHAPES, Shape, sampling_batch
 from bench.kernels import ceiling
 from engine.base import StepBatch
 from engine.device_sampling import DeviceSampling
 from engine.model.config import ModelConfig
+from engine.model.gguf import GgufTensor
 from engine.model.rotary import Rotary
+from engine.model.weights import GgufWeights, Weights
 from engine.triton_runner import TritonRunner
 from fsm.rows import RowPool
 from kernels.sampling import SamplingResult
@@ -38,20 +44,54 @@ STEPS = 50
 
 
 class Synthetic(Mapping[str, NDArray[np.float32]]):
-    """Small random weights of a configuration, made when they are asked for."""
+    """Small random weights of a configuration; those of one shape are the same."""
 
     def __init__(self, config: ModelConfig) -> None:
         self._shapes = config.weight_shapes()
         self._values = np.random.default_rng(0).normal(0, 0.02, 1 << 20).astype(np.float32)
+        self._made: dict[tuple[int, ...], NDArray[np.float32]] = {}
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return np.resize(self._values, self._shapes[name])
+        shape = self._shapes[name]
+        if shape not in self._made:
+            self._made[shape] = np.resize(self._values, shape)
+        return self._made[shape]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
 
     def __len__(self) -> int:
         return len(self._shapes)
+
+
+class SyntheticBlocks(GgufWeights):
+    """The same, with matrices in blocks of Q4_0; what they say does not matter to time, so they are all zero."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._floats = Synthetic(config)
+        self._shapes = config.weight_shapes()
+
+    def packed(self, name: str) -> GgufTensor:
+        rows, columns = self._shapes[name]
+        return GgufTensor(name, (rows, columns), "Q4_0", np.zeros((rows, columns // 32 * 18), np.uint8))
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return self._floats[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+FORMATS: dict[str, Callable[[ModelConfig], Weights]] = {"bf16": Synthetic, "int4": SyntheticBlocks}
+TARGETS = {
+    ("Llama-3.1-8B", "bf16", 1): Target("share_of_bound", least=0.80),
+    ("Llama-3.1-8B", "int4", 1): Target("share_of_bound", least=0.65),
+    ("Llama-3.1-8B", "bf16", 256): Target("masked_to_free", least=0.98),
+}
+"""By model, format and batch."""
 
 
 def config_of(shape: Shape) -> ModelConfig:
@@ -118,52 +158,66 @@ def step_seconds(runner: TritonRunner, kernel: DeviceSampling, pool: RowPool, st
     return statistics.median(times[STEPS // 5 :])
 
 
-def measured(shape: Shape, bandwidth: float) -> list[dict[str, Any]]:
-    """Prefill, and decode at every batch size, free and masked."""
+def measure(shape: Shape, format: str, bandwidth: float, figures: Figures) -> None:
+    """Decode at every batch size, free and masked, and prefill. The runner's memory is free again afterwards."""
     config = config_of(shape)
     runner = TritonRunner(
-        config, Synthetic(config), num_blocks=BATCHES[-1] * CONTEXT // BLOCK, block_size=BLOCK, graph_sizes=BATCHES
+        config,
+        FORMATS[format](config),
+        num_blocks=BATCHES[-1] * CONTEXT // BLOCK,
+        block_size=BLOCK,
+        graph_sizes=BATCHES,
     )
     pool = RowPool(shape.vocab)
     drawn = masks(pool)
     kernel = DeviceSampling(pool, "cuda")
     held = runner.nbytes()
     cache_per_token = held["kv"] // (runner.num_blocks * BLOCK)
-    lines: list[dict[str, Any]] = []
-    for n in BATCHES:
+    about = {"model": shape.name, "format": format}
+
+    def decode(n: int) -> None:
         step = decode_step(n, CONTEXT)
         free = step_seconds(runner, kernel, pool, step, 0)
         masked = step_seconds(runner, kernel, pool, step, np.resize(drawn, n))
         read = held["weights"] + n * CONTEXT * cache_per_token
-        lines.append(
-            {
-                "model": shape.name, "work": f"decode {n} x {CONTEXT}", "tokens_per_s": n / free,
-                "share_of_bound": read / bandwidth / free, "masked_to_free": free / masked,
-            }
-        )  # fmt: skip
-    took = step_seconds(runner, kernel, pool, prefill_step(2048), 0)
-    lines.append({"model": shape.name, "work": "prefill 2048", "tokens_per_s": 2048 / took})
-    return lines
+        line = {
+            **about, "work": f"decode {n} x {CONTEXT}", "tokens_per_s": n / free,
+            "share_of_bound": read / bandwidth / free, "masked_to_free": free / masked,
+        }  # fmt: skip
+        figures.write(line, TARGETS.get((shape.name, format, n)))
+
+    def prefill(length: int) -> None:
+        took = step_seconds(runner, kernel, pool, prefill_step(length), 0)
+        figures.write({**about, "work": f"prefill {length}", "tokens_per_s": length / took})
+
+    figures.each({**about, "work": "decode"}, lambda: iter(BATCHES), decode)
+    figures.each({**about, "work": "prefill"}, lambda: iter((2048,)), prefill)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=[shape.name for shape in SHAPES], help="one of them only")
-    parser.add_argument("--json", help="file to write all figures to")
+    parser.add_argument("--json", help="file to write all figures to, a line each")
+    parser.add_argument("--seconds", type=float, default=150.0, help="no batch is begun after that")
     asked = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no CUDA device")
+    figures = Figures(asked.json, asked.seconds)
     bandwidth, _ = ceiling(torch.device("cuda"))
-    lines: list[dict[str, Any]] = []
-    for shape in SHAPES:
-        if asked.model in (None, shape.name):
-            for line in measured(shape, bandwidth):
-                lines.append(line)
-                print(json.dumps(line), flush=True)
+    figures.write({"device": torch.cuda.get_device_name(), "bytes_per_s": bandwidth})
+
+    def run(work: tuple[Shape, str]) -> None:
+        try:
+            measure(*work, bandwidth, figures)
+        finally:
+            gc.collect()
             torch.cuda.empty_cache()
-    if asked.json:
-        with open(asked.json, "w") as file:
-            json.dump(lines, file)
+
+    models = [shape for shape in SHAPES if asked.model in (None, shape.name)]
+    figures.each(
+        {"models": len(models)}, lambda: iter([(shape, format) for shape in models for format in FORMATS]), run
+    )
+    sys.exit(figures.failed > 0)
 
 
 if __name__ == "__main__":

@@ -97,15 +97,41 @@ def sampling(vocab: int, rows: int, device: torch.device) -> Iterator[Case]:
         return order.gather(-1, torch.multinomial(share, 1))
 
     mixed = np.resize(np.array(masks), rows)
+    words = np.stack([pool.mask(row) for row in mixed.tolist()])
+    bitmask = torch.from_numpy(words.view(np.int32)).to(device)
+    masking, apply = bitmask_kernel()
+    scratch = torch.empty_like(logits)
+
+    def masked() -> torch.Tensor:
+        """What a server with bitmasks does: the mask over a copy of the logits, then the usual sampler."""
+        apply(scratch.copy_(logits), bitmask)
+        return torch.multinomial(torch.softmax(scratch.float(), -1), 1)
+
     for name, given, peers in (
         ("greedy", {"temperature": 0.0}, {"torch": lambda: logits.argmax(-1)}),
         ("temperature", {}, {"torch": lambda: torch.multinomial(torch.softmax(logits.float(), -1), 1)}),
         ("top-p 0.9", {"top_p": 0.9}, {"torch": lambda: usual(0.9)}),
         ("top-k 50", {"top_k": 50}, {}),
-        ("masked, mixed formats", {"mask_rows": mixed}, {}),
+        ("masked, mixed formats", {"mask_rows": mixed}, {f"{masking}, usual sampler": masked}),
     ):
         batch = sampling_batch(rows, **given)
         yield Case(f"sampling {name}", lambda b=batch: sampler.sample(logits, mirrored, b), size, peers=peers)
+
+
+def bitmask_kernel() -> tuple[str, Callable[[torch.Tensor, torch.Tensor], Any]]:
+    """What puts bitmasks, int32 [rows, words], on logits in place: xgrammar's kernel where it is installed, else the
+    same in torch."""
+    try:
+        from xgrammar import apply_token_bitmask_inplace  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+    except ImportError:
+        return "bitmask in torch", _apply_bitmask
+    return "xgrammar", apply_token_bitmask_inplace  # pyright: ignore[reportUnknownVariableType]
+
+
+def _apply_bitmask(logits: torch.Tensor, bitmask: torch.Tensor) -> None:
+    bits = torch.arange(32, device=bitmask.device, dtype=torch.int32)
+    allowed = (bitmask[..., None] >> bits & 1).flatten(1)[:, : logits.shape[1]].bool()
+    logits.masked_fill_(~allowed, -torch.inf)
 
 
 def layers(shape: Shape, rows: int, device: torch.device, half: torch.dtype) -> Iterator[Case]:
@@ -173,12 +199,15 @@ def matmuls(shape: Shape, rows: int, device: torch.device, half: torch.dtype) ->
     integers = torch.randint(-127, 128, (n, k), device=device).to(torch.int8)
     for weight in (
         Weight("int8", n, k, integers, ones),
-        Weight("fp8", n, k, integers.to(torch.float8_e4m3fn), ones),
+        Weight("fp8", n, k, integers.to(half).to(torch.float8_e4m3fn), ones),
         Weight("gptq", n, k, words(k // 8, n), scales, zeros),
         Weight("awq", n, k, words(k, n // 8), scales, zeros),
     ):
         yield Case(f"matmul {weight.format}", lambda w=weight: linear(x, w), weight.nbytes(), flops, dense)
-    for weight in (Weight("w8a8", n, k, integers, ones), Weight("w8a8", n, k, integers.to(torch.float8_e4m3fn), ones)):
+    for weight in (
+        Weight("w8a8", n, k, integers, ones),
+        Weight("w8a8", n, k, integers.to(half).to(torch.float8_e4m3fn), ones),
+    ):
         quantized, row_scales = x.to(weight.packed.dtype), torch.ones(rows, device=device)
         yield Case(
             f"matmul w8a8 {str(weight.packed.dtype).removeprefix('torch.')}",

@@ -1,25 +1,36 @@
 """Every Triton kernel on the device, against its bound and against torch.
 
-    python -m bench.kernels [--json FILE] [--only NAME]
+    python -m bench.kernels [--json FILE] [--only NAME] [--seconds 200]
 
 The ceiling is measured first: a copy of 1 GiB for bytes, a bf16 product of 8,192³ for FLOPs. A kernel's time is the
 median of launches after the caches have been flushed (`triton.testing.do_bench`); its share is that of the bound which
-it meets first. Needs a CUDA device; makes all data itself.
+it meets first, "reads" how many times the bound it took. Figures are JSON lines, each written when it is known
+(`bench.figures`). Needs a CUDA device; makes all data itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Callable, Iterator
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import torch
 from triton.testing import do_bench
 
 from bench import kernel_cases
-from bench.kernel_cases import Case
+from bench.figures import Figures, Target
+from bench.kernel_cases import Case, Shape
+
+ONE_READ, TWO_READS = Target("reads", most=1.3), Target("reads", most=2.0)
+TARGETS = {
+    ("Llama-3.1-8B", "sampling greedy"): ONE_READ,
+    ("Llama-3.1-8B", "sampling temperature"): ONE_READ,
+    ("Llama-3.1-8B", "sampling masked, mixed formats"): ONE_READ,
+    ("Llama-3.1-8B", "sampling top-p 0.9"): TWO_READS,
+}
+"""At batch 256: how many times one read of the logits a launch may take."""
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -36,24 +47,19 @@ def ceiling(device: torch.device) -> tuple[float, float]:
     return 2 * source.nbytes / seconds(lambda: target.copy_(source)), 2 * 8192**3 / seconds(lambda: left @ right)
 
 
-def cases(device: torch.device) -> Iterator[tuple[str, Case]]:
-    """All there is to time, with the name of its model."""
+def cases(shape: Shape, device: torch.device) -> list[Callable[[], Iterator[Case]]]:
+    """All there is to time of a model, in families that do not fall with one another: what has a target comes first."""
     half = torch.bfloat16
-    for shape in kernel_cases.SHAPES:
-        for case in chain(
-            kernel_cases.sampling(shape.vocab, 256, device),
-            kernel_cases.layers(shape, 1, device, half),
-            kernel_cases.layers(shape, 256, device, half),
-            kernel_cases.attention(shape, 1, 8192, 1, device, half, half),
-            kernel_cases.attention(shape, 64, 2048, 1, device, half, half),
-            kernel_cases.attention(shape, 64, 2048, 1, device, torch.int8, half),
-            kernel_cases.attention(shape, 64, 2048, 1, device, torch.float8_e4m3fn, half),
-            kernel_cases.attention(shape, 2, 2048, 2048, device, half, half),
-            kernel_cases.matmuls(shape, 1, device, half),
-            kernel_cases.matmuls(shape, 16, device, half),
-            kernel_cases.matmuls(shape, 2048, device, half),
-        ):
-            yield shape.name, case
+    asked = [(1, 8192, 1, half), (64, 2048, 1, half), (64, 2048, 1, torch.int8), (64, 2048, 1, torch.float8_e4m3fn)]
+    return [
+        partial(kernel_cases.sampling, shape.vocab, 256, device),
+        *(partial(kernel_cases.matmuls, shape, rows, device, half) for rows in (1, 16, 2048)),
+        *(
+            partial(kernel_cases.attention, shape, sequences, context, new, device, cached, half)
+            for sequences, context, new, cached in [*asked, (2, 2048, 2048, half)]
+        ),
+        *(partial(kernel_cases.layers, shape, rows, device, half) for rows in (1, 256)),
+    ]
 
 
 def measured(model: str, case: Case, bandwidth: float, rate: float) -> dict[str, Any]:
@@ -68,34 +74,33 @@ def measured(model: str, case: Case, bandwidth: float, rate: float) -> dict[str,
         "gb_per_s": case.bytes / took * 1e-9,
         "tflop_per_s": case.flops / took * 1e-12,
         "share_of_bound": bound / took,
+        "reads": took / bound,
         "times_faster_than": {name: other / took for name, other in peers.items()},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", help="file to write all figures to")
+    parser.add_argument("--json", help="file to write all figures to, a line each")
+    parser.add_argument("--seconds", type=float, default=200.0, help="no kernel is begun after that")
     parser.add_argument("--only", default="", help="kernels whose names contain this")
     asked = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no CUDA device")
     device = torch.device("cuda")
+    figures = Figures(asked.json, asked.seconds)
     bandwidth, rate = ceiling(device)
-    print(f"{torch.cuda.get_device_name()}: copies {bandwidth * 1e-12:.2f} TB/s, bf16 {rate * 1e-12:.0f} TFLOP/s")
-    lines: list[dict[str, Any]] = []
-    for model, case in cases(device):
+    figures.write({"device": torch.cuda.get_device_name(), "bytes_per_s": bandwidth, "flop_per_s": rate})
+
+    def measure(model: str, case: Case) -> None:
         if asked.only in case.name:
-            line = measured(model, case, bandwidth, rate)
-            lines.append(line)
-            ratios = "  ".join(f"{ratio:.2f} x {name}" for name, ratio in line["times_faster_than"].items())
-            print(
-                f"{model:14}{case.name:44}{line['us']:10.1f} us{line['gb_per_s']:8.0f} GB/s"
-                f"{line['tflop_per_s']:8.1f} TFLOP/s{line['share_of_bound']:7.0%}  {ratios}",
-                flush=True,
-            )
-    if asked.json:
-        with open(asked.json, "w") as file:
-            json.dump({"bandwidth": bandwidth, "flops": rate, "kernels": lines}, file)
+            figures.write(measured(model, case, bandwidth, rate), TARGETS.get((model, case.name)))
+
+    for shape in kernel_cases.SHAPES:
+        for family in cases(shape, device):
+            figures.each({"model": shape.name}, family, partial(measure, shape.name))
+            torch.cuda.empty_cache()
+    sys.exit(figures.failed > 0)
 
 
 if __name__ == "__main__":
