@@ -32,6 +32,9 @@ MAX_COMPLAINT = 65_536
 """Bytes of an error's body that are read."""
 
 MAX_SAID = 300
+LONGEST_WAIT = 86_400.0
+"""Seconds: a provider's word goes on to clients, and "inf" is a number too."""
+
 STREAM = "text/event-stream"
 JSON = "application/json"
 
@@ -215,17 +218,21 @@ def refusal(name: str, status: int, headers: Mapping[str, str], body: bytes) -> 
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, by OpenAI's ``retry-after-ms`` or RFC 9110's Retry-After."""
+    """Seconds to wait, by OpenAI's ``retry-after-ms`` or RFC 9110's Retry-After; `LONGEST_WAIT` at most."""
     try:
         if text := headers.get("retry-after-ms"):
-            return max(0.0, float(text) / 1000)
+            return _wait(float(text) / 1000)
         if text := headers.get("retry-after"):
             if text.strip().replace(".", "", 1).isdigit():
-                return float(text)
-            return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+                return _wait(float(text))
+            return _wait(email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except ValueError:
         pass
     return None
+
+
+def _wait(seconds: float) -> float:
+    return min(max(0.0, seconds), LONGEST_WAIT)
 
 
 class _Complaint(Struct):

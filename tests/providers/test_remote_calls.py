@@ -18,7 +18,7 @@ from providers.remote.dialect import BrokenAnswer
 from providers.remote.events import events
 from providers.remote.failures import Failure
 from providers.remote.provider import RemoteProvider
-from providers.remote.transport import refusal, retry_after
+from providers.remote.transport import LONGEST_WAIT, refusal, retry_after
 from schemas.constraint import JsonSchemaSpec
 from schemas.providers import Breaker, Limits, Retries, Timeouts
 from tests.providers.fault_server import Act, Api, FaultServer
@@ -118,6 +118,10 @@ def test_no_status_and_no_body_is_too_odd_to_be_understood(code: int, body: byte
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after-ms": "-5"}, 0.0),
+        ({"retry-after-ms": "inf"}, LONGEST_WAIT),
+        ({"retry-after-ms": "nan"}, 0.0),
+        ({"retry-after": "9" * 400}, LONGEST_WAIT),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_WAIT),
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
