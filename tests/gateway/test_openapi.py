@@ -10,7 +10,10 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from gateway.app import assemble
 from gateway.openapi import CONVERSATIONS, FILES, OPERATIONS, STORED, Operation
+from gateway.unserved import UNSERVED
+from schemas.config import Responses, Settings
 from tests.gateway.fakes import MODEL, FakeProvider
 from tests.gateway.test_parameters import LEAST
 from tests.gateway.test_responses import TOOLS
@@ -107,3 +110,12 @@ def test_the_page_shows_every_operation(http: httpx.Client) -> None:
         assert op.path in answer.text
     ids = set(re.findall(r"<h3 id=([\w.]+)>", answer.text))
     assert set(re.findall(r"href=#([\w.]+)", answer.text)) <= ids and "<script" not in answer.text
+
+
+def test_every_route_is_described() -> None:
+    app = assemble(FakeProvider(), Settings(responses=Responses(store=True))).app
+    served = {(re.sub(r"\{[^}]*\}", "{}", route.path), method) for route in app.routes for method in route.methods}
+    operations = (*OPERATIONS, *STORED, *FILES, *CONVERSATIONS)
+    described = {(re.sub(r"\{[^}]*\}", "{}", op.path), op.method.upper()) for op in operations}
+    pages = {"/health", "/ready", "/metrics", "/schema", "/docs", *(f"/v1{path}" for path in UNSERVED)}
+    assert {(path, method) for path, method in served if path not in pages and method != "OPTIONS"} == described

@@ -100,10 +100,12 @@ def test_the_http_side_starts_without_torch(module: str) -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 
 
-def test_files_that_the_readme_names_exist() -> None:
-    folders = (*ROOMS, "bench", "deploy", "examples", "docs")
+def test_files_that_newcomers_are_told_of_exist() -> None:
+    folders = (*ROOMS, *OUTSIDE, "deploy", "docs")
     paths = [str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*")]
-    named = re.findall(r"`([\w/]+(?:\.(?:py|md|toml)|/))`", (ROOT / "README.md").read_text())
+    paths += [path.name for path in ROOT.iterdir()]
+    pages = "".join((ROOT / page).read_text() for page in ("README.md", "CONTRIBUTING.md"))
+    named = re.findall(r"`([\w/]+(?:\.(?:py|md|toml)|/))`", pages)
     assert len(named) > 40
     missing = [name for name in named if not any(f"/{path}/".endswith(f"/{name.rstrip('/')}/") for path in paths)]
     assert not set(missing) - {f"{room}/" for room in ROOMS}
