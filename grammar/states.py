@@ -51,6 +51,17 @@ class States:
         self._locations.append((owner, location))
         return self.tables.state()
 
+    def location(self, state: int) -> Any:
+        """What a state stands for."""
+        return self._locations[state][1]
+
+    def edges_of(self, state: int) -> Edges:
+        """What a state expands to. ConstraintTooLarge when the fuel is spent."""
+        if len(self._locations) > self._fuel:
+            raise ConstraintTooLarge(f"the constraint needs more than {self._fuel} automaton states")
+        owner, location = self._locations[state]
+        return owner.edges_of(location)
+
     def admit(self) -> None:
         """As `grammar.tables.Machine` has it."""
         self._fuel *= ROOM
@@ -59,10 +70,7 @@ class States:
 
     def expand(self, state: int) -> None:
         """Define ``state`` in the tables. ConstraintTooLarge when the fuel is spent."""
-        if len(self._locations) > self._fuel:
-            raise ConstraintTooLarge(f"the constraint needs more than {self._fuel} automaton states")
-        owner, location = self._locations[state]
-        edges, end = owner.edges_of(location)
+        edges, end = self.edges_of(state)
         self.tables.define(state, edges, end)
 
     def resume(self, ret: int, verdict: int) -> int:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from grammar.constraint import JsonSchema, Lark
 from grammar.controls import reading
-from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
+from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.fuel import Fuel
 from grammar.json_schema.decoding import load as load_json
 from grammar.json_schema.machine import JsonMachine, compile_json_schema
-from grammar.lark.contextual import ContextualMachine
+from grammar.lark.completion import CompletingMachine
+from grammar.lark.contextual import MAX_EXPLORED, ContextualMachine, ContextualTable
+from grammar.lark.doubts import doubtful
 from grammar.lark.dynamic import DynamicMachine
 from grammar.lark.lexemes import Lexemes
 from grammar.lark.machine import END, LarkMachine
@@ -27,13 +29,14 @@ from grammar.utf8 import Spelling, json_spelling, raw_spelling
 SEMANTICS = ("dynamic_complete", "contextual")
 _IDS = re.compile(r"<\[\s*(?:\*|(\^)?\s*(\d+(?:-\d+)?(?:\s*,\s*\d+(?:-\d+)?)*))\s*\]>")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+Parser = LarkMachine | CompletingMachine
 QUOTE = (0x22, 0x22)
 """The bytes that end a JSON string."""
 
 
 def compile_lark(
     constraint: Lark, spellable: Sequence[bool], fuel: int, controls: Mapping[str, int] | None = None
-) -> tuple[LarkMachine, tuple[str, ...]]:
+) -> tuple[Parser, tuple[str, ...]]:
     """The machine of a grammar, and the reasons why it reaches less than all sentences (none: it is exact).
     ``controls``: the ids of the vocabulary's control tokens, by name.
 
@@ -44,7 +47,7 @@ def compile_lark(
 
 def compile_quoted_lark(
     constraint: Lark, spellable: Sequence[bool], fuel: int, states: States
-) -> tuple[LarkMachine, tuple[str, ...]]:
+) -> tuple[Parser, tuple[str, ...]]:
     """`compile_lark` of a grammar whose sentence stands inside a JSON string, in a text that others write too
     (``states``). A closing quote ends it. UnsupportedConstraint for `%json`, whose values are not escaped."""
     return _compile(constraint, spellable, fuel, json_spelling(spellable), states, QUOTE, {})
@@ -58,7 +61,7 @@ def _compile(
     states: States,
     follow: tuple[int, int],
     controls: Mapping[str, int],
-) -> tuple[LarkMachine, tuple[str, ...]]:
+) -> tuple[Parser, tuple[str, ...]]:
     if constraint.semantics not in SEMANTICS:
         allowed = " or ".join(SEMANTICS)
         raise UnsupportedConstraint(f"semantics must be {allowed}, not {constraint.semantics!r}")
@@ -77,7 +80,7 @@ def _compile(
         reason = f"%declare {indent}: an Indenter stands behind a lexer, which only `contextual` has"
         raise UnsupportedConstraint(reason, place_of(text, indent))
     if constraint.semantics == "contextual":
-        return ContextualMachine(source, lexemes, states, shared, follow), ()
+        return _contextual(source, lexemes, states, shared, follow), ()
     schemas: dict[str, JsonMachine] = {}
     reasons: list[str] = []
     for name, (schema, place) in source.schemas.items():
@@ -90,6 +93,28 @@ def _compile(
     if looking:
         reasons.append(f"tokens with a lookahead are read whole, never split: {', '.join(looking)}")
     return machine, tuple(reasons)
+
+
+def _contextual(source: Source, lexemes: Lexemes, states: States, fuel: Fuel, follow: tuple[int, int]) -> Parser:
+    table = ContextualTable(source)
+    doubt = False
+    if source.indenter is None and len(table.items) <= MAX_EXPLORED:
+        doubt = doubtful(table, lexemes)
+        if doubt or table.settled:
+            try:
+                machine = ContextualMachine(source, lexemes, table, fuel, follow)
+                completing = CompletingMachine(machine, states, fuel.units)
+            except ConstraintTooLarge:
+                if doubt:
+                    reason = "the grammar is too large for `contextual` to decide which stacks can be completed"
+                    raise UnsupportedConstraint(f"{reason}; `dynamic_complete` need not", "1:1") from None
+            else:
+                if not completing.has_sentences:
+                    raise source.endless(source.start)
+                return completing
+    machine = ContextualMachine(source, lexemes, table, fuel, follow)
+    machine.begin(states)
+    return machine
 
 
 def _control_ids(written: str, place: str, controls: Mapping[str, int]) -> list[int]:

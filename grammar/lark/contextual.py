@@ -27,7 +27,6 @@ from grammar.lark.lines import MAX_BLOCKS, MAX_COLUMNS, UNCOUNTED, Layout, Line
 from grammar.lark.machine import END, END_TOKEN, Between, Inside, LarkMachine, Turning
 from grammar.lark.operators import marked
 from grammar.lark.source import Source, place_of
-from grammar.states import States
 from grammar.tables import Edge
 
 MAX_EXPLORED = 400
@@ -39,6 +38,7 @@ class ContextualTable:
     """A grammar's LALR(1) table. States are Lark's numbers."""
 
     def __init__(self, source: Source) -> None:
+        _check(source)
         conf = ParserConf(list(source.rules), {}, [source.start])
         # Lark keeps the items of its states only where it is asked to debug.
         analyzer = LALR_Analyzer(conf, debug=True)
@@ -48,6 +48,12 @@ class ContextualTable:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = f"the grammar is not LALR(1), as `contextual` needs it: {' '.join(lines)}"
             raise ConstraintError(reason, "1:1") from None
+        self.settled = any(
+            len(rules) > 1 or terminal in itemset.transitions
+            for itemset in analyzer.lr0_itemsets
+            for terminal, rules in itemset.lookaheads.items()
+        )
+        """There were conflicts, and Lark has settled them."""
         table: Any = analyzer.parse_table
         numbers = {closure: number for number, closure in enumerate(table.states)}
         self.start = numbers[table.start_states[source.start]]
@@ -91,6 +97,10 @@ class ContextualTable:
         """The terminals that the parser has a use for."""
         return frozenset(self._actions[state])
 
+    def terminals(self, state: int) -> frozenset[str]:
+        """Those of `expects` that a lexer reads."""
+        return self.expects(state) & self._source.terminals.keys()
+
     def scanner(self, state: int) -> Scanner:
         """What Lark's lexer tries in a state."""
         found = self._scanners.get(state)
@@ -113,13 +123,12 @@ class ContextualMachine(LarkMachine):
     """
 
     def __init__(
-        self, source: Source, lexemes: Lexemes, states: States, fuel: Fuel, follow: tuple[int, int] = END
+        self, source: Source, lexemes: Lexemes, table: ContextualTable, fuel: Fuel, follow: tuple[int, int] = END
     ) -> None:
-        super().__init__(lexemes, states, fuel, follow)
-        _check(source)
+        super().__init__(lexemes, Between(table.start, table.start), fuel, follow)
         self._source = source
         self._indenter = source.indenter
-        self._table = ContextualTable(source)
+        self._table = table
         self._viable: set[tuple[int, str]] | None = None
         if self._indenter is not None:
             self.limits = {"indented_blocks": MAX_BLOCKS, "indentation_columns": MAX_COLUMNS}
@@ -129,7 +138,9 @@ class ContextualMachine(LarkMachine):
             if (self._table.start, source.start) not in self._viable:
                 raise source.endless(source.start)
             self.forget_corners()
-        self.begin(Between(self._table.start, self._table.start))
+
+    def may_go(self, state: int, symbol: str) -> bool:
+        return self._table.shift(state, symbol) is not None
 
     def goto(self, state: int, symbol: str) -> int:
         target = self._table.shift(state, symbol)
@@ -233,7 +244,7 @@ class ContextualMachine(LarkMachine):
     def _begun(self, reader: int, shadow: Shadow) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
         """`reading`, for the first byte of a token. No token begins where the text ends."""
         if reader >= 0:
-            yield from self.reading(self._lexemes.start((self._table.scanner(reader),)), shadow)
+            yield from self._lexemes.reading(self._lexemes.start((self._table.scanner(reader),)), shadow)
 
     def _forbidden(self, layout: Layout) -> frozenset[str]:
         """What the parser does not get to see, or the Indenter cannot bear."""

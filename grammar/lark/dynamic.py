@@ -145,7 +145,7 @@ class DynamicMachine(LarkMachine):
         schemas: Mapping[str, JsonMachine],
         follow: tuple[int, int] = END,
     ) -> None:
-        super().__init__(lexemes, states, fuel, follow)
+        super().__init__(lexemes, Between(0, -1, None if source.skips_first else _REDUCED), fuel, follow)
         self._looks = looks
         self._terminals = source.terminals.keys() | source.controls.keys()
         self._lazy = source.lazy
@@ -164,10 +164,13 @@ class DynamicMachine(LarkMachine):
             if (0, source.start) not in self._viable and not self._nullable:
                 raise source.endless(source.start)
             self.forget_corners()
-        self.begin(Between(0, -1, None if source.skips_first else _REDUCED))
+        self.begin(states)
 
     def goto(self, state: int, symbol: str) -> int:
         return self._automaton.ways(state)[symbol]
+
+    def may_go(self, state: int, symbol: str) -> bool:
+        return symbol in self._automaton.ways(state)
 
     def reader(self, state: int) -> int:
         return -1
@@ -248,7 +251,7 @@ class DynamicMachine(LarkMachine):
     def _begun(self, scanners: tuple[Scanner, ...], here: Between) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
         """`reading`, for the first byte of a token."""
         if scanners:
-            yield from self.reading(self._lexemes.start(scanners), here.shadow)
+            yield from self._lexemes.reading(self._lexemes.start(scanners), here.shadow)
 
     def _scanners(self, names: Iterable[str]) -> tuple[Scanner, ...]:
         return tuple(

@@ -16,7 +16,7 @@ died (all is well) or matched (the token was none). So ``1`` may end before ``.`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -258,6 +258,18 @@ class Lexemes:
                     return None
                 rivals.append(after)
         return Shadow(waits, frozenset(rivals))
+
+    def reading(self, lexeme: Lexeme, shadow: Shadow) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
+        """(lo, hi, next lexeme, next shadow) for the bytes that both allow."""
+        if shadow == NO_SHADOW:
+            for lo, hi, following in self.step(lexeme):
+                yield lo, hi, following, shadow
+            return
+        cast = self.step_shadow(shadow)
+        for lo, hi, following in self.step(lexeme):
+            for first, last, after in cast:
+                if after is not None and first <= hi and last >= lo:
+                    yield max(lo, first), min(hi, last), following, after
 
     def may_end_text(self, shadow: Shadow) -> bool:
         """Whether the shadow allows that the text ends here."""

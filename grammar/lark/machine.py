@@ -110,16 +110,13 @@ class LarkMachine(ABC):
     start: int
     limits: Mapping[str, int | str]
 
-    def __init__(self, lexemes: Lexemes, states: States, fuel: Fuel, follow: tuple[int, int]) -> None:
+    def __init__(self, lexemes: Lexemes, first: Between, fuel: Fuel, follow: tuple[int, int]) -> None:
+        """``first``: where a sentence begins."""
         self._fuel = fuel
         self.follow = follow
         self.limits = {}
         self._lexemes = lexemes
-        self._all = states
-        self.tables = states.tables
-        self.tables.parses = True
-        self.expand, self.resume, self.admit = states.expand, states.resume, states.admit
-        states.join(self)
+        self._first = first
         self._ids: dict[Location, int] = {}
         self._verdicts: list[_Reduction] = []
         self._verdict_ids: dict[_Reduction, int] = {}
@@ -137,10 +134,14 @@ class LarkMachine(ABC):
             found = self._ids[location] = self._all.new(self, location)
         return found
 
-    def begin(self, first: Between) -> None:
-        """A sentence begins here."""
-        self._first = first
-        self.start = self.state(first)
+    def begin(self, states: States) -> None:
+        """The machine's states are some of ``states``; nothing runs before."""
+        self._all = states
+        self.tables = states.tables
+        self.tables.parses = True
+        self.expand, self.resume, self.admit = states.expand, states.resume, states.admit
+        states.join(self)
+        self.start = self.state(self._first)
 
     def begins(self) -> list[tuple[int, int]]:
         """The bytes that a sentence may begin with, or that come behind an empty one."""
@@ -151,6 +152,10 @@ class LarkMachine(ABC):
     @abstractmethod
     def goto(self, state: int, symbol: str) -> int:
         """The parser state after a symbol that it can go on with."""
+
+    @abstractmethod
+    def may_go(self, state: int, symbol: str) -> bool:
+        """Whether the parser can go on with a symbol."""
 
     @abstractmethod
     def reader(self, state: int) -> int:
@@ -190,6 +195,10 @@ class LarkMachine(ABC):
             return [(*self.follow, REDO, 0, 0, 0, 0)], END_REJECT
         edges = self.moves(location)
         return edges, END_ASK if any(hi == END_OF_TEXT for _, hi, *_ in edges) else END_REJECT
+
+    def comes_back(self, ret: int, verdict: int) -> bool:
+        """Whether a rule may end behind the parser state that a frame returns to."""
+        return self.may_go(self._all.location(ret).state, self._verdicts[verdict - 1].origin)
 
     def decided(self, location: Below, verdict: int) -> int:
         origin, before = self._verdicts[verdict - 1]
@@ -238,20 +247,8 @@ class LarkMachine(ABC):
         """The parser goes on before this byte, from a parser state to a state of the machine."""
         return lo, hi, SHIFT, after, self.state(Below(state)), self.tables.registers(), 0
 
-    def reading(self, lexeme: Lexeme, shadow: Shadow) -> Iterator[tuple[int, int, Lexeme, Shadow]]:
-        """(lo, hi, next lexeme, next shadow) for the bytes that both allow."""
-        if shadow == NO_SHADOW:
-            for lo, hi, following in self._lexemes.step(lexeme):
-                yield lo, hi, following, shadow
-            return
-        cast = self._lexemes.step_shadow(shadow)
-        for lo, hi, following in self._lexemes.step(lexeme):
-            for first, last, after in cast:
-                if after is not None and first <= hi and last >= lo:
-                    yield max(lo, first), min(hi, last), following, after
-
     def _in_token(self, here: Inside) -> Iterator[Edge]:
-        for lo, hi, lexeme, shadow in self.reading(here.lexeme, here.shadow):
+        for lo, hi, lexeme, shadow in self._lexemes.reading(here.lexeme, here.shadow):
             live = self._lexemes.live(lexeme) & here.wanted
             for first, last, line in _read(here.line, lo, hi) if live else ():
                 yield from self.enter(first, last, replace(here, lexeme=lexeme, wanted=live, shadow=shadow, line=line))
@@ -299,7 +296,7 @@ class LarkMachine(ABC):
         for lexeme, shadow, line in queue:
             if any(self._may_follow(behind) for _, behind in self._ends_of(here, lexeme, shadow, line)):
                 return True
-            for lo, hi, following, after in self.reading(lexeme, shadow):
+            for lo, hi, following, after in self._lexemes.reading(lexeme, shadow):
                 for _, _, reached in _read(line, lo, hi):
                     there = (following, after, reached)
                     if there not in seen:
@@ -346,7 +343,7 @@ class LarkMachine(ABC):
         start = (self._lexemes.start(scanners), here.shadow)
         seen, queue = {start}, [start] if scanners else []
         for lexeme, cast in queue:
-            for _, _, following, after in self.reading(lexeme, cast):
+            for _, _, following, after in self._lexemes.reading(lexeme, cast):
                 if not self.usable(here.state, self._lexemes.live(following), here.inside):
                     continue
                 if after == NO_SHADOW:

@@ -13,8 +13,7 @@ from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableCon
 from grammar.fuel import Supply
 from grammar.json_schema.machine import JsonMachine, compile_json_schema
 from grammar.json_schema.shapes import NumberEnum, NumberShape
-from grammar.lark.compile import compile_quoted_lark
-from grammar.lark.machine import LarkMachine
+from grammar.lark.compile import Parser, compile_quoted_lark
 from grammar.regex.language import Pattern as TextPattern
 from grammar.regex.language import text_dfa
 from grammar.states import States
@@ -56,7 +55,7 @@ class JsonPart:
 class SentencePart:
     """A sentence of a grammar inside a JSON string, then part ``then``: the closing quote."""
 
-    machine: LarkMachine
+    machine: Parser
     then: int
 
 
@@ -80,7 +79,7 @@ class Graph:
         self._states = states
         self.parses = formats.has_sentences(root)
         self._machines: dict[str, JsonMachine] = {}
-        self._parsers: dict[str, LarkMachine] = {}
+        self._parsers: dict[str, Parser] = {}
         self.reasons: tuple[str, ...] = ()
         self.limits: dict[str, int | str] = {}
         self.parts: list[Part] = []

@@ -26,6 +26,7 @@ GRAMMARS = {
     "ambiguous": ('start: start "+" start | start "*" start | "(" start ")" | "a"', "a+*()"),
     "palindromes": ('start: "a" start "a" | "b" start "b" | "a" | "b" | "c" start', "abc"),
     "empty and split": ('start: e w* e\ne: "x"? w?\nw: W\nW: /[ab]+/\n%ignore / +/', "abx "),
+    "corners": ('start: t t "a"\nt: A* | "a" W\nW.2: "ab"\nA: "a"\n%ignore " "', "ab "),
     "keywords": ('start: ("if" NAME | "in" | NAME "!")+\nNAME: /[a-z]+/\n%ignore " "', "ifn! "),
 }
 

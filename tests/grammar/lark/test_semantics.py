@@ -197,11 +197,6 @@ def test_many_generated_grammars() -> None:
     compare_generated(range(40, 2000))
 
 
-CORNERS = {642, 782, 1272}
-"""Seeds of grammars whose conflicts Lark settled against all that could follow, or whose stack forbids what their state
-allows (docs/lark.md)."""
-
-
 def corners_of_generated(seeds: range) -> set[int]:
     """Seeds whose contextual parsers take a text that cannot be completed; all else must be as Lark has it."""
     found: set[int] = set()
@@ -225,14 +220,16 @@ def corners_of_generated(seeds: range) -> set[int]:
 
 
 def test_generated_contextual_grammars() -> None:
-    """362: what could get rid of a shadow lies behind more than one token."""
+    """362: what could get rid of a shadow lies behind more than one token. 642, 782 and 1272: what the stack allows
+    cannot come, though the state allows more."""
     assert not corners_of_generated(range(120))
-    assert not corners_of_generated(range(362, 363))
+    for seed in (362, 642, 782, 1272):
+        assert not corners_of_generated(range(seed, seed + 1))
 
 
 @pytest.mark.slow
 def test_many_generated_contextual_grammars() -> None:
-    assert corners_of_generated(range(120, 1400)) == CORNERS
+    assert not corners_of_generated(range(120, 1400))
 
 
 def completion(heads: Heads, here: Configuration, alphabet: str, done: set[Configuration], longest: int = 24) -> bool:
