@@ -104,6 +104,10 @@ class Algebra(Protocol):
 
     def goal_at(self, place: Location) -> Goal: ...
 
+    def known_goal(self, schema: Any, parent: Location) -> Goal | None:
+        """The goal of a schema below ``parent``, where no more than a look at it is needed to know that."""
+        ...
+
     def conjoin(self, a: Goal, b: Goal) -> Goal: ...
 
     def has_text(self, shape: StringShape, place: Location, step: str) -> bool:
@@ -118,6 +122,7 @@ class Reader:
         self._document = document
         self.root = document.root
         self._goal = algebra.goal_at
+        self._known = algebra.known_goal
         self._conjoin = algebra.conjoin
         self._has_text = algebra.has_text
         self._matches = algebra.matches
@@ -274,8 +279,9 @@ class Reader:
             self.required_order.setdefault(name, len(self.required_order))
         goals: dict[str, Goal] = {}
         if "properties" in schema:
-            for name in members_of(place, "properties", schema):
-                goals[name] = self._child(place, "properties", name)
+            for name, below in members_of(place, "properties", schema).items():
+                known = self._known(below, place)
+                goals[name] = self._child(place, "properties", name) if known is None else known
         additional = self._child(place, "additionalProperties") if "additionalProperties" in schema else ANY
         classes: list[tuple[KeyClass, Goal]] = [(ANY_STRING, additional)]
         if schema.get("patternProperties"):

@@ -210,6 +210,16 @@ class Normal:
             found = self._located[place] = self._new_goal_at(place)
         return found
 
+    def known_goal(self, schema: Any, parent: Location) -> Goal | None:
+        """The goal of a schema below ``parent`` that says nothing but a type which was met before; None of others."""
+        if not isinstance(schema, dict):
+            return None
+        members, dialect = cast("dict[str, Any]", schema), parent.resource.dialect
+        if dialect.id_keyword in members or members.keys() & dialect.keywords != {"type"}:
+            return None
+        kind = members["type"]
+        return self._bare.get(kind) if isinstance(kind, str) else None
+
     def _new_goal_at(self, place: Location) -> Goal:
         followed = [place]
         while True:
