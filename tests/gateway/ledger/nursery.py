@@ -21,6 +21,7 @@ from gateway.server import server
 from providers.base import Delta, Finished, GenerateRequest, GenerationEvent, Usage
 from schemas.config import Database, Server, Settings
 from schemas.limits import ScopedLimit
+from schemas.providers import Timeouts
 from schemas.routing import Price, Route, Target
 from tests.gateway.fakes import FakeProvider
 from tests.providers.fault_server import FaultServer
@@ -50,7 +51,8 @@ def settings(url: str, remote: FaultServer | None) -> Settings:
         return given
     return msgspec.structs.replace(
         given,
-        providers=tuple(settings_for(remote, api) for api in APIS),
+        # A busy machine is no fault: nobody is given up for being slow.
+        providers=tuple(settings_for(remote, api, timeouts=Timeouts()) for api in APIS),
         routes=(Route(name="all", targets=tuple(Target(provider=api, model=MODEL) for api in APIS)),),
         prices=PRICES,
     )

@@ -25,6 +25,7 @@ from tests.gateway.ledger.accounts import Books, books
 
 ROOT = Path(__file__).parents[3]
 CLIENTS = 8
+PATIENCE_S = 120
 
 Body = Callable[[int], dict[str, Any]]
 """What a client, by its number, asks next."""
@@ -95,7 +96,7 @@ async def load(url: str, body: Body, log: dict[str, int], enough: int, killing: 
             except httpx.TransportError:
                 assert killing.is_set(), "the server failed before it was killed"
 
-    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
         await asyncio.gather(*(one_client(http, i) for i in range(CLIENTS)))
 
 
@@ -108,7 +109,7 @@ async def kill_under_load(
         pid, url = await asyncio.to_thread(servers.start, database, remote)
         killing = asyncio.Event()
         asking = asyncio.create_task(load(url, body, log, len(log) + moments.randrange(5, 40), killing))
-        await asyncio.wait_for(killing.wait(), 30)
+        await asyncio.wait_for(killing.wait(), PATIENCE_S)
         await asyncio.sleep(moments.uniform(0, 0.01))
         os.kill(pid, signal.SIGKILL)
         await asking
@@ -117,7 +118,7 @@ async def kill_under_load(
 
 async def recovered(database: Database) -> Books:
     """The books once the server that runs has found what the killed ones had reserved."""
-    for _ in range(300):
+    for _ in range(10 * PATIENCE_S):
         found = await books(database)
         if not found.states["reserved"]:
             return found
