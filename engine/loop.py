@@ -6,55 +6,36 @@ Requests come in as messages of `schemas.engine`, events go out as lists of them
 process or socket here: whoever owns the loop calls the input methods between steps, and `step` while `can_step`.
 
 Constraints are seen only in batch form: after sampling, one `Masks.advance` over the tokens drawn and one `Masks.rows`
-for the masks of the next step. For a single sequence that means:
-
-* A token belongs to the text once the machine has advanced over it. A token that meets an unexpanded state waits with
-  its sequence, which is parked until `grammar_ready`; nobody else waits.
-* Whether a text is complete is known once the row of its state is; with ``track_complete``, its token is told then.
-* An end-of-sequence or stop id ends the choice where its text is complete, which without a constraint is everywhere,
-  and is not part of the text. Elsewhere a stop id is a token like others, and masks allow no end of sequence.
-* Where a mask allows nothing but end-of-sequence ids, the choice ends at once, a forward pass earlier than otherwise:
-  "stop", even when that was the last of its ``max_tokens``.
-* With ``close``, a token from which the text could not be completed in time gives way to one from which it can
-  (`engine/closing.py`); the choice ends with "stop".
-* A token that the mask allowed and the machine refuses is a fault of ours: its request fails as "internal".
+for the masks of the next step (`engine.texts`). Who is there, and how requests leave, is in `engine.roster`.
 
 An exception while a batch is run fails the requests of that batch and is logged; the loop and all others live on.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
-from contextlib import contextmanager
 
 import numpy as np
 
-from engine.base import MISS, OK, REFUSED, HostMemory, Logits, Masks, Runner, SamplingKernel
+from engine.base import HostMemory, Logits, Masks, Runner, SamplingKernel
 from engine.batch import Step
 from engine.blocks import BlockPool
-from engine.closing import BUSY, TOO_FAR, Closer, too_long
+from engine.closing import Closer
 from engine.host_tier import HostTier
 from engine.mask_columns import MaskColumns
 from engine.outbox import Outbox
 from engine.prefix_cache import PrefixCache
 from engine.refusal import malformed, no_candidates
+from engine.roster import Roster
 from engine.sampler import Sampler
 from engine.scheduler import Limits, Scheduler
-from engine.sequence import Group, Sequence, Status
-from schemas.engine import Event, Failed, Pin, Report, Score, Started, Submit, TokenLogprobs
+from engine.sequence import Group, Sequence
+from engine.texts import Drawn, Forced, Texts
+from schemas.engine import Event, Failed, Pin, Report, Score, Started, Submit
 from schemas.tenants import Tenant
-
-logger = logging.getLogger(__name__)
-
-Forced = Callable[[int, int, int], tuple[tuple[int, ...], int] | None]
-"""(program, state, row) → tokens that follow in any case and the state after them, None on a miss (`engine.forced`)."""
-
-Drawn = tuple[list[Sequence], list[int], list[TokenLogprobs | None]]
-"""Sequences, the token drawn for each, and its log-probabilities where they were asked for."""
 
 
 class StepLoop:
@@ -95,15 +76,13 @@ class StepLoop:
         self._eos_ids = frozenset(eos_ids)
         self._masks = MaskColumns(masks, self._eos_ids, limits.max_sequences)
         self._closer = Closer(masks, self._masks)
-        self._limits = limits
-        self._end_early = end_early
-        self._forced = forced
         self._clock = clock
-        self._groups: dict[str, Group] = {}
-        self._unresolved: dict[Sequence, None] = {}
         self._outbox = Outbox(clock)
+        self._roster = Roster(self._scheduler, self._outbox, self._closer, limits.max_waiting)
+        self._texts = Texts(
+            self._masks, self._closer, self._roster, self._scheduler, self._outbox, end_early=end_early, forced=forced
+        )
         self._arrivals = 0
-        self._queued = 0
 
     # Input
 
@@ -126,8 +105,7 @@ class StepLoop:
         answers: Pinned, or Failed."""
         problem = self._scheduler.memory.unpinnable(len(request.prompt))
         if problem is not None:
-            message = f"prompt: {problem}"
-            self._outbox.failed(Failed(request.id, "invalid_request", message))
+            self._outbox.failed(Failed(request.id, "invalid_request", f"prompt: {problem}"))
             return
         prompt = Submit(request.id, request.model, request.prompt, 1, tenant=request.tenant)
         self._submit(prompt, 0, "", (), [], pinning=True)
@@ -158,30 +136,39 @@ class StepLoop:
         )
         root = self._cache.root(request.tenant, self._sharing.get(request.tenant))
         leader = Sequence(group, 0, request.prompt.copy(), [root], list(range(1, request.n)))
-        group.sequences.append(leader)
-        self._groups[request.id] = group
         self._arrivals += 1
-        self._queued += 1
-        self._scheduler.park(leader)
-        with self._contained([leader]):
+        self._roster.enter(leader)
+        with self._roster.contained([leader]):
             leader.state = self._masks.start(program)
-            self._unresolved[leader] = None
+            self._roster.resolve_later(leader)
             started = Started(request.id, contract, list(reasons))
             if request.close:
                 group.opening = started
             else:
                 self._outbox.started(started)
 
+    def _refusal(self, request: Submit, program: int) -> Failed | None:
+        crowded = self._roster.crowded()
+        if crowded is not None:
+            return Failed(request.id, "overloaded", crowded)
+        message = (
+            f"id: {request.id!r} is the id of a request that is running"
+            if request.id in self._roster.groups
+            else malformed(request, self._runner.vocab_size, constrained=program != 0)
+            or self._scheduler.refusal(request)
+        )
+        return None if message is None else Failed(request.id, "invalid_request", message)
+
     def cancel(self, id: str, choice: int | None = None) -> None:
         """End a request, or one choice of it, and free its blocks now. An id that is unknown has just ended."""
-        group = self._groups.get(id)
+        group = self._roster.groups.get(id)
         if group is None:
             return
-        with self._contained(group.sequences):
+        with self._roster.contained(group.sequences):
             for sequence in group.sequences.copy():
                 choices = [sequence.choice, *sequence.forks]
                 if choice is None or choices == [choice]:
-                    self._finish(sequence, "cancelled", self._masks.accepting([sequence])[0])
+                    self._roster.finish(sequence, "cancelled", self._masks.accepting([sequence])[0])
                 elif choice in choices:
                     self._outbox.finished(group, choice, "cancelled", self._masks.accepting([sequence])[0])
                     choices.remove(choice)
@@ -189,26 +176,26 @@ class StepLoop:
 
     def grammar_ready(self, program: int) -> None:
         """More of a program is expanded: its parked sequences are asked about again in the next step."""
-        self._unresolved.update(dict.fromkeys(s for s in self._scheduler.parked if s.group.program == program))
+        self._roster.unresolved.update(dict.fromkeys(s for s in self._scheduler.parked if s.group.program == program))
 
     def grammar_failed(self, program: int, kind: str, message: str, pointer: str = "") -> None:
         """A program will not be expanded further (deadline, fuel): the requests that wait for it fail."""
         for group in dict.fromkeys(s.group for s in self._scheduler.parked if s.group.program == program):
-            self._fail(group, kind, message, pointer)
+            self._roster.fail(group, kind, message, pointer)
 
     @property
     def can_step(self) -> bool:
         """`step` has something to do. False while everything waits for input."""
-        return bool(self._outbox or self._unresolved or self._scheduler.can_run)
+        return bool(self._outbox or self._roster.unresolved or self._scheduler.can_run)
 
     @property
     def idle(self) -> bool:
         """Nothing is left: every request has ended and every event was handed out."""
-        return not self._groups and not self._outbox
+        return not self._roster.groups and not self._outbox
 
     def rows_in_use(self) -> Iterator[int]:
         """The mask rows that sequences know by number."""
-        return (sequence.row for group in self._groups.values() for sequence in group.sequences)
+        return (sequence.row for group in self._roster.groups.values() for sequence in group.sequences)
 
     # One step
 
@@ -216,18 +203,18 @@ class StepLoop:
         """Move all that can move by one token, or by one chunk of its prompt."""
         step = self._schedule()
         if step is not None:
-            with self._contained([*step.sequences, *step.admitted]):
+            with self._roster.contained([*step.sequences, *step.admitted]):
                 logits = self._run(step)
                 drawn = self._sample(step, logits)
-                self._advance(drawn)
+                self._texts.advance(drawn)
         return self._emit()
 
     def _schedule(self) -> Step | None:
         self._closer.new_step()
-        self._resolve()
+        self._texts.resolve()
         step = self._scheduler.schedule()
         if step is not None:
-            self._note_admissions(step.admitted)
+            self._roster.admitted(step.admitted)
         return step
 
     def _run(self, step: Step) -> Logits:
@@ -246,7 +233,7 @@ class StepLoop:
         if any(sequence.group.candidates is not None for sequence in sequences):
             sequences, logits = self._score(sequences, logits)
         if any(sequence.forks for sequence in sequences):
-            families = [[sequence, *self._fork(sequence)] for sequence in sequences]
+            families = [[sequence, *self._roster.fork(sequence)] for sequence in sequences]
             logits = logits[np.repeat(np.arange(len(families)), [len(family) for family in families])]
             sequences = [sequence for family in families for sequence in family]
         tokens, logprobs = self._sampler.draw(logits, sequences)
@@ -266,214 +253,13 @@ class StepLoop:
                 self._outbox.pinned(group, self._scheduler.memory.pin(sequence))
             else:
                 self._outbox.scored(group, self._sampler.score(logits, i, group.candidates))
-            self._leave(sequence)
+            self._roster.leave(sequence)
         return [sequences[i] for i in drawing], logits[np.array(drawing, np.int64)]
-
-    def _advance(self, drawn: Drawn) -> None:
-        """Take the tokens into the texts, end the choices that are done, and find the masks of the next step."""
-        going = self._end_at_stops(drawn)
-        self._find_rows(self._take(going))
 
     def _emit(self) -> list[Event]:
         return self._outbox.take()
 
-    # Tokens into texts
-
-    def _end_at_stops(self, drawn: Drawn) -> Drawn:
-        """End the choices that drew a stop id where their text is complete; returns the others."""
-        sequences, tokens, logprobs = drawn
-        stopping = [s for s, token in zip(sequences, tokens, strict=True) if token in s.group.stops]
-        if not stopping:
-            return drawn
-        for sequence, complete in zip(stopping, self._masks.accepting(stopping), strict=True):
-            if complete:
-                self._finish(sequence, "stop", True)
-        going = [i for i, sequence in enumerate(sequences) if sequence.status is not Status.FINISHED]
-        return [sequences[i] for i in going], [tokens[i] for i in going], [logprobs[i] for i in going]
-
-    def _take(self, drawn: Drawn) -> list[Sequence]:
-        """Advance over the tokens; returns the sequences whose texts have grown."""
-        sequences, tokens, logprobs = drawn
-        if not sequences:
-            return []
-        states, statuses = self._masks.advance(sequences, tokens)
-        grown: list[Sequence] = []
-        for sequence, token, logprob, state, status in zip(sequences, tokens, logprobs, states, statuses, strict=True):
-            if sequence.status is Status.FINISHED:  # with another choice of its request
-                continue
-            if status == OK and sequence.way is not None:
-                status, token, state = self._closer.keep(sequence, token, state)
-            if status == OK:
-                sequence.state = state
-                sequence.pending = None
-                sequence.tokens.append(token)
-                if sequence.group.request.track_complete:
-                    sequence.untold = token, logprob
-                else:
-                    self._outbox.token(sequence, token, logprob)
-                grown.append(sequence)
-            elif status in (MISS, BUSY):
-                sequence.pending = token, logprob
-                self._park(sequence, again=status == BUSY)
-            elif status == TOO_FAR:
-                self._finish(sequence, "stop", True)
-            else:
-                self._fail(sequence.group, "internal", f"the constraint refused token {token}, which its mask allowed")
-        return [sequence for sequence in grown if sequence.status is not Status.FINISHED]
-
-    def _has_way(self, sequence: Sequence) -> bool:
-        """Whether a sequence that must not be cut knows how to end: only then does its request start. It is asked again
-        while that cannot be known; where it cannot end in time its request fails."""
-        group = sequence.group
-        if group.opening is None:
-            return True
-        verdict = self._closer.begin(sequence)
-        if verdict == OK:
-            self._outbox.started(group.opening)
-            group.opening = None
-        elif verdict in (MISS, BUSY):
-            self._park(sequence, again=verdict == BUSY)
-        elif verdict == TOO_FAR:
-            self._fail(group, "invalid_request", too_long(sequence))
-        return verdict == OK
-
-    def _find_rows(self, sequences: list[Sequence]) -> None:
-        """Find the masks of the next tokens; end what needs no further token, park what has no mask yet."""
-        if not sequences:
-            return
-        rows, statuses, over = self._masks.rows(sequences)
-        self._tell_tracked([s for s, status in zip(sequences, statuses, strict=True) if s.untold and status == OK])
-        full: list[Sequence] = []
-        longer: list[Sequence] = []
-        for i, (sequence, row, status) in enumerate(zip(sequences, rows, statuses, strict=True)):
-            if sequence.status is Status.FINISHED:  # with another choice of its request
-                continue
-            if status == MISS:
-                self._park(sequence)
-            elif status == REFUSED:
-                self._fail(sequence.group, "internal", "the constraint allows no token and no end here")
-            elif i in over and self._end_early:
-                self._finish(sequence, "stop", True)
-            elif len(sequence.tokens) == sequence.group.longest:
-                full.append(sequence)
-            elif (run := self._forced_run(sequence, row)) is None:
-                self._park(sequence)
-            elif run[0]:
-                tokens, sequence.state = run
-                sequence.tokens += tokens
-                self._outbox.forced(sequence, tokens)
-                longer.append(sequence)
-            else:
-                sequence.row = row
-                if sequence.status is Status.PARKED:
-                    self._scheduler.unpark(sequence)
-        full = [sequence for sequence in full if sequence.status is not Status.FINISHED]
-        if full:
-            for sequence, complete in zip(full, self._masks.accepting(full), strict=True):
-                self._finish(sequence, "stop" if complete and sequence.group.request.close else "length", complete)
-
-        self._find_rows(longer)
-
-    def _forced_run(self, sequence: Sequence, row: int) -> tuple[tuple[int, ...], int] | None:
-        """Tokens to be appended without asking the model, if there are any. A request that wants to know more of each
-        token than its id is spared; so is one that has not begun, since its choices may not be born yet."""
-        asked = sequence.group.request
-        apart = asked.track_complete or asked.close or asked.sampling.logprobs is not None
-        if self._forced is None or sequence.first_token is None or apart:
-            return (), sequence.state
-        run = self._forced(sequence.group.program, sequence.state, row)
-        room = sequence.group.longest - len(sequence.tokens)
-        return run if run is None or len(run[0]) <= room else ((), sequence.state)
-
-    def _resolve(self) -> None:
-        """Ask about parked sequences: new ones for the first time, others because their grammar has grown."""
-        if not self._unresolved:
-            return
-        asked, self._unresolved = list(self._unresolved), {}
-        with self._contained(asked):
-            without = [sequence for sequence in asked if sequence.pending is None and self._has_way(sequence)]
-            held = [(sequence, *sequence.pending) for sequence in asked if sequence.pending is not None]
-            grown = self._take(([s for s, _, _ in held], [token for _, token, _ in held], [p for _, _, p in held]))
-            self._find_rows(without + grown)
-
-    # Comings and goings
-
-    def _refusal(self, request: Submit, program: int) -> Failed | None:
-        if self._queued >= self._limits.max_waiting:
-            return Failed(request.id, "overloaded", f"{self._queued} requests are waiting")
-        message = (
-            f"id: {request.id!r} is the id of a request that is running"
-            if request.id in self._groups
-            else malformed(request, self._runner.vocab_size, constrained=program != 0)
-            or self._scheduler.refusal(request)
-        )
-        return None if message is None else Failed(request.id, "invalid_request", message)
-
-    def _fork(self, leader: Sequence) -> list[Sequence]:
-        twins = self._scheduler.fork(leader)
-        leader.group.sequences += twins
-        return twins
-
-    def _park(self, sequence: Sequence, again: bool = False) -> None:
-        """Until its grammar has grown; ``again``: until the next step."""
-        if again:
-            self._unresolved[sequence] = None
-        else:
-            self._outbox.count("mask_misses")
-        if sequence.status is not Status.PARKED:
-            self._scheduler.park(sequence)
-
-    def _finish(self, sequence: Sequence, reason: str, complete: bool) -> None:
-        """End a choice, and with it those that were to be born from it."""
-        for choice in (sequence.choice, *sequence.forks):
-            self._outbox.finished(sequence.group, choice, reason, complete)
-        self._outbox.decoded(sequence)
-        self._leave(sequence)
-
-    def _fail(self, group: Group, kind: str, message: str, pointer: str = "") -> None:
-        """End a request with an error."""
-        self._outbox.failed(Failed(group.request.id, kind, message, pointer))
-        for sequence in group.sequences.copy():
-            self._leave(sequence)
-
-    def _leave(self, sequence: Sequence) -> None:
-        group = sequence.group
-        self._scheduler.remove(sequence)
-        self._unresolved.pop(sequence, None)
-        self._closer.forget(sequence)
-        group.sequences.remove(sequence)
-        if not group.sequences:
-            del self._groups[group.request.id]
-            if group.admitted is None:
-                self._queued -= 1
-
-    @contextmanager
-    def _contained(self, sequences: list[Sequence]) -> Iterator[None]:
-        """What goes wrong inside ends the requests of ``sequences``, not the loop."""
-        try:
-            yield
-        except Exception as error:
-            groups = [group for group in dict.fromkeys(s.group for s in sequences) if group.sequences]
-            logger.exception("%d requests fail", len(groups))
-            for group in groups:
-                self._fail(group, "internal", f"{type(error).__name__} in the engine")
-
-    # Telling
-
-    def _tell_tracked(self, sequences: list[Sequence]) -> None:
-        """Tell the tokens that were held back until their rows, and with them `Masks.accepting`, were known."""
-        if not sequences:
-            return
-        for sequence, complete in zip(sequences, self._masks.accepting(sequences), strict=True):
-            assert sequence.untold is not None
-            self._outbox.token(sequence, *sequence.untold, [complete])
-            sequence.untold = None
-
-    def _note_admissions(self, admitted: list[Sequence]) -> None:
-        for sequence in admitted:
-            if sequence.group.admitted is None:
-                self._queued -= 1
-                self._outbox.admitted(sequence.group, sequence.computed, sequence.restored)
+    # Figures and faults
 
     def report(self, id: str = "") -> Report:
         """Gauges of this moment, counters and new observations; `Figures` names them."""
@@ -482,8 +268,8 @@ class StepLoop:
             id,
             {
                 "running": len(scheduler.prefilling) + len(scheduler.decoding),
-                "waiting": len(scheduler.waiting) + len(scheduler.returning) + len(self._unresolved),
-                "parked": len(scheduler.parked) - len(self._unresolved),
+                "waiting": len(scheduler.waiting) + len(scheduler.returning) + len(self._roster.unresolved),
+                "parked": len(scheduler.parked) - len(self._roster.unresolved),
                 "kv_blocks_used": self._pool.n_used,
                 "kv_blocks_total": self._pool.num_blocks,
                 "kv_blocks_pinned": scheduler.memory.pinned_blocks,

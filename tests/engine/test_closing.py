@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from engine.scheduler import Limits
 from schemas.engine import Sampling
-from tests.engine.fakes import EOS, Automaton, random_automaton
-from tests.engine.test_loop import Answer, Driver, ask, chain
+from tests.engine.driver import Driver, ask, chain
+from tests.engine.fakes import EOS, Answer, Automaton, random_automaton
 
 NEVER_END: dict[int, float] = dict.fromkeys(EOS, -90.0)
 

@@ -13,7 +13,8 @@ from fsm import TokenTable, compile_constraint
 from fsm.runtime import Runtime
 from grammar import JsonSchema, Regex
 from schemas.engine import Sampling
-from tests.engine.test_loop import Answer, Driver, ask, chain
+from tests.engine.driver import Driver, ask, chain
+from tests.engine.fakes import Answer
 
 TEXTS = ['{"name": "Ann", "birthday": "1990-01-01", "experience": [{"title": "clerk"}]}'] * 3
 

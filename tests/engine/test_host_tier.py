@@ -18,9 +18,9 @@ from engine.model.files import open_model
 from schemas.config import Settings
 from schemas.engine import Sampling
 from tests.engine.decoding import Cursor, Feeder
+from tests.engine.driver import Driver, ask
 from tests.engine.fakes import generate_alone
 from tests.engine.test_decoder import prompts, saved, small_llama
-from tests.engine.test_loop import Driver, ask
 from tests.engine.test_triton_runner import loaded
 
 DIGESTS = [bytes([i]) for i in range(6)]

@@ -9,8 +9,8 @@ from engine.loop import StepLoop
 from engine.scheduler import Limits
 from schemas.config import Settings
 from schemas.engine import Event, Failed, Pin, Pinned, Tokens
+from tests.engine.driver import ask
 from tests.engine.fakes import EOS, FakeMasks, HashRunner
-from tests.engine.test_loop import ask
 
 PREFIX = list(range(22))
 

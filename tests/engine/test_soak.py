@@ -24,9 +24,9 @@ from schemas.config import Engine, Grammar, ModelSettings, Settings
 from schemas.constraint import ChoiceSpec, ConstraintSpec, RegexSpec
 from schemas.engine import Failed, Finished, Sampling, Started, Submit, Tokens
 from schemas.tenants import Tenant
+from tests.engine.driver import Driver, ask
 from tests.engine.fakes import generate_alone, random_automaton
 from tests.engine.families import make, write_gguf
-from tests.engine.test_loop import Driver, ask
 
 pytestmark = pytest.mark.slow
 

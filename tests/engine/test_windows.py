@@ -23,10 +23,10 @@ from fsm.runtime import Runtime
 from fsm.tokens import TokenTable
 from schemas.engine import Sampling, Submit, Tokens
 from tests.engine.decoding import Feeder
+from tests.engine.driver import Driver, ask
 from tests.engine.fakes import generate_alone
 from tests.engine.families import VOCAB, WINDOW, make
 from tests.engine.test_decoder import prompts
-from tests.engine.test_loop import Driver, ask
 from tests.engine.test_triton_runner import loaded
 
 TABLE = TokenTable.from_bytes([bytes([i]) for i in range(VOCAB)], [])
