@@ -65,7 +65,8 @@ def _compile(
     if constraint.semantics not in SEMANTICS:
         allowed = " or ".join(SEMANTICS)
         raise UnsupportedConstraint(f"semantics must be {allowed}, not {constraint.semantics!r}")
-    source = load(constraint.grammar, constraint.start, constraint.indenter)
+    repeats = constraint.semantics == "dynamic_complete"
+    source = load(constraint.grammar, constraint.start, constraint.indenter, repeats=repeats)
     shared = Fuel(fuel)
     programs = Programs(shared)
     text = constraint.grammar

@@ -12,7 +12,8 @@ from typing import Any
 from lark.exceptions import GrammarError, LarkError, UnexpectedInput
 from lark.grammar import NonTerminal, Rule, Symbol
 from lark.lexer import TerminalDef
-from lark.load_grammar import GrammarBuilder
+from lark.load_grammar import Grammar, GrammarBuilder
+from lark.tree import Tree
 
 from grammar.constraint import Indenter
 from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
@@ -97,15 +98,16 @@ class _Builder(GrammarBuilder):
         return Indenter(newline)
 
 
-def load(text: str, start: str, indenter: Indenter | None = None) -> Source:
-    """The grammar's rules and terminals. ConstraintError with ``line:column`` for what Lark refuses."""
+def load(text: str, start: str, indenter: Indenter | None = None, *, repeats: bool = False) -> Source:
+    """The grammar's rules and terminals. ``repeats``: a rule may say the same twice, ``a: b c* | b``, which Lark
+    refuses and llguidance reads. ConstraintError with ``line:column`` for what Lark refuses."""
     builder = _Builder()
     dialect = translate(text)
     try:
         builder.load_grammar(mark(dialect.text), "the grammar")
         indenter = indenter or builder.indenter()
         kept = {stop for stop, _ in dialect.stops.values()} | (set() if indenter is None else {indenter.newline})
-        terminals, rules, ignored = builder.build().compile([start], kept)
+        terminals, rules, ignored = _compiled(builder.build(), start, kept, repeats)
     except (GrammarError, UnexpectedInput) as error:
         raise _refused(text, error) from None
     except re.error as error:
@@ -119,6 +121,38 @@ def load(text: str, start: str, indenter: Indenter | None = None) -> Source:
     )  # fmt: skip
     _check_declared(source)
     return source
+
+
+def _compiled(grammar: Grammar, start: str, kept: set[str], repeats: bool) -> Any:
+    try:
+        return grammar.compile([start], kept)
+    except GrammarError as error:
+        if not repeats or not str(error).startswith("Rules defined twice"):
+            raise
+    _give_parts_rules(grammar)
+    return grammar.compile([start], kept)
+
+
+def _give_parts_rules(grammar: Grammar) -> None:
+    """Give each option and each repetition in a rule a rule of its own, so that no two come to the same."""
+    parts: list[tuple[str, tuple[str, ...], Tree[Any], Any]] = []
+
+    def part(tree: Tree[Any], options: Any) -> Tree[Any]:
+        name = f"__part_{len(parts)}"
+        expansion = tree if tree.data == "expansion" else Tree("expansion", [tree])
+        parts.append((name, (), Tree("expansions", [expansion]), options))
+        return Tree("expansion" if tree.data == "expansion" else "value", [NonTerminal(name)])
+
+    for _, params, tree, options in list(grammar.rule_defs):
+        for below in list(tree.iter_subtrees()) if not params else ():
+            for i, child in enumerate(below.children):
+                if not isinstance(child, Tree):
+                    continue
+                if child.data == "alias":
+                    child = below.children[i] = child.children[0]
+                if child.data in ("expr", "maybe") or (below.data == "expansions" and len(below.children) > 1):
+                    below.children[i] = part(child, options)
+    grammar.rule_defs += parts
 
 
 def _stopped(

@@ -25,6 +25,8 @@ TEXTS = {
     "ignored first": ('%llguidance {"allow_initial_skip": true}\nstart: "a" "b"\n%ignore "c"', ["ab", "cacbc"], ["ca"]),
     "stop": ('start: (t E)+ "."\nE: "e" | ";"\nt[stop=E]: /[a;]*/', ["ae.", ";a;e."], ["a.", "a;;e"]),
     "stop at the end": ('start: t\nt[stop=""]: /a*/', ["", "aa"], ["b"]),
+    "said twice": ('start: s\ns: t ("+" t)* -> more\n | t\nt: "a" | ("a" | "b")', ["a", "b+a"], ["", "a+", "ab"]),
+    "options said twice": ('start: ["a"] "b"? -> x | "a"? ["b"] -> y | "b" "b"*', ["", "ab", "bbb"], ["ba", "aab"]),
     "not in comments": ('start: "a" // %json {2} <|x|>\n', ["a"], ["b"]),
     "not in strings": ('start: "<|x|>" /[{]2}/ "@y"', ["<|x|>{2}@y"], ["<|x|>"]),
 }
