@@ -15,18 +15,14 @@ from functools import partial
 from typing import Any, Protocol
 from uuid import uuid4
 
-import structlog
-from litestar import HttpMethod, Litestar, MediaType, Request, Response, Router, get, post, route
-from litestar.connection import ASGIConnection
+from litestar import Litestar, Request, Router, get, post
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from gateway import openapi
 from gateway.access import Access, record_of, tenant_of
 from gateway.answer import Asked, answer
-from gateway.auth import Caller, KeyRing, bearer_token
+from gateway.auth import KeyRing
 from gateway.batches.batch_store import BatchStore
 from gateway.batches.in_process import InProcess
 from gateway.batches.opening import open_runner
@@ -37,6 +33,7 @@ from gateway.database.place import database_at
 from gateway.database.sweeping import Sweeping
 from gateway.database.sweeps import sweeps
 from gateway.decisions import decide
+from gateway.entrance import Connection, Entrance
 from gateway.errors import ApiError, error_response
 from gateway.files.file_store import FileStore
 from gateway.files.routes import file_routes
@@ -51,6 +48,7 @@ from gateway.ledger.usage import show_usage
 from gateway.messages import count_tokens, read_message
 from gateway.metrics import Metrics
 from gateway.models import list_models, show_model
+from gateway.pages import page_routes
 from gateway.policy.asking import sent_by
 from gateway.reloading import Reloading
 from gateway.responses import ResponseReader
@@ -66,14 +64,11 @@ from gateway.systemone import answer as answer_systemone
 from gateway.tokenizing import detokenize, tokenize
 from gateway.tracing import Tracing, open_tracing
 from gateway.unserved import unserved
-from gateway.visitors import refuse_pages
-from providers.base import Provider, ProviderError, Weigher
+from providers.base import Provider, Weigher
 from providers.remote.recognition import Recogniser
 from schemas.config import Settings
 
-log = structlog.get_logger()
 JSON = "application/json"
-PROBING = [HttpMethod.GET, HttpMethod.HEAD]
 
 
 class Reader(Protocol):
@@ -111,6 +106,7 @@ def assemble(
     ring = KeyRing(settings.auth.keys, settings.auth.required)
     database = database_at(settings.database.url)
     stored = StoredKeys(database)
+    entrance = Entrance(ring, stored)
     book = LimitBook(settings.limits, stored.limits)
     ledger = Ledger(database, book, figures=LedgerFigures(metrics.registry, by_key=settings.telemetry.by_key))
     store = ResponseStore(database, settings.responses, ledger.worker) if settings.responses.store else None
@@ -121,19 +117,13 @@ def assemble(
     metrics.registry.register(BreakerFigures(partial(breakers, provider)))
     files = FileStore(database, settings.files) if settings.files.store else None
     batches = BatchStore(database, ledger.worker) if files else None
-    known = partial(_goes_on, ring, stored)
-    runner = open_runner(batches, files, settings, metrics, provider, known) if batches and files else None
+    runner = open_runner(batches, files, settings, metrics, provider, entrance.goes_on) if batches and files else None
     forgetting = Forgetting(settings.retention)
     sweeping = Sweeping(database, sweeps(forgetting))
     started = int(time.time())
 
-    async def authenticate(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        record = record_of(connection.scope)
-        if record.caller is None:
-            caller = _caller(ring, stored, _key(connection))
-            if not caller.name:
-                refuse_pages(connection.headers)
-            record.caller = caller
+    async def authenticate(connection: Connection, _: BaseRouteHandler) -> None:
+        entrance.admit(connection)
 
     def weigher() -> Weigher:
         if not isinstance(engine, Weigher):
@@ -204,33 +194,8 @@ def assemble(
         # A path, not a segment: hub ids have a slash.
         return show_model(provider, str(request.path_params["model"]).removeprefix("/"), started)
 
-    @route("/health", http_method=PROBING, media_type=JSON)
-    async def health(request: Request[Any, Any, Any]) -> bytes:
-        return health_of(reloading, knows=_known(ring, stored, _key(request)))
-
-    @route("/ready", http_method=PROBING, media_type=JSON)
-    async def ready() -> Response[bytes]:
-        if provider.ready:
-            return Response(b'{"status":"ready"}', media_type=JSON)
-        return Response(b'{"status":"not ready"}', status_code=503, media_type=JSON)
-
-    @get("/schema", media_type=JSON)
-    async def schema() -> bytes:
-        return openapi.encoded()
-
-    @get("/docs", media_type=MediaType.HTML)
-    async def docs() -> str:
-        return openapi.page()
-
-    @get("/metrics")
-    async def figures() -> Response[bytes]:
-        try:
-            report = await provider.report()
-        except ProviderError as error:
-            log.warning("no report from the engine", reason=error.message)
-            report = None
-        metrics.engine.fold(report)
-        return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
+    def own_health(request: Request[Any, Any, Any]) -> bytes:
+        return health_of(reloading, knows=entrance.knows(request))
 
     others = [
         compile,
@@ -284,11 +249,7 @@ def assemble(
             Router("/v1", route_handlers=[*generation, *others], guards=[authenticate]),
             tokens,
             text,
-            health,
-            ready,
-            figures,
-            schema,
-            docs,
+            *page_routes(provider, metrics, own_health),
         ],
         exception_handlers={Exception: error_response},
         lifespan=[lifespan],
@@ -297,34 +258,3 @@ def assemble(
         request_max_body_size=settings.server.max_body_bytes,
     )
     return Application(app, provider, metrics)
-
-
-def _key(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
-    return bearer_token(connection.headers.get("authorization", "")) or connection.headers.get("x-api-key")
-
-
-def _known(ring: KeyRing, stored: StoredKeys, key: str | None) -> bool:
-    """Whether whoever sends ``key`` may use this server."""
-    try:
-        _caller(ring, stored, key)
-    except ApiError:
-        return False
-    return True
-
-
-def _goes_on(ring: KeyRing, stored: StoredKeys, caller: Caller) -> bool:
-    """Whether what ``caller`` has begun may go on: their key is not revoked, or an open server is still open."""
-    return ring.holds(caller) or stored.holds(caller) or (not caller.name and ring.open and not stored.exist)
-
-
-def _caller(ring: KeyRing, stored: StoredKeys, key: str | None) -> Caller:
-    if ring.open and not stored.exist:
-        return Caller()
-    headers = {"www-authenticate": "Bearer"}
-    if not key:
-        message = "You did not provide an API key: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
-        raise ApiError(401, message, code="missing_api_key", headers=headers)
-    caller = ring.caller(key) or stored.caller(key)
-    if caller is None:
-        raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key", headers=headers)
-    return caller
