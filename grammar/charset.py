@@ -51,6 +51,9 @@ class CharSet:
         return _merge(self, other, 1)
 
     def __and__(self, other: CharSet) -> CharSet:
+        a, b = self.bounds, other.bounds
+        if not a or not b or a[-1] <= b[0] or b[-1] <= a[0]:
+            return EMPTY
         return _merge(self, other, 2)
 
     def __sub__(self, other: CharSet) -> CharSet:

@@ -55,6 +55,7 @@ class Conjunction:
         self._fuel = fuel
         self._conjunctions: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((), ())]
         self._conjunction_ids: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {((), ()): _TRUE}
+        self._of_goal: dict[int, int] = {}
         self._denials: list[tuple[int, ...]] = []
         self._denial_ids: dict[tuple[int, ...], int] = {}
         self._lookbehinds: list[Node] = []
@@ -74,7 +75,7 @@ class Conjunction:
         self._fulfilled: dict[int, bool] = {}
         self._lengths: dict[int, dict[int, int]] = {}
 
-        first = self._conjunction(goals, [self._denial([self._conjunction([state], [])]) for state in denied])
+        first = self._conjunction(goals, [self._denial([self._goal(state)]) for state in denied])
         asked = self._consulted(first)
         self._context_free = not self._lookbehinds
         context: Context = tuple((terms.state(body, NIL),) for body in self._lookbehinds)
@@ -105,13 +106,22 @@ class Conjunction:
 
     # Conjunctions and denials, hash-consed.
 
-    def _conjunction(self, goals: Iterable[int], denials: Iterable[int]) -> int:
-        key = (tuple(sorted({goal for goal in goals if goal != TOP})), tuple(sorted(set(denials))))
+    def _conjunction(self, goals: Sequence[int], denials: Sequence[int]) -> int:
+        asked = {*goals}
+        asked.discard(TOP)
+        key = (tuple(sorted(asked)), tuple(sorted({*denials})) if denials else ())
         found = self._conjunction_ids.get(key)
         if found is None:
             self._fuel.spend()
             found = self._conjunction_ids[key] = len(self._conjunctions)
             self._conjunctions.append(key)
+        return found
+
+    def _goal(self, goal: int) -> int:
+        """The conjunction of one goal."""
+        found = self._of_goal.get(goal)
+        if found is None:
+            found = self._of_goal[goal] = self._conjunction((goal,), ())
         return found
 
     def _denial(self, members: Iterable[int]) -> int:
@@ -198,10 +208,13 @@ class Conjunction:
         paths, ends = self._terms.paths(goal)
         move = _Move()
         for path in paths:
+            if not path.assertions:
+                move.edges.append((path.members, self._goal(path.next)))
+                continue
             beside = self._obligations(path.assertions, context)
             if beside is None:
                 continue
-            step = _Move([(path.members, self._conjunction([path.next], []))])
+            step = _Move([(path.members, self._goal(path.next))])
             if beside != _TRUE:
                 step = self._meet(step, self._move(beside, context))
             move.edges += step.edges
@@ -224,7 +237,7 @@ class Conjunction:
                 case Ahead(body, negated):
                     goal = self._terms.state(body, NIL)
                     if negated:
-                        denials.append(self._denial([self._conjunction([goal], [])]))
+                        denials.append(self._denial([self._goal(goal)]))
                     else:
                         goals.append(goal)
         return self._conjunction(goals, denials)
