@@ -16,6 +16,8 @@ from schemas.money import nano_usd
 
 MICROSECONDS = 1_000_000
 UNLIMITED = 2**62
+EVERYBODYS = "all:"
+"""The scope of limits on all tenants together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class MeterLimit:
     per: Per
     ceiling: Amounts
     ends_at: int | None
+
+    @property
+    def everybodys(self) -> bool:
+        """Other tenants' requests are on it too: what it shows is for none of them to know."""
+        return self.id.startswith(EVERYBODYS)
 
     def seconds_left(self, now: float) -> float | None:
         return None if self.ends_at is None else max(0.0, self.ends_at / MICROSECONDS - now)
@@ -76,7 +83,7 @@ class LimitBook:
         """Go by these from now on, for what is reserved from now on. What meters show stays."""
         self._limits: dict[str, list[Limit]] = {}
         for limit in limits:
-            scope = f"key:{limit.key}" if limit.key else f"tenant:{limit.tenant}" if limit.tenant else "all:"
+            scope = f"key:{limit.key}" if limit.key else f"tenant:{limit.tenant}" if limit.tenant else EVERYBODYS
             self._limits.setdefault(scope, []).append(limit)
 
     def meters(self, tenant: str, key: str, now: float) -> list[MeterLimit]:
@@ -85,7 +92,7 @@ class LimitBook:
         scopes = (
             (f"key:{key}", f"The key '{key}'", [*self._limits.get(f"key:{key}", ()), *self._of_key(key)]),
             (f"tenant:{tenant}", f"The tenant '{tenant}'", self._limits.get(f"tenant:{tenant}", [])),
-            ("all:", "This server", self._limits.get("all:", [])),
+            (EVERYBODYS, "This server", self._limits.get(EVERYBODYS, [])),
         )
         for scope, whose, limits in scopes:
             pers: dict[Per, None] = dict.fromkeys(limit.per for limit in limits)

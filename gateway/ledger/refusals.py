@@ -57,19 +57,17 @@ def refusal(exceeded: Exceeded, now: float) -> Refused:
     ceiling = meter.ceiling
     per = "in all" if meter.per == "total" else f"a {meter.per}"
     if exceeded.what == "usd":
-        used, needed = usd_text(level.nano), usd_text(asked.nano)
+        used = "less is left" if meter.everybodys else f"${usd_text(level.nano)} is spent or reserved"
         return _over_budget(
-            f"{meter.whose} may spend ${usd_text(ceiling.nano)} {per}: ${used} is spent or reserved, and this request "
-            f"may cost ${needed}.",
+            f"{meter.whose} may spend ${usd_text(ceiling.nano)} {per}: {used}, and this request may cost "
+            f"${usd_text(asked.nano)}.",
             elsewhere=True,
         )
     if exceeded.what == "requests":
         what = f"{meter.whose} may make {ceiling.requests} requests {per}."
     else:
-        what = (
-            f"{meter.whose} may use {ceiling.tokens} tokens {per}: {level.tokens} are used or reserved, and this "
-            f"request may need {asked.tokens}."
-        )
+        used = "fewer are left" if meter.everybodys else f"{level.tokens} are used or reserved"
+        what = f"{meter.whose} may use {ceiling.tokens} tokens {per}: {used}, and this request may need {asked.tokens}."
     seconds = meter.seconds_left(now)
     if seconds is None or meter.per == "month":
         return _over_budget(what)
@@ -94,10 +92,11 @@ def _over_budget(message: str, *, elsewhere: bool = False) -> OverBudget:
 
 
 def allowances(meters: list[MeterLimit], levels: list[Amounts], now: float) -> tuple[Allowance, ...]:
-    """What is left of requests and of tokens in a minute or a day: of each the meter with the least left."""
+    """What is left of requests and of tokens in a minute or a day: of each the caller's own meter with the least
+    left."""
     found: dict[str, Allowance] = {}
     for meter, level in zip(meters, levels, strict=True):
-        if meter.per not in ("minute", "day"):
+        if meter.everybodys or meter.per not in ("minute", "day"):
             continue
         ceiling, reset = meter.ceiling, meter.seconds_left(now) or 0.0
         for left in (

@@ -75,6 +75,18 @@ async def test_a_refused_leg_charges_no_meter(database: Database) -> None:
     assert set((await books(database)).meters.values()) == {Amounts(1, 10, 100)}
 
 
+async def test_a_limit_of_everybody_tells_nobody_what_others_used(database: Database) -> None:
+    ledger = ledger_of(database, ScopedLimit(per="minute", tokens=100), ScopedLimit(per="day", usd="0.000001"))
+    leg = await ledger.reserve(asking(tenant="acme", tokens=71, nano=613))
+    assert leg.allowances == ()
+    with pytest.raises(RateLimited, match="100 tokens a minute: fewer are left") as limited:
+        await ledger.reserve(asking(key="a", tenant="lab", tokens=40, nano=0))
+    with pytest.raises(OverBudget, match=r"\$0.000001 a day: less is left, and .* \$0.0000005") as over:
+        await ledger.reserve(asking(key="a", tenant="lab", tokens=1, nano=500))
+    assert limited.value.headers.keys() == {"retry-after", "x-should-retry"}
+    assert not any(used in f"{one.value}{one.value.headers}" for one in (limited, over) for used in ("71", "29", "613"))
+
+
 async def test_refusals_say_who_how_much_and_when(database: Database) -> None:
     limits = (
         ScopedLimit(key="ci", per="minute", requests=1, tokens=15),
