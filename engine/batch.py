@@ -52,7 +52,7 @@ class StepBuffers:
         self._slots: NDArray[np.int32] = np.zeros(memory.groups * max_batch_tokens, np.int32)
         self._query_start: NDArray[np.int32] = np.zeros(max_sequences + 1, np.int32)
         self._context_lens: NDArray[np.int32] = np.zeros(max_sequences, np.int32)
-        self._order: NDArray[np.int32] = np.arange(max(context_length, max_sequences), dtype=np.int32)
+        self._order: NDArray[np.int32] = np.arange(max(context_length, max_sequences) + 1, dtype=np.int32)
 
     def fill(self, decoding: list[Sequence], chunks: list[tuple[Sequence, int]]) -> Step:
         """The step that computes one token of each sequence in ``decoding`` and ``length`` of each in ``chunks``."""
@@ -72,7 +72,9 @@ class StepBuffers:
             tokens[at : at + length] = sequence.tokens[start : start + length]
             positions[at : at + length] = self._order[start : start + length]
             at += length
-        np.cumsum(lengths, out=query_start[1:])
+        query_start[: len(decoding) + 1] = self._order[: len(decoding) + 1]
+        if chunks:
+            np.cumsum(lengths, out=query_start[1:])
         logit_rows = query_start[1:] - 1
         np.add(positions[logit_rows], 1, out=context_lens)
 

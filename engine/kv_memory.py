@@ -85,6 +85,7 @@ class KvMemory:
             table += [self.pool.allocate() for _ in range(fresh)]
             table[:0] = [table[0]] * passed
         sequence.tables = tables
+        sequence.room = len(sequence.blocks) * size
         self.cache.count(sequence.computed, sequence.restored, len(sequence.tokens))
 
     def give_up(self, found: Match) -> None:
@@ -117,12 +118,17 @@ class KvMemory:
 
     def lacks_column(self, sequence: Sequence) -> bool:
         """The next token has no block to go to that is the sequence's own."""
-        return len(sequence.tokens) > len(sequence.blocks) * self.pool.block_size or self._writes_shared(sequence)
+        room = len(sequence.blocks) * self.pool.block_size
+        if len(sequence.tokens) > room or self._writes_shared(sequence):
+            return True
+        sequence.room = room
+        return False
 
     def grow(self, sequence: Sequence) -> Copies:
         """Give a sequence that lacks one a column: a new one, or a copy of the last. As many blocks as there are
         groups must be free."""
         if not self._writes_shared(sequence):
+            sequence.room = (len(sequence.blocks) + 1) * self.pool.block_size
             for mirror, table in zip(self.tables, sequence.tables, strict=True):
                 table.append(self.pool.allocate())
                 mirror[sequence.slot, len(table) - 1] = table[-1]
@@ -135,13 +141,16 @@ class KvMemory:
             copies.append((shared, table[-1]))
         return copies
 
-    def computed(self, sequence: Sequence) -> None:
-        """More of a sequence's tokens are computed: offer full columns to the cache, and let go what was passed."""
-        full = sequence.computed // self.pool.block_size
-        if full > sequence.published:
-            self.cache.publish(sequence, full)
+    def computed(self, sequences: list[Sequence], lengths: list[int]) -> None:
+        """So many more tokens of each are computed: offer full columns to the cache, and let go what was passed."""
+        size = self.pool.block_size
+        for sequence, length in zip(sequences, lengths, strict=True):
+            sequence.computed += length
+            if sequence.computed >= (sequence.published + 1) * size:
+                self.cache.publish(sequence, sequence.computed // size)
         for group, window in self._passing:
-            self._pass(sequence, group, first_seen(sequence.computed, window) // self.pool.block_size)
+            for sequence in sequences:
+                self._pass(sequence, group, first_seen(sequence.computed, window) // size)
 
     def _pass(self, sequence: Sequence, group: int, passed: int) -> None:
         """Release the columns before ``passed``, unless nothing of the sequence's own would be left."""

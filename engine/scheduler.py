@@ -158,10 +158,11 @@ class Scheduler:
         self._start_returning(None)
         copies = self._grow_decoding()
 
-        decoding = [sequence for sequence in self.decoding if not _skipped(sequence)]
+        decoding = [sequence for sequence in self.decoding if sequence.computed + 1 == len(sequence.tokens)]
         budget = self.limits.max_batch_tokens - len(decoding)
         chunks: list[tuple[Sequence, int]] = []
-        for sequence in chain(filter(_skipped, self.decoding), sorted(self.prefilling, key=standing)):
+        skipped = filter(_skipped, self.decoding if len(decoding) < len(self.decoding) else ())
+        for sequence in chain(skipped, sorted(self.prefilling, key=standing)):
             budget = _cut(sequence, budget, chunks)
 
         if not decoding and not chunks:
@@ -178,9 +179,7 @@ class Scheduler:
 
     def computed(self, step: Step) -> None:
         """The forward pass has written what ``step`` planned: count it, and offer full blocks to the prefix cache."""
-        for sequence, length in zip(step.sequences, step.lengths, strict=True):
-            sequence.computed += length
-            self.memory.computed(sequence)
+        self.memory.computed(step.sequences, step.lengths)
         for sequence in step.sampled:
             if sequence.status is Status.PREFILL:
                 self.prefilling.remove(sequence)
@@ -204,6 +203,8 @@ class Scheduler:
     def _admit(self) -> list[Sequence]:
         """Start those that wait, in order, as long as this step has tokens left for the next one."""
         admitted: list[Sequence] = []
+        if not self.waiting:
+            return admitted
         budget = self.limits.max_batch_tokens - sum(len(s.tokens) - s.computed for s in self.decoding)
         while (head := self.waiting.head()) is not None:
             before = (s for s in self.prefilling if s.standing < head.standing)
@@ -270,7 +271,8 @@ class Scheduler:
         """
         copies: Copies = []
         lacks = self.memory.lacks_column
-        for sequence in sorted(filter(lacks, self.decoding), key=standing):
+        lacking = [sequence for sequence in self.decoding if len(sequence.tokens) > sequence.room and lacks(sequence)]
+        for sequence in sorted(lacking, key=standing):
             while sequence.status is Status.DECODE and lacks(sequence):
                 if self.memory.n_free < self.memory.groups:
                     self._preempt(max(self._holders(), key=expendable))

@@ -93,6 +93,8 @@ class Sequence:
     """Blocks in order, for each group of layers; empty while nothing is held."""
     computed: int = 0
     """Tokens whose keys and values are in ``tables``."""
+    room: int = 0
+    """Tokens that certainly have a place in ``tables`` that is its own; more may."""
     published: int = 0
     """Leading columns of ``tables`` that came from the prefix cache or were offered to it."""
     passed: list[int] = field(default_factory=list)
@@ -147,6 +149,7 @@ class Sequence:
 
     def fork(self, choice: int) -> Sequence:
         """A copy for another choice that shares the blocks; the caller counts the references."""
+        self.room = 0
         twin = Sequence(self.group, choice, self.tokens.copy(), self.chain.copy())
         twin.state, twin.row, twin.status, twin.way = self.state, self.row, self.status, self.way
         twin.tables, twin.passed = [table.copy() for table in self.tables], self.passed.copy()
@@ -157,4 +160,4 @@ class Sequence:
         """Its blocks were released: nothing is computed any more, though it was charged for."""
         self.tables, self.passed = [], []
         self.charged = max(self.charged, self.computed)
-        self.computed = self.published = 0
+        self.computed = self.published = self.room = 0

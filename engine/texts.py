@@ -178,9 +178,10 @@ class Texts:
     def _forced_run(self, sequence: Sequence, row: int) -> tuple[tuple[int, ...], int] | None:
         """Tokens to be appended without asking the model, if there are any. A request that wants to know more of each
         token than its id is spared; so is one that has not begun, since its choices may not be born yet."""
+        if self._forced is None or sequence.group.program == 0 or sequence.first_token is None:
+            return (), sequence.state
         asked = sequence.group.request
-        apart = asked.track_complete or asked.close or asked.sampling.logprobs is not None
-        if self._forced is None or sequence.first_token is None or apart:
+        if asked.track_complete or asked.close or asked.sampling.logprobs is not None:
             return (), sequence.state
         run = self._forced(sequence.group.program, sequence.state, row)
         room = sequence.group.longest - len(sequence.tokens)
