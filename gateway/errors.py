@@ -35,6 +35,11 @@ ANTHROPIC_PATH = "/v1/messages"
 CLIENT_CLOSED = 499
 """Logged when the client went away before its answer; nobody receives it. (nginx)"""
 
+MAX_MESSAGE = 4000
+"""Characters. Messages repeat names and values of a request, which may be as long as its body."""
+
+MAX_PARAM = 400
+
 _TYPES = {429: "rate_limit_error"}
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<path>[^`]*)`)?", re.DOTALL)
@@ -57,8 +62,8 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
-        self.param = param
+        self.message = _cut(message, MAX_MESSAGE)
+        self.param = None if param is None else _cut(param, MAX_PARAM)
         self.code = code
         self.headers = headers or {}
 
@@ -67,6 +72,10 @@ class ApiError(Exception):
         if self.code == "insufficient_quota":
             kind = self.code
         return _encode(ErrorResponse(ErrorBody(self.message, kind, self.param, self.code)))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def invalid(message: str, param: str | None, code: str | None = "invalid_value") -> ApiError:

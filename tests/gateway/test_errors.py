@@ -126,6 +126,23 @@ def test_the_values_that_are_told_are_taken(endpoint: Endpoint) -> None:
     assert alternatives(STRUCTS[endpoint], "nothing[0].such") == []
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"x" * 90_000: 1},
+        {"model": "x" * 90_000},
+        {"reasoning_effort": "x" * 90_000},
+        {"messages": [{"role": "user", "content": "Hello", "x" * 90_000: 1}]},
+        {"tool_choice": {"type": "function", "function": {"name": "x" * 90_000}}},
+    ],
+    ids=lambda fields: next(iter(fields))[:10],
+)
+def test_errors_are_short_whatever_was_sent(http: httpx.Client, fields: dict[str, Any]) -> None:
+    answer = http.post(CHAT, json={**LEAST["chat"], **fields})
+    assert 400 <= answer.status_code < 500 and answer.json()["error"]["message"]
+    assert len(answer.content) < 10_000
+
+
 def test_what_passes_of_a_parameter_is_told() -> None:
     with pytest.raises(ApiError, match=r"Unsupported value of 'echo': only false passes: `false` is the default\."):
         understand(json.dumps({**LEAST["completions"], "echo": True}).encode(), DECODERS["completions"], "completions")

@@ -148,12 +148,17 @@ async def restored(redaction: Redaction, events: list[GenerationEvent]) -> list[
     return [event async for event in restore(given_out())]
 
 
-def test_answers_of_several_choices_and_calls_are_restored() -> None:
+def begun() -> tuple[Redaction, str, int]:
+    """A redaction, its only placeholder, and the middle of that."""
     redaction = examine(request(), "redact")
     out = hidden(redaction).prompt
     assert isinstance(out, tuple)
     placeholder = out[0].content.removeprefix("Mail ")
-    half = len(placeholder) // 2
+    return redaction, placeholder, len(placeholder) // 2
+
+
+def test_answers_of_several_choices_and_calls_are_restored() -> None:
+    redaction, placeholder, half = begun()
     events: list[GenerationEvent] = [
         Delta(0, f"To {placeholder[:half]}"),
         Delta(1, placeholder[half:]),
@@ -173,11 +178,7 @@ def test_answers_of_several_choices_and_calls_are_restored() -> None:
 
 
 def test_thoughts_are_restored_before_what_follows_them() -> None:
-    redaction = examine(request(), "redact")
-    out = hidden(redaction).prompt
-    assert isinstance(out, tuple)
-    placeholder = out[0].content.removeprefix("Mail ")
-    half = len(placeholder) // 2
+    redaction, placeholder, half = begun()
     events: list[GenerationEvent] = [
         Thought(0, f"To {placeholder[:half]}"),
         Thought(0, placeholder[half:]),
