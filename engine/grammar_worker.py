@@ -123,7 +123,7 @@ def constraint_of(spec: ConstraintSpec) -> Constraint:
             return StructuralTag(load(spec.document))
         case LarkSpec():
             indenter = None if spec.indenter is None else Indenter(**msgspec.structs.asdict(spec.indenter))
-            return Lark(spec.grammar, spec.start, spec.semantics, indenter)  # type: ignore[arg-type]
+            return Lark(spec.grammar, spec.start, spec.semantics, indenter, dict(spec.imports))  # type: ignore[arg-type]
 
 
 def run(connection: Connection) -> None:

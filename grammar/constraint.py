@@ -93,12 +93,14 @@ class Lark:
                 takes the longest token, by priority; grammars that are not LALR(1) are refused.
     indenter    what turns indentation into tokens, under "contextual". None: PythonIndenter's names, where the grammar
                 declares `_INDENT` and `_DEDENT`.
+    imports     grammars that `%import name.rule` may name, beside Lark's own.
     """
 
     grammar: str
     start: str = "start"
     semantics: Literal["dynamic_complete", "contextual"] = "dynamic_complete"
     indenter: Indenter | None = None
+    imports: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

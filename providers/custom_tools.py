@@ -30,10 +30,12 @@ def input_format(grammar: RegexSpec | LarkSpec) -> dict[str, Any]:
     match grammar:
         case RegexSpec(pattern):
             content = {"type": "regex", "pattern": pattern}
-        case LarkSpec(text, start, semantics, indenter):
+        case LarkSpec(text, start, semantics, indenter, imports):
             content = {"type": "lark", "grammar": text, "start": start, "semantics": semantics}
             if indenter is not None:
                 content["indenter"] = msgspec.structs.asdict(indenter)
+            if imports:
+                content["imports"] = dict(imports)
     begin, end = ({"type": "const_string", "value": text} for text in ('{"input": ', "}"))
     return {"type": "sequence", "elements": [begin, {"type": "json_string", "content": content}, end]}
 
@@ -45,8 +47,9 @@ def described(tool: Tool) -> str | None:
             return tool.description
         case RegexSpec(pattern):
             told = f"The input matches this regular expression: {pattern}"
-        case LarkSpec(grammar):
+        case LarkSpec(grammar, imports=imports):
             told = f"The input is a sentence of this Lark grammar:\n{grammar}"
+            told += "".join(f"\nIt imports `{name}`:\n{text}" for name, text in imports)
     return f"{tool.description}\n{told}" if tool.description else told
 
 

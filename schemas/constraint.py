@@ -55,12 +55,14 @@ class IndenterSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LarkSpec(msgspec.Struct, tag="lark", frozen=True):
-    """``semantics`` is "dynamic_complete" or "contextual" (docs/lark.md)."""
+    """``semantics`` is "dynamic_complete" or "contextual" (docs/lark.md). ``imports``: names and texts of the grammars
+    that it may import."""
 
     grammar: str
     start: str = "start"
     semantics: str = "dynamic_complete"
     indenter: IndenterSpec | None = None
+    imports: tuple[tuple[str, str], ...] = ()
 
 
 ConstraintSpec = JsonSchemaSpec | JsonObjectSpec | RegexSpec | ChoiceSpec | StructuralTagSpec | LarkSpec

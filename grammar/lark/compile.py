@@ -66,7 +66,7 @@ def _compile(
         allowed = " or ".join(SEMANTICS)
         raise UnsupportedConstraint(f"semantics must be {allowed}, not {constraint.semantics!r}")
     repeats = constraint.semantics == "dynamic_complete"
-    source = load(constraint.grammar, constraint.start, constraint.indenter, repeats=repeats)
+    source = load(constraint.grammar, constraint.start, constraint.indenter, constraint.imports, repeats=repeats)
     shared = Fuel(fuel)
     programs = Programs(shared)
     text = constraint.grammar

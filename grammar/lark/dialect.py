@@ -10,6 +10,7 @@ r"""What llguidance writes that Lark does not, rewritten into Lark's own notatio
     a-name                         a name that Lark takes
     <|name|>, <[7]>, <[7-9,12]>    a terminal of its own: a control token by its name, or one of some ids
     <[*]>*, <[^7]>+                text, and control tokens that are not excluded
+    @name                          a rule: the `start` of the grammar of that name, imported
     %llguidance {...}              nothing, or `Dialect.skips_first`
 
 What cannot be kept is refused by name: a ``stop`` that takes back text that was written; limits and temperatures of
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from grammar.errors import ConstraintError, UnsupportedConstraint
@@ -61,7 +63,8 @@ class Dialect:
     place; ``controls``: for each that stands for a control token how it is written, and its place; ``lazy``:
     terminals that end as soon as they can; ``stops``: for each rule with a ``stop`` the terminal that it stops at, and
     its place; ``runs``: regular expressions of `%regex`, whose alternatives are all equal; ``skips_first``: ignored
-    text may come before the first token."""
+    text may come before the first token; ``references``: the grammars that are asked for as ``@name``, and where;
+    ``texts``: how many were taken in."""
 
     text: str
     schemas: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -70,6 +73,24 @@ class Dialect:
     stops: dict[str, tuple[str, str]] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
     skips_first: bool = True
+    references: dict[str, str] = field(default_factory=dict)
+    texts: int = 0
+
+    def take(self, other: Dialect, mangle: Callable[[str], str], within: tuple[str, ...]) -> None:
+        """Take in what another text has, under the names that it has here. ``within``: the grammars that it lies in,
+        which places begin with; only the outermost one says whether it skips."""
+
+        def at(place: str) -> str:
+            return ":".join((*within, place))
+
+        self.schemas |= {mangle(name): (text, at(place)) for name, (text, place) in other.schemas.items()}
+        self.controls |= {mangle(name): (text, at(place)) for name, (text, place) in other.controls.items()}
+        self.lazy |= set(map(mangle, other.lazy))
+        self.stops |= {mangle(rule): (mangle(stop), at(place)) for rule, (stop, place) in other.stops.items()}
+        self.runs += other.runs
+        self.texts += 1
+        if not within:
+            self.skips_first = other.skips_first
 
 
 def translate(text: str) -> Dialect:
@@ -105,13 +126,23 @@ def translate(text: str) -> Dialect:
             case "nested":
                 raise UnsupportedConstraint("`%lark` inside a grammar is not supported", place)
             case "reference":
-                raise UnsupportedConstraint(f"`{match[0]}`: there are no other grammars to refer to", place)
+                parts.append(_reference(match[0], place, found, appended, text))
             case _:
                 parts.append(match[0])
     parts.append(text[position:])
     appended += [f"%declare {name}" for name in (*found.schemas, *found.controls)]
     found.text = "".join(parts) + "".join(f"\n{line}" for line in appended)
     return found
+
+
+def _reference(written: str, place: str, found: Dialect, appended: list[str], text: str) -> str:
+    """The rule that ``@name`` stands for: where the grammar of that name starts."""
+    name = written[1:]
+    rule = _unused("at", 0, text) + f"_{name}".lower()
+    if name not in found.references:
+        found.references[name] = place
+        appended.append(f"%import {name}.start -> {rule}")
+    return rule
 
 
 def _json_after(text: str, start: int) -> tuple[object, int]:

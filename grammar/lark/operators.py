@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from grammar.charset import CharSet
@@ -47,7 +48,14 @@ class _Piece(NamedTuple):
     place: int
 
 
-def mark(text: str) -> str:
+@dataclass
+class Marks:
+    """How many have been made, of all texts of a grammar."""
+
+    count: int = 0
+
+
+def mark(text: str, marks: Marks) -> str:
     """A grammar with marks for its operators, everything in the line where it was. ConstraintError or
     UnsupportedConstraint with ``line:column``."""
     pieces = list(_pieces(text))
@@ -56,7 +64,7 @@ def mark(text: str) -> str:
     if found := _WRITTEN.search(text):
         reason = "a character of plane 15 cannot stand in a grammar with `&` or `~`"
         raise UnsupportedConstraint(reason, line_column(text, found.start()))
-    return _Marking(text, pieces).text()
+    return _Marking(text, pieces, marks).text()
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
@@ -73,12 +81,12 @@ def _pieces(text: str) -> Iterator[_Piece]:
 class _Marking:
     """Reads the definitions of terminals by recursive descent, and writes them down again with marks."""
 
-    def __init__(self, text: str, pieces: list[_Piece]) -> None:
+    def __init__(self, text: str, pieces: list[_Piece], marks: Marks) -> None:
         self._text = text
         self._pieces = pieces
         self._at = 0
         self._depth = 0
-        self._marks = 0
+        self._marks = marks
 
     def text(self) -> str:
         written: list[str] = []
@@ -176,10 +184,10 @@ class _Marking:
         return self._pieces[self._at - 1].text
 
     def _mark(self, kind: int) -> str:
-        number = self._marks * _KINDS + kind
+        number = self._marks.count * _KINDS + kind
         if number >= _MARKS:
             raise UnsupportedConstraint(f"more than {_MARKS // _KINDS} operators", "1:1")
-        self._marks += 1
+        self._marks.count += 1
         return f'"{chr(_PLANE + number)}"'
 
 

@@ -1,27 +1,30 @@
 """A grammar's text through Lark's own loader: what `%import`, templates, ranges and flags mean is Lark's to say.
 
-Imports are Lark's bundled grammars only; nothing is read from the file system.
+Imports are Lark's bundled grammars and those that the caller hands in; nothing is read from the file system.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lark.exceptions import GrammarError, LarkError, UnexpectedInput
 from lark.grammar import NonTerminal, Rule, Symbol
 from lark.lexer import TerminalDef
-from lark.load_grammar import Grammar, GrammarBuilder
+from lark.load_grammar import Grammar, GrammarBuilder, _get_mangle
 from lark.tree import Tree
 
 from grammar.constraint import Indenter
 from grammar.errors import ConstraintError, UnsatisfiableConstraint, UnsupportedConstraint
-from grammar.lark.dialect import translate
-from grammar.lark.operators import mark
+from grammar.lark.dialect import Dialect, translate
+from grammar.lark.operators import Marks, mark
 from grammar.regex.syntax import line_column
 
 _BUNDLED = ("common", "lark", "python", "unicode")
+_MAX_TEXTS = 50
+"""Grammars that one imports, each as often as it is."""
 _PLACE = re.compile(r",? ?at line (\d+),? column (\d+)")
 
 
@@ -77,16 +80,75 @@ class Source:
 
 
 class _Builder(GrammarBuilder):
-    """Lark's builder, kept from files."""
+    """Lark's builder, kept from files. ``imports``: the grammars that may be imported, by name; ``dialect``: what of
+    all their texts is not in Lark's notation; ``within``: the names of those that are being imported."""
+
+    def __init__(
+        self, imports: Mapping[str, str], dialect: Dialect, marks: Marks, within: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__()
+        self._imports = imports
+        self._dialect = dialect
+        self._marks = marks
+        self._within = within
+
+    def read(self, text: str, mangle: Callable[[str], str] | None = None) -> None:
+        """Take in the text of a grammar. ``mangle``: what its names become in the one that imports it. ConstraintError
+        with ``line:column``, behind the name of an imported one."""
+        try:
+            translated = translate(text)
+            self._check(text, translated.references)
+            self._dialect.take(translated, mangle or str, self._within)
+            self.load_grammar(mark(translated.text, self._marks), "the grammar", mangle)
+        except (GrammarError, UnexpectedInput) as error:
+            refused = _refused(text, error)
+            raise type(refused)(refused.reason, ":".join((*self._within, refused.pointer))) from None
+        except ConstraintError as error:
+            if self._within and error.pointer[:1].isdigit():
+                raise type(error)(error.reason, ":".join((*self._within, error.pointer))) from None
+            raise
+
+    def _check(self, text: str, references: dict[str, str]) -> None:
+        """Refuse references to grammars that do not exist, or that do not ignore what this one does: nothing."""
+        for name, place in references.items():
+            if name not in self._imports:
+                raise UnsupportedConstraint(f"`@{name}`: there is no such grammar among the imports", place)
+            if "%ignore" in text or "%ignore" in self._imports[name]:
+                reason = "a grammar that is referred to ignores by itself, which is not supported; import its rules"
+                raise UnsupportedConstraint(f"`@{name}`: {reason}", place)
+        if self._dialect.texts > _MAX_TEXTS:
+            raise UnsupportedConstraint(f"more than {_MAX_TEXTS} grammars are imported", "1:1")
+
+    def do_import(
+        self,
+        dotted_path: tuple[str, ...],
+        base_path: str | None,
+        aliases: dict[str, str],
+        base_mangle: Callable[[str], str] | None = None,
+    ) -> None:
+        name = str(dotted_path[0])
+        if name not in self._imports:
+            super().do_import(dotted_path, base_path, aliases, base_mangle)
+            return
+        mangle = _get_mangle(name, aliases, base_mangle)
+        inner = _Builder(self._imports, self._dialect, self._marks, (*self._within, name))
+        inner.read(self._imports[name], mangle)
+        inner._remove_unused(map(mangle, aliases))
+        if known := next((rule for rule in inner._definitions if rule in self._definitions), None):
+            raise GrammarError(f"Cannot import {known} from {name}: it is defined already")
+        self._definitions.update(inner._definitions)
 
     def _unpack_import(self, stmt: Any, grammar_name: str) -> Any:
         path = stmt.children[0]
         if path.data != "import_lib":
             raise UnsupportedConstraint("%import from a file is not supported", _place_of(path))
         dotted, base, aliases = super()._unpack_import(stmt, grammar_name)
-        if len(dotted) != 1 or dotted[0] not in _BUNDLED:
+        known = (*_BUNDLED, *self._imports)
+        if len(dotted) != 1 or dotted[0] not in known:
             name = ".".join(dotted)
-            raise UnsupportedConstraint(f"%import from `{name}`: only {', '.join(_BUNDLED)} exist", _place_of(path))
+            raise UnsupportedConstraint(f"%import from `{name}`: only {', '.join(known)} exist", _place_of(path))
+        if dotted[0] in self._within:
+            raise ConstraintError(f"%import from `{dotted[0]}`, which is what imports this", _place_of(path))
         return dotted, base, aliases
 
     def indenter(self) -> Indenter | None:
@@ -98,13 +160,20 @@ class _Builder(GrammarBuilder):
         return Indenter(newline)
 
 
-def load(text: str, start: str, indenter: Indenter | None = None, *, repeats: bool = False) -> Source:
+def load(
+    text: str,
+    start: str,
+    indenter: Indenter | None = None,
+    imports: Mapping[str, str] | None = None,
+    *,
+    repeats: bool = False,
+) -> Source:
     """The grammar's rules and terminals. ``repeats``: a rule may say the same twice, ``a: b c* | b``, which Lark
     refuses and llguidance reads. ConstraintError with ``line:column`` for what Lark refuses."""
-    builder = _Builder()
-    dialect = translate(text)
+    dialect = Dialect("")
+    builder = _Builder(_checked(imports or {}), dialect, Marks())
+    builder.read(text)
     try:
-        builder.load_grammar(mark(dialect.text), "the grammar")
         indenter = indenter or builder.indenter()
         kept = {stop for stop, _ in dialect.stops.values()} | (set() if indenter is None else {indenter.newline})
         terminals, rules, ignored = _compiled(builder.build(), start, kept, repeats)
@@ -121,6 +190,15 @@ def load(text: str, start: str, indenter: Indenter | None = None, *, repeats: bo
     )  # fmt: skip
     _check_declared(source)
     return source
+
+
+def _checked(imports: Mapping[str, str]) -> Mapping[str, str]:
+    if len(imports) > _MAX_TEXTS:
+        raise UnsupportedConstraint(f"more than {_MAX_TEXTS} grammars are imported", "1:1")
+    for name in imports:
+        if name in _BUNDLED or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ConstraintError(f"a grammar to import cannot be called `{name}`", "1:1")
+    return imports
 
 
 def _compiled(grammar: Grammar, start: str, kept: set[str], repeats: bool) -> Any:

@@ -149,8 +149,12 @@ def _json_string(fields: _Fields, _: int) -> Format:
 
 
 def _grammar(fields: _Fields) -> Lark:
-    """``start``, ``semantics`` and ``indenter`` as `grammar.constraint.Lark` has them, where they are given."""
+    """``start``, ``semantics``, ``indenter`` and ``imports`` as `grammar.constraint.Lark` has them, where they are
+    given."""
     asked = Lark(fields.text("grammar"), **_given(fields, fields.text, ("start", "semantics")))
+    if fields.values.get("imports") is not None:
+        texts = _Fields(fields.take("imports"), f"{fields.pointer}/imports")
+        asked = replace(asked, imports={name: texts.text(name) for name in list(texts.values)})
     if fields.values.get("indenter") is None:
         return asked
     inside = _Fields(fields.take("indenter"), f"{fields.pointer}/indenter")

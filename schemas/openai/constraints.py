@@ -54,9 +54,10 @@ class GrammarReading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start: str = "start"
     semantics: Literal["dynamic_complete", "contextual"] = "dynamic_complete"
     indenter: IndenterSpec | None = None
+    imports: dict[str, str] = field(default_factory=dict)
 
     def spec(self, grammar: str) -> LarkSpec:
-        return LarkSpec(grammar, self.start, self.semantics, self.indenter)
+        return LarkSpec(grammar, self.start, self.semantics, self.indenter, tuple(self.imports.items()))
 
 
 class StructuredOutputs(msgspec.Struct, forbid_unknown_fields=True):

@@ -74,6 +74,10 @@ ASKED = [
         {"structured_outputs": {"grammar": "g", "sluice": {"indenter": {"newline": "NL", "open_parens": ["X"]}}}},
         LarkSpec("g", indenter=IndenterSpec("NL", open_parens=("X",))),
     ),
+    (
+        {"structured_outputs": {"grammar": "g", "sluice": {"imports": {"x": "y", "a": "b"}}}},
+        LarkSpec("g", imports=(("x", "y"), ("a", "b"))),
+    ),
     ({"guided_grammar": 'start: "a"'}, LarkSpec('start: "a"')),
     ({"guided_json": None, "guided_regex": None, "structured_outputs": None, "response_format": None}, None),
     ({"response_format": {"type": "text"}, "guided_regex": "a+"}, RegexSpec("a+")),

@@ -19,6 +19,7 @@ PROBES = {
     "Ambiguity": ['start: start "+" start | "a"'],
     "Templates,": ['%import common.DIGIT\n%extend DIGIT: "a"\nstart: x{DIGIT}\nx{y}: y y\n%ignore " "'],
     "`%import` of Lark's": ["%import common.INT\n%import unicode.WS\n%import python.NAME\nstart: INT WS NAME"],
+    "`%import` of grammars": ["%import units.LENGTH\nstart: LENGTH"],
     "`%import` of anything": ["%import .other.A\nstart: A", "%import other.A\nstart: A"],
     "Terminals:": ['start: A | B\nA.2: "a"i "b".."c"\nB: /x.y/s'],
     "Lookaheads": ["start: A /.+/\nA: /a(?!b)/"],
@@ -46,7 +47,8 @@ def rows() -> list[list[str]]:
 
 def promised(grammar: str, semantics: Literal["dynamic_complete", "contextual"]) -> str:
     try:
-        _, reasons = compile_lark(Lark(grammar, semantics=semantics), [True] * 256, 100_000, {"<|tool|>": 300})
+        constraint = Lark(grammar, semantics=semantics, imports={"units": "LENGTH: /[0-9]+m/"})
+        _, reasons = compile_lark(constraint, [True] * 256, 100_000, {"<|tool|>": 300})
     except ConstraintError:
         return "refused"
     return "a sound subset" if reasons else "exact"

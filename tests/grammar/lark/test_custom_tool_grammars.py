@@ -158,3 +158,11 @@ def test_what_the_documentation_warns_of_is_told_apart() -> None:
     for text, right in (("4 + 4 * 12", True), ("4 +4", False), ("4 + ", False), ("4  + 4", False)):
         matcher = program.matcher()
         assert (all(matcher.advance(byte) for byte in text.encode()) and matcher.accepting) == right
+
+
+def test_a_call_may_bring_the_grammars_that_its_own_imports() -> None:
+    spec = LarkSpec("%import units.LENGTH\nstart: LENGTH", imports=(("units", 'LENGTH: /[0-9]{1,3}"?/'),))
+    program = compile_constraint(StructuralTag({"type": "structural_tag", "format": input_format(spec)}), TABLE)
+    for text, right in ((r'{"input": "12\""}', True), ('{"input": "12', False), ('{"input": "x"}', False)):
+        matcher = program.matcher()
+        assert (all(matcher.advance(byte) for byte in text.encode()) and matcher.accepting) == right
