@@ -18,31 +18,32 @@ Numbers = tuple[tuple[NumberShape | NumberEnum, int], ...]
 
 def number_edges(m: JsonMachine, shapes: Numbers, ret: int) -> list[Edge]:
     """The edges on a number's first byte."""
-    automaton = m.numbers(tuple(shape for shape, _ in shapes))
+    automaton, bits = m.numbers(tuple(shape for shape, _ in shapes)), tuple(bit for _, bit in shapes)
     return [
-        (lo, hi, PUSH, m.state(Digits(shapes, state)), ret, m.tables.registers(), 0)
+        (lo, hi, PUSH, m.state(Digits(automaton, bits, state)), ret, m.tables.registers(), 0)
         for lo, hi, state in automaton.edges(automaton.start)
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """Inside a number, in one state of its automaton."""
+    """Inside a number, in one state of its automaton; ``bits``: of the verdicts of its shapes."""
 
-    shapes: Numbers
+    automaton: NumberAutomaton
+    bits: tuple[int, ...]
     at: str
 
     def edges(self, m: JsonMachine) -> Edges:
-        automaton: NumberAutomaton = m.numbers(tuple(shape for shape, _ in self.shapes))
         edges: list[Edge] = [
-            (lo, hi, GOTO, m.state(Digits(self.shapes, state)), 0, 0, 0) for lo, hi, state in automaton.edges(self.at)
+            (lo, hi, GOTO, m.state(Digits(self.automaton, self.bits, state)), 0, 0, 0)
+            for lo, hi, state in self.automaton.edges(self.at)
         ]
-        satisfied = automaton.accepting(self.at)
+        satisfied = self.automaton.accepting(self.at)
         if not satisfied:
             return edges, END_REJECT
         bits = 0
         for i in satisfied:
-            bits |= self.shapes[i][1]
+            bits |= self.bits[i]
         verdict = m.verdict(bits)
         return edges + [(lo, hi, REDO, 0, verdict, 0, 0) for lo, hi in _between(edges, m.follow)], verdict
 

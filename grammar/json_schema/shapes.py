@@ -15,7 +15,7 @@ machine that follows them runs into no dead end. Shapes are plain, immutable and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 Goal = int
@@ -62,6 +62,14 @@ class NumberEnum:
     """One of these numbers: distinct, in the order of the schema."""
 
     values: tuple[Fraction, ...]
+    _hash: int = field(init=False, repr=False, compare=False)
+    """Looked up with every state of a number, of which there may be thousands, each slow to hash."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.values))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

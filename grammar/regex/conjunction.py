@@ -89,6 +89,9 @@ class Conjunction:
             found = self._edges[state] = [edge for edge in self._successors(state) if self._is_fulfilled(edge[1])]
         return found
 
+    def widest(self, states: Sequence[int]) -> Sequence[int]:
+        return states
+
     def accepting(self, state: int) -> bool:
         return self._move(*self._states[state]).accepts
 

@@ -23,6 +23,9 @@ from grammar.utf8 import DONE, ByteNode, Spelling
 ByteEdge = tuple[int, int, int]
 """(lo, hi, next): the bytes lo..hi, both included."""
 
+_MANY_PLACES = 8
+"""Items up to here are not worth comparing."""
+
 
 class LazyDfa:
     """A deterministic byte automaton, built as it is walked. ``start`` is state 0; states are numbered in the order
@@ -116,6 +119,8 @@ class LazyDfa:
                 if node is DONE and self._automaton.universal(q):
                     items = (item,)
                     break
+            if len(items) > _MANY_PLACES:
+                items = self._widest(items)
         found = self._state_ids.get(items)
         if found is None:
             # The work of expanding a state grows with its items.
@@ -124,6 +129,15 @@ class LazyDfa:
             self._states.append(items)
             self._edges.append(None)
         return found
+
+    def _widest(self, items: tuple[int, ...]) -> tuple[int, ...]:
+        """The items less those that others make up for."""
+        places: dict[ByteNode, list[int]] = {}
+        for item in items:
+            node, q = self._items[item]
+            places.setdefault(node, []).append(q)
+        widest = ((node, q) for node, states in places.items() for q in self._automaton.widest(states))
+        return tuple(sorted(self._item_ids[place] for place in widest))
 
     def _moves(self, item: int) -> list[ByteEdge]:
         """(lo, hi, next item); ranges may overlap where the code-point automaton is nondeterministic."""

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from grammar.charset import CharSet
 from grammar.fuel import Fuel
 from grammar.regex import lengths
@@ -32,6 +34,10 @@ class CodePointAutomaton(Protocol):
 
     def universal(self, state: int) -> bool:
         """Whether every text over the alphabet is accepted from here; may miss some states of which this is true."""
+        ...
+
+    def widest(self, states: Sequence[int]) -> Sequence[int]:
+        """States of these that accept together what all of them accept; may be more than are needed."""
         ...
 
 
@@ -56,6 +62,8 @@ class Path:
     assertions: frozenset[Assertion]
 
 
+_ENDLESS = 2**31
+
 NIL, TOP = 0, 1
 """The states that match only the empty text, and any text over the alphabet."""
 
@@ -74,6 +82,8 @@ class Terms:
         self._paths: dict[int, tuple[list[Path], list[frozenset[Assertion]]]] = {}
         self._lengths: dict[tuple[Node | int, int], int] = {}
         self._plain = [True, True]
+        self._counts: dict[int, tuple[int, tuple[int, ...]]] = {NIL: (NIL, ()), TOP: (TOP, ())}
+        self._kinds: dict[tuple[Node | CharSet, int, bool], int] = {}
 
     def state(self, node: Node, rest: int) -> int:
         """The state that matches ``node`` and then ``rest``."""
@@ -158,6 +168,41 @@ class Terms:
             node = self._repeats[key] = Repeat(*key)
         return self.state(node, rest)
 
+    def widest(self, states: Sequence[int]) -> list[int]:
+        """Those of some plain states that do not count like another, but narrower: a{0,3}b{1,4} matches nothing that
+        a{0,5}b{0,4} does not. A text may be at thousands of places of ((a{1,50}b?){1,50}c?){1,50}, and few of these
+        are not narrower than others."""
+        alike: dict[int, dict[tuple[int, ...], int]] = {}
+        for state in states:
+            kind, counts = self._counts_of(state)
+            alike.setdefault(kind, {})[counts] = state
+        found: list[int] = []
+        for group in alike.values():
+            self._fuel.spend(len(group) * len(group) >> 12)
+            counts, several = np.array(list(group), np.int64), list(group.values())
+            wider = (counts[:, None] >= counts).all(2)
+            found += [several[i] for i in np.flatnonzero(wider.sum(0) == 1).tolist()]
+        return found
+
+    def _counts_of(self, state: int) -> tuple[int, tuple[int, ...]]:
+        """(which state it is but for its counts, its counts; the larger they are, the wider it is)."""
+        chain: list[int] = []
+        while state not in self._counts:
+            chain.append(state)
+            state = self._cells[state][1]
+        found = self._counts[state]
+        for link in reversed(chain):
+            kind, counts = found
+            match self._cells[link][0]:
+                case Repeat(body, lo, hi):
+                    key, counts = (body, kind, True), (*counts, -lo, _ENDLESS if hi is None else hi)
+                case Chars(members):
+                    key = (members, kind, False)
+                case node:
+                    key = (node, kind, False)
+            found = self._counts[link] = self._kinds.setdefault(key, len(self._kinds) + 2), counts
+        return found
+
     def lengths(self, state: int, cap: int) -> int:
         """Lengths of the texts that a plain state matches."""
         chain: list[int] = []
@@ -208,6 +253,9 @@ class PlainAutomaton:
 
     def universal(self, state: int) -> bool:
         return state == TOP
+
+    def widest(self, states: Sequence[int]) -> Sequence[int]:
+        return self._terms.widest(states)
 
     def lengths(self, state: int, cap: int) -> int:
         return self._terms.lengths(state, cap)

@@ -60,6 +60,9 @@ class LengthWindow:
         moves = [(members, self._state(target, after)) for members, target in self._inner.edges(inner)]
         return [(members, target) for members, target in moves if target is not None]
 
+    def widest(self, states: Sequence[int]) -> Sequence[int]:
+        return states
+
     def accepting(self, state: int) -> bool:
         inner, count = self._states[state]
         return (count == _FREE or count >= self._lo) and self._inner.accepting(inner)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import grammar.regex.dfa
 from grammar.charset import MAX_CODE_POINT
 from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint, UnsupportedConstraint
 from grammar.fuel import Fuel
@@ -131,6 +132,41 @@ def test_repeats_of_repeats(
         return f"(?:{body}{{{lo},{'' if hi is None else hi}}}{'?' if lazy else ''})"
 
     check(repeated(repeated(body, inner, lazy), outer, lazier), "full", 0, None)
+
+
+counted = st.recursive(st.sampled_from(["a", "b", "ab", "[ab]", "b?"]), lambda inner: st.one_of(
+    st.builds("{}{}".format, inner, inner),
+    st.builds("(?:{}|{})".format, inner, inner),
+    st.builds("(?:{}){}".format, inner, st.sampled_from(["{1,3}", "{0,4}", "{2,}", "{2,3}?", "{3}", "*"])),
+), max_leaves=4)  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(counted, counted)
+def test_places_that_others_make_up_for_are_left_out(one: str, two: str) -> None:
+    """`re` would take for ever over such patterns."""
+    pattern = Pattern(f"(?:(?:{one}){{1,3}}(?:{two})?){{0,3}}")
+    accepted: list[set[str]] = []
+    for many in (0, 1_000_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(grammar.regex.dfa, "_MANY_PLACES", many)
+            dfa = text_dfa([pattern], raw_spelling(SPELLABLE), Fuel(100_000))
+            accepted.append({text for text in TEXTS if dfa.accepts(text.encode())})
+    assert accepted[0] == accepted[1]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["([ab]{1,100}n?){1,100}", "((a{1,50}b?){1,50}c?){1,50}d", "((a|aa|aaa|aaaa)*b?){0,200}"]
+)
+def test_many_places_at_once_are_few_that_matter(pattern: str) -> None:
+    """A text of 60 letters may be at thousands."""
+    fuel = Fuel(100_000)
+    automaton = text_dfa([Pattern(pattern)], raw_spelling([True] * 256), fuel)
+    state = automaton.start
+    for byte in b"a" * 30 + b"ab" * 15:
+        state = next(to for lo, hi, to in automaton.edges(state) if lo <= byte <= hi)
+    assert fuel.left > 50_000
+    assert len(automaton._states[state]) < 300
 
 
 def test_repeats_of_repeats_are_one() -> None:
