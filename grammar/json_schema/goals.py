@@ -47,10 +47,6 @@ class Goals:
     """The goals of one normal form, ANY and NEVER among them."""
 
     def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all but ANY and NEVER."""
         self._atoms: list[Atom] = []
         self._outlines: dict[int, Outline] = {}
         self.members: list[tuple[int, ...]] = [(), ()]

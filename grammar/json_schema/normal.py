@@ -99,6 +99,9 @@ class Normal:
         self._string_productive = string_productive
         self._all_fuel = fuel
         self._goals = Goals()
+        self._located: dict[Location, Goal] = {}
+        self._bare: dict[str, Goal] = {}
+        self._string_fits: dict[StringShape, bool] = {}
         self._document = Document(schema, registry)
         self._reader = Reader(self._document, self, formats)
         conjunction = Conjunction(self._goals.conjoin, self.matches)
@@ -119,16 +122,13 @@ class Normal:
         self._note_unique_alternatives()
 
     def _forget(self) -> None:
-        """Begin anew with the overlaps found so far: simpler than to repair tables that refer to one another."""
+        """Begin anew with the overlaps found so far: simpler than to repair tables that refer to one another. What
+        goals are, and which texts there are, stays as it is."""
         self._fuel = self._all_fuel
         self._overlaps_found = False
         self._proved = False
         self._reader.reasons.clear()
-        self._goals.clear()
         self._rewriting.clear()
-        self._located: dict[Location, Goal] = {}
-        self._bare: dict[str, Goal] = {}
-        self._string_fits: dict[StringShape, bool] = {}
         self._final: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self._prepared_shapes: dict[Goal, tuple[Shape, ...]] = {ANY: ANY_SHAPES, NEVER: ()}
         self.productivity = Productivity(self._prepared, self._fits, self._preparation.enough)
