@@ -99,7 +99,7 @@ def main() -> int:
         near = running.enter_context(sluice(folder, "near", "\n".join(peer.toml() for peer in peers)))
         rows = [(peer, result) for peer in peers for result in results(peer, near)]
         os.environ["GEMINI_URL"] = f"http://127.0.0.1:{gemini.port}"
-        google = checked(environment("google"), "google_checks.py", near)
+        google = checked([environment("google")], "google_checks.py", near)
         rows += [(replace(peers[-1], name="", how="generateContent, directly"), result) for result in google]
     PAGE.write_text(HEAD + "".join(row(peer, result) for peer, result in rows))
     failed = [(peer, result) for peer, result in rows if not result["ok"]]
@@ -112,7 +112,7 @@ def main() -> int:
 def results(peer: Peer, near: str) -> list[Result]:
     """What the SDKs get, and that the ledger has what it used."""
     os.environ["SLUICE_MODEL"] = f"{peer.name}/m"
-    found = checked(sys.executable, "peer_checks.py", near)
+    found = checked([sys.executable], "peer_checks.py", near)
     told = httpx.get(f"{near}/v1/usage", params={"group_by": "provider"}).json()["data"]
     (sums,) = [group for group in told if group["provider"] == peer.name]
     usage = {"client": "", "version": "", "feature": "usage in the ledger", "ok": sums["completion_tokens"] > 0}
