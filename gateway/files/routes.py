@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -12,12 +12,12 @@ from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 
 from gateway.access import tenant_of
-from gateway.errors import ApiError
+from gateway.errors import ApiError, invalid
 from gateway.files.file_store import FileStore
 from gateway.files.tables import StoredFile
-from gateway.files.upload import receive_file
+from gateway.files.upload import REFUSED, receive_file
 from gateway.paging import MICROSECONDS, read_page
-from schemas.openai.files import DeletedFile, File, FileList
+from schemas.openai.files import DeletedFile, File, FileList, Purpose
 
 JSON = "application/json"
 MOST = 10_000
@@ -49,7 +49,7 @@ def file_routes(store: FileStore | None) -> list[HTTPRouteHandler]:
     @get("/files", media_type=JSON)
     async def listed(request: Request[Any, Any, Any]) -> bytes:
         page = read_page(request.query_params, default=MOST, most=MOST, others=("purpose",))
-        rows = await files().list(tenant_of(request), page, request.query_params.get("purpose"))
+        rows = await files().list(tenant_of(request), page, _purpose(request.query_params.get("purpose")))
         shown = [_shown(file) for file in rows[: page.limit]]
         first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
         return _encode(FileList(shown, len(rows) > page.limit, first, last))
@@ -79,6 +79,14 @@ def file_routes(store: FileStore | None) -> list[HTTPRouteHandler]:
         return _encode(DeletedFile(id))
 
     return [upload, listed, show, content, forget]
+
+
+def _purpose(asked: str | None) -> str | None:
+    """Of the purposes that OpenAI knows and that make no sense here there are no files."""
+    if asked is not None and asked not in (*get_args(Purpose), *REFUSED):
+        known = ", ".join(f"'{purpose}'" for purpose in get_args(Purpose))
+        raise invalid(f"Invalid value for 'purpose': '{asked[:40]}' is none of {known}.", "purpose")
+    return asked
 
 
 def not_found(id: str) -> ApiError:

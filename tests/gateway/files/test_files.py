@@ -69,13 +69,14 @@ def test_pages(served: Served) -> None:
     assert [file.id for file in client.files.list()] == made[::-1]
     assert [file.id for file in client.files.list(order="asc", limit=2)] == made
     assert [file.id for file in client.files.list(purpose="batch")] == [made[3], made[1]]
+    assert not client.files.list(purpose="fine-tune").data
     page = client.files.list(after=made[1], order="asc", limit=2)
     assert [file.id for file in page.data] == made[2:4] and page.has_more
     client.files.delete(made[1])
     assert client.files.list(after=made[1], order="asc").data[0].id == made[2]
 
 
-BAD_QUERIES = [("limit", "0"), ("limit", "x"), ("limit", "10001"), ("order", "up"), ("foo", "1")]
+BAD_QUERIES = [("limit", "0"), ("limit", "x"), ("limit", "10001"), ("order", "up"), ("purpose", "fun"), ("foo", "1")]
 
 
 @pytest.mark.parametrize(("name", "value"), BAD_QUERIES)
