@@ -5,11 +5,13 @@ slash in ``^[^/]+$``, any but a space in ``^(\\S+\\s+){0,9}\\S+$`` (a space lead
 reaches a trie node in a state that all bytes below leave as it is, all tokens below are allowed, and the walk need not
 go there. The trie says what comes below a node (`fsm.trie`), this file what a state lets pass:
 
-    loops[state] = [ASCII bytes 0..63, ASCII bytes 64..127, lead bytes, KNOWN and so on, set, three words of dead bytes]
+    loops[state] = [ASCII bytes 0..63, ASCII bytes 64..127, lead bytes, KNOWN and so on, set, three words of dead bytes,
+                    the state that the bytes lead to]
 
-A lead byte passes where each well-formed character that it begins (RFC 3629 §4) leads back. Characters may count down
-the length of the string; then as many must be left as come below. They may add to the text of an additional key; then
-such a key must be allowed to come.
+That is the state itself, or where it has no loop, one that has: after the first letter of a key that must differ from
+others, any letter leads to where they cannot be meant any more. A lead byte passes where each well-formed character
+that it begins (RFC 3629 §4) leads there. Characters may count down the length of the string; then as many must be left
+as come below. They may add to the text of an additional key; then such a key must be allowed to come.
 
 Patterns that are searched for, ``foo`` or ``^.*a.{20}``, have states that no byte leads back to, but a place that some
 bytes never leave: the grammar room says so (`Tables.mark_lasting`), and which bytes lead nowhere at all. What comes
@@ -28,7 +30,7 @@ from fsm.operations import can_fit
 from fsm.trie import ASCII_HIGH, ASCII_LOW, CHARACTERS, ILL_FORMED, LEADS
 from grammar.tables import COUNT, GOTO, NONE, WITHIN, XKEY
 
-FLAGS, SET, DEAD, WIDTH = 3, 4, 5, 8
+FLAGS, SET, DEAD, HOME, WIDTH = 3, 4, 5, 8, 9
 """Columns of ``loops`` behind the bytes that pass (`ASCII_LOW`, `ASCII_HIGH` and `LEADS`, as in `TokenTrie.below`)."""
 
 KNOWN, LOOPS, COUNTED, LIMITED, KEYS, PARTIAL = 1, 2, 4, 8, 16, 32
@@ -37,9 +39,12 @@ lengths in the last column); an additional key grows by them (XKEY, its set of k
 state inside a character that is not expanded yet (`Image.apply` clears such rows)."""
 
 ALL, READ, ALIVE = 1, 2, 4
-"""Answers of `passes_all`."""
+"""Answers of `passes_all` and `passes_below`."""
 
 _FIRST_LEAD, _LAST_LEAD = 0xC2, 0xF4
+
+_WORTH_IT = 24
+"""Nodes: finding a state's loop takes as long as walking these."""
 
 
 @njit
@@ -112,28 +117,30 @@ def _whole_lead(H, edge, lead, home, keys, chosen):
 
 
 @njit
-def _find_loop(H, state, loops):
-    """Write the state's row, of a state that is expanded."""
+def _find_bytes(H, state, home, keys, chosen, loops):
+    """Write which bytes lead from a state to ``home``, and how: flags, the set that decides."""
     s = H[ST] + 3 * state
-    flags, keys, chosen = KNOWN, False, NONE
+    flags, undecided = KNOWN, chosen == NONE and not keys
     for e in range(H[ED] + 8 * H[s], H[ED] + 8 * (H[s] + H[s + 1]), 8):
         op = H[e + 2]
-        if H[e + 3] != state and H[e + 1] < _FIRST_LEAD:
+        if H[e + 3] != home and H[e + 1] < _FIRST_LEAD:
             continue
-        if not flags & LOOPS:
+        if undecided and not flags & LOOPS:
             keys = op == XKEY
             chosen = H[e + 6] if keys else NONE
-        if op == WITHIN and chosen == NONE:
+        if undecided and op == WITHIN and chosen == NONE:
             chosen = H[e + 4]
         if not _passes(H, e, keys, chosen, True):
             continue
-        found = False
+        found, whole = False, 0
         for b in range(H[e], min(H[e + 1], _LAST_LEAD) + 1):
-            if b < 0x80 and H[e + 3] == state:
+            if b < 0x80 and H[e + 3] == home:
                 loops[state, ASCII_LOW if b < 64 else ASCII_HIGH] |= np.int64(1) << np.int64(b & 63)
                 found = True
             elif b >= _FIRST_LEAD:
-                whole = _whole_lead(H, e, b, state, keys, chosen)
+                # Lead bytes are followed by the same bytes as their neighbours, but for some.
+                if b == H[e] or b == _FIRST_LEAD or b in (0xE0, 0xE1, 0xED, 0xEE, 0xF0, 0xF1, 0xF4):
+                    whole = _whole_lead(H, e, b, home, keys, chosen)
                 if whole < 0:
                     flags |= PARTIAL
                 elif whole > 0:
@@ -147,22 +154,60 @@ def _find_loop(H, state, loops):
                 flags |= LIMITED
     loops[state, FLAGS] = flags
     loops[state, SET] = chosen
+    loops[state, HOME] = home
+
+
+@njit
+def _find_loop(H, state, loops):
+    """Write the row of a state that is expanded: what leads back to it, or else to the first state that has a loop."""
+    _find_bytes(H, state, state, False, NONE, loops)
+    if loops[state, FLAGS] & LOOPS:
+        return
+    partial = loops[state, FLAGS] & PARTIAL
+    s = H[ST] + 3 * state
+    for e in range(H[ED] + 8 * H[s], H[ED] + 8 * (H[s] + H[s + 1]), 8):
+        home = H[e + 3]
+        if H[e] >= 0x80 or H[e] == H[e + 1] or (H[e + 2] != GOTO and H[e + 2] != COUNT and H[e + 2] != XKEY):
+            continue
+        if loops[home, FLAGS] == 0 and H[H[ST] + 3 * home + 1] >= 0:
+            _find_bytes(H, home, home, False, NONE, loops)
+        if loops[home, FLAGS] & LOOPS and loops[home, HOME] == home:
+            kind = loops[home, FLAGS]
+            _find_bytes(H, state, home, kind & KEYS != 0, np.int32(loops[home, SET]), loops)
+            if loops[state, FLAGS] & ~(kind | PARTIAL):
+                loops[state, :FLAGS] = 0
+                loops[state, FLAGS] = KNOWN
+            loops[state, FLAGS] |= partial
+            return
+        if H[H[ST] + 3 * home + 1] < 0:
+            loops[state, FLAGS] |= PARTIAL
+
+
+@njit
+def may_pass(H, state, nodes, loops):
+    """Whether a state lets any byte pass, as far as that is known, or worth finding out for so many ``nodes``."""
+    if loops[state, FLAGS] == 0:
+        if nodes < _WORTH_IT or H[H[ST] + 3 * state + 1] < 0:
+            return False
+        _find_loop(H, state, loops)
+    return loops[state, FLAGS] & LOOPS != 0
 
 
 @njit
 def passes_all(H, state, top, byte, below, node, loops):
-    """Whether a state lets the ``byte`` of a trie node pass and all that comes below it: 0 no, or it must be walked;
-    `ALL`; `ALIVE`: all but the dead bytes, which nothing passes. With `READ` where frame ``top`` decided."""
-    if loops[state, FLAGS] == 0:
-        if H[H[ST] + 3 * state + 1] < 0:
-            return 0
-        _find_loop(H, state, loops)
-    flags = loops[state, FLAGS]
-    if not flags & LOOPS:
-        return 0
+    """Whether a state that may let bytes pass does so with the ``byte`` of a trie node, and the state that it leads to
+    with all that comes below it: 0 no, or it must be walked; `ALL`; `ALIVE`: all but the dead bytes, which nothing
+    passes. With `READ` where frame ``top`` decided."""
     kind = ASCII_LOW if byte < 64 else ASCII_HIGH if byte < 128 else LEADS
     if (byte >= 128 and byte < _FIRST_LEAD) or not loops[state, kind] >> np.int64(byte & 63) & 1:
         return 0
+    return passes_below(H, loops[state, HOME], top, 1, below, node, loops)
+
+
+@njit
+def passes_below(H, state, top, begun, below, node, loops):
+    """As `passes_all`, of what comes below the node alone in a state that has a loop; ``begun``: characters before that
+    which count too."""
     passes = ALL
     for k in (ASCII_LOW, ASCII_HIGH, LEADS):
         other = below[node, k] & ~np.uint64(loops[state, k])
@@ -173,6 +218,7 @@ def passes_all(H, state, top, byte, below, node, loops):
     characters = below[node, CHARACTERS]
     if characters & np.uint64(ILL_FORMED):
         return 0
+    flags = loops[state, FLAGS]
     if not flags & (COUNTED | KEYS):
         return passes
     f = H[CE] + 8 * top
@@ -180,7 +226,7 @@ def passes_all(H, state, top, byte, below, node, loops):
     if flags & KEYS:
         return 0 if left == 0 or meet(H, H[f + EXT], np.int32(loops[state, SET])) else passes | READ
     if left >= 0:
-        left -= np.int32(characters) + 1
+        left -= np.int32(characters) + begun
         if left < 0:
             return 0
     if flags & LIMITED and not can_fit(H, np.int32(loops[state, SET]), left, H[f + LO]):
@@ -203,5 +249,6 @@ def write_lasting(loops: NDArray[np.int64], lasting: NDArray[np.uint32]) -> None
     words = np.ascontiguousarray(lasting[:, 2:]).view(np.int64)
     states = lasting[:, 0]
     loops[states, :FLAGS] = words[:, :3]
-    loops[states, DEAD:] = words[:, 3:]
+    loops[states, DEAD:HOME] = words[:, 3:]
+    loops[states, HOME] = states
     loops[states, FLAGS] = KNOWN | LOOPS | np.where(lasting[:, 1] > 0, COUNTED, 0)

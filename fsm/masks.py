@@ -2,7 +2,7 @@
 fsm/steps.py.
 
     lookup      rows of a batch of configurations, where known
-    walk        the mask of one configuration: a depth-first pass over the trie of all tokens
+    fill        the mask of one configuration: a depth-first pass over the trie of all tokens
     remember    its row, for every configuration that the walk could not have told apart
 
 A mask depends on the static state and on the frames that the walk consulted, no more. So a row is kept under (state,
@@ -40,10 +40,10 @@ from fsm.layout import (
     SEEN_KEYS,
     ST,
 )  # fmt: skip
-from fsm.loops import ALL, READ, passes_all, passes_byte
-from fsm.operations import note_miss
+from fsm.loops import ALL, HOME, READ, may_pass, passes_all, passes_below, passes_byte
+from fsm.operations import LEAF, note_miss
 from fsm.profiles import QUOTE
-from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, step
+from fsm.steps import COLD, FULL, MISS, MISS_RETURN, OK, REFUSED, WALK, may_end, step
 from grammar.tables import ADDED, GOTO, XKEY
 
 _LEVELS = -2
@@ -233,14 +233,6 @@ def remember(H, config, levels, shared, row, byte, skip, quoted_byte, quoted_ski
 
 
 @njit
-def _open_edges(H, state, depth, found, last):
-    """Begin with the edges of the state that a walk has reached at ``depth``; it has none while it is not expanded."""
-    s = H[ST] + 3 * state
-    found[depth] = H[ED] + 8 * H[s]
-    last[depth] = found[depth] + 8 * max(H[s + 1], 0)
-
-
-@njit
 def _allow(bits, order, start, stop):
     """Set the bits of order[start:stop]."""
     for k in range(start, stop):
@@ -248,105 +240,158 @@ def _allow(bits, order, start, stop):
         bits[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
 
 
-@njit(
-    "int32(int32[::1], int32, uint8[::1], uint16[::1], int32[::1], int32[::1], int32[::1], uint64[:,::1],"
-    " int64[:,::1], uint32[::1], int32[:,::1], int64[::1])",
-    nogil=True, cache=True,
-)  # fmt: skip
-def walk(H, config, byte, depth, skip, first, order, below, loops, bits, missing, info):
-    """The mask of a configuration: one depth-first pass over the trie of all tokens.
+@njit
+def _allow_below(bits, order, first, byte, skip, node, passes, state, loops):
+    """Set the bits of the tokens that end at a node or below it: of `ALL`, or of those that no dead byte leads to."""
+    end = skip[node]
+    if passes & ALL:
+        _allow(bits, order, first[node], first[end])
+        return
+    _allow(bits, order, first[node], first[node + 1])
+    node += 1
+    while node < end:
+        alive = passes_byte(state, byte[node], loops)
+        if alive:
+            _allow(bits, order, first[node], first[node + 1])
+        node = node + 1 if alive else skip[node]
 
-    Trie arrays as in fsm/trie.py, ``loops`` as in fsm/loops.py: subtrees that a state lets pass are not walked.
-    ``bits``: uint32[W], cleared by the caller; bit i set <=> token i keeps a valid completion reachable. ``missing``:
-    rows (state, 0) or (ret, verdict) that the pass could not enter, their number in info[1]; with any, the status is
-    MISS and the mask is not usable. info: [levels of frames consulted, missing, nodes visited, whether the keys seen
-    were counted]."""
-    if H[PARSER]:
-        return walk_heads(H, config, byte, depth, skip, first, order, bits, missing, info)
+
+@njit
+def _walk(H, config, byte, depth, skip, first, order, below, starts, loops, bits, missing, info):
+    """One depth-first pass over the trie, for `fill`."""
     c = H[CE] + 8 * config
     states = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     tops = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     sps = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     records = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
-    # Where in the edges of each depth's state the last byte was found: children come in the order of their bytes.
+    # Of each depth's state: the edge where the last byte was found, since children come in the order of their bytes;
+    # behind its last edge; the node behind those that are read in it; whether it may let bytes pass.
     found = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
     last = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
+    ends = np.empty(MAX_TOKEN_BYTES + 1, np.int32)
+    lets = np.empty(MAX_TOKEN_BYTES + 1, np.bool_)
     path = np.empty(MAX_TOKEN_BYTES, np.uint8)
     base_at = np.empty(MAX_TOKEN_BYTES, np.int32)
-    states[0] = H[c + 1]
-    tops[0] = H[c + 2]
-    sps[0] = H[CAP_CE]
-    records[0] = H[c + 3]
-    height = H[H[CE] + 8 * tops[0]]
+    state, top, sp, record = H[c + 1], H[c + 2], H[CAP_CE], H[c + 3]
+    height = H[H[CE] + 8 * top]
     minh = np.int32(1 << 30)
     misses = 0
     visited = 0
-    n = len(byte)
-    i = 0
+    n = np.int32(len(byte))
+    # A node's children are read in the state after it: the first ones here, others as the walk comes to them.
+    d, i, end = np.int32(-1), np.int32(0), n
     H[COUNTED_SEEN] = 0
-    _open_edges(H, states[0], 0, found, last)
-    while i < n:
-        d = np.int32(depth[i])
-        b = byte[i]
-        visited += 1
-        if d >= MAX_TOKEN_BYTES:
-            i = skip[i]
-            continue
-        passes = passes_all(H, states[d], tops[d], b, below, i, loops)
-        if passes > 0:
-            if passes & READ:
-                minh = min(minh, H[H[CE] + 8 * tops[d]])
-            if passes & ALL:
-                _allow(bits, order, first[i], first[skip[i]])
-                i = skip[i]
+    while True:
+        if i < end and d + 1 < MAX_TOKEN_BYTES:
+            d += 1
+            states[d], tops[d], sps[d], records[d], ends[d] = state, top, sp, record, end
+            s = H[ST] + 3 * state
+            found[d] = H[ED] + 8 * H[s]
+            last[d] = found[d] + 8 * max(H[s + 1], 0)
+            lets[d] = may_pass(H, state, end - i, loops)
+        else:
+            i = end
+        # The next node that the walk can enter, at this depth or above.
+        entered = False
+        while not entered:
+            while d >= 0 and i >= ends[d]:
+                d -= 1
+            if d < 0:
+                break
+            visited += 1
+            b = byte[i]
+            state, top = states[d], tops[d]
+            if lets[d]:
+                passes = passes_all(H, state, top, b, below, i, loops)
+                if passes > 0:
+                    if passes & READ:
+                        minh = min(minh, H[H[CE] + 8 * top])
+                    _allow_below(bits, order, first, byte, skip, i, passes, loops[state, HOME], loops)
+                    i = skip[i]
+                    continue
+            e = found[d]
+            while e < last[d] and H[e + 1] < b:
+                e += 8
+            found[d] = e
+            if e >= last[d]:
+                if H[H[ST] + 3 * state + 1] < 0:
+                    misses = note_miss(missing, misses, state, np.int32(0))
+                i = ends[d]
                 continue
-            end = skip[i]
-            while i < end:
-                alive = passes_byte(states[d], byte[i], loops)
-                if alive:
-                    _allow(bits, order, first[i], first[i + 1])
-                i = i + 1 if alive else skip[i]
-            continue
-        e = found[d]
-        while e < last[d] and H[e + 1] < b:
-            e += 8
-        found[d] = e
-        if e < last[d] and H[e] <= b and H[e + 2] == GOTO:
-            # Most bytes of most walks, so worth doing without `step`.
-            states[d + 1] = H[e + 3]
-            tops[d + 1] = tops[d]
-            sps[d + 1] = sps[d]
-            records[d + 1] = records[d]
-            path[d] = b
-            _allow(bits, order, first[i], first[i + 1])
-            i += 1
-            if i < n and depth[i] > d:
-                _open_edges(H, states[d + 1], d + 1, found, last)
-            continue
-        code, state, top, sp, record, minh = step(
-            H, states[d], tops[d], sps[d], records[d], np.int32(b), minh, WALK, path, d, base_at
-        )
-        if code == OK:
-            states[d + 1] = state
-            tops[d + 1] = top
-            sps[d + 1] = sp
-            records[d + 1] = record
-            path[d] = b
-            _allow(bits, order, first[i], first[i + 1])
-            i += 1
-            if i < n and depth[i] > d:
-                _open_edges(H, state, d + 1, found, last)
-            continue
-        if code == FULL:
-            return FULL
-        if code != REFUSED:
-            misses = note_miss(missing, misses, state, top if code == MISS_RETURN else np.int32(0))
-        i = skip[i]
+            if H[e] > b:
+                # Nothing before this edge.
+                if d == 0:
+                    i = starts[H[e]]
+                else:
+                    i = skip[i]
+                    while i < ends[d] and byte[i] < H[e]:
+                        i = skip[i]
+                continue
+            sp, record = sps[d], records[d]
+            if H[e + 2] == GOTO:
+                # Most bytes of most walks, so worth doing without `step`.
+                state = H[e + 3]
+                entered = True
+                continue
+            mode = WALK if skip[i] > i + 1 else LEAF
+            code, state, top, sp, record, minh = step(
+                H, state, top, sp, record, np.int32(b), minh, mode, path, d, base_at
+            )
+            if code == OK:
+                entered = True
+            elif code == FULL:
+                return FULL
+            else:
+                if code != REFUSED:
+                    misses = note_miss(missing, misses, state, top if code == MISS_RETURN else np.int32(0))
+                i = skip[i]
+        if not entered:
+            break
+        path[d] = byte[i]
+        end = skip[i]
+        if end > i + 1 and may_pass(H, state, end - i, loops) and loops[state, HOME] == state:
+            passes = passes_below(H, state, top, 0, below, i, loops)
+            if passes > 0:
+                if passes & READ:
+                    minh = min(minh, H[H[CE] + 8 * top])
+                _allow_below(bits, order, first, byte, skip, i, passes, state, loops)
+                i = end
+                continue
+        _allow(bits, order, first[i], first[i + 1])
+        i += 1
     info[0] = max(0, height - minh + 1)
     info[1] = misses
     info[2] = visited
     info[3] = H[COUNTED_SEEN]
     return MISS if misses else OK
+
+
+@njit(
+    "int32(int32[::1], int32, uint8[::1], uint16[::1], int32[::1], int32[::1], int32[::1], uint64[:,::1], int32[::1],"
+    " int64[:,::1], int32[::1], uint32[::1], int32[:,::1], int64[::1])",
+    nogil=True, cache=True,
+)  # fmt: skip
+def fill(H, config, byte, depth, skip, first, order, below, starts, loops, ending, bits, missing, info):
+    """The mask of a configuration.
+
+    Trie arrays as in fsm/trie.py, ``loops`` as in fsm/loops.py: subtrees that a state lets pass are not walked.
+    ``ending``: the ids that end a text. ``bits``: uint32[W], cleared by the caller; bit i set <=> token i keeps a valid
+    completion reachable, or ends one. ``missing``: rows (state, 0) or (ret, verdict) that the walk could not enter,
+    their number in info[1]; with any, the status is MISS and the mask is not usable. info: [levels of frames consulted,
+    missing, nodes visited, whether the keys seen were counted]."""
+    if H[PARSER]:
+        code = walk_heads(H, config, byte, depth, skip, first, order, bits, missing, info)
+    else:
+        code = _walk(H, config, byte, depth, skip, first, order, below, starts, loops, bits, missing, info)
+    if code != OK:
+        return code
+    code, complete, levels, where, verdict = may_end(H, config)
+    info[0] = max(info[0], levels)
+    if code == MISS:
+        info[1] = note_miss(missing, 0, where, verdict)
+    if code == OK and complete:
+        _allow(bits, ending, 0, len(ending))
+    return code
 
 
 @njit("boolean(int32[::1], int32)", nogil=True, cache=True)
@@ -363,7 +408,7 @@ def may_add(H, config):
 
 @njit("int32(int32[::1], int32, uint8[::1], int32[:,::1], int64[::1])", nogil=True, cache=True)
 def allowed_bytes(H, config, out, missing, info):
-    """out[b] = 1 where byte b may come next (uint8[256]); ``missing`` and info[1] as in `walk`."""
+    """out[b] = 1 where byte b may come next (uint8[256]); ``missing`` and info[1] as in `fill`."""
     c = H[CE] + 8 * config
     path = np.empty(1, np.uint8)
     base_at = np.empty(1, np.int32)

@@ -60,7 +60,7 @@ MISS_RETURN = 5
 """Inside the kernels: a return is missing; (state, frame) then hold (ret, verdict). Reported as MISS with verdict >
 0."""
 
-ADVANCE, WALK = 0, 1
+ADVANCE, WALK, LEAF = 0, 1, 2
 """Modes of `step`."""
 
 
@@ -188,7 +188,8 @@ def step(H, state, top, sp, record, byte, minh, mode, path, depth, base_at):
     """One byte. Returns (status, state, frame, scratch pointer, record, lowest frame height consulted).
 
     ``path[:depth]`` are the token's bytes before this one; ``record`` as in fsm/recording.py. ``mode`` ADVANCE interns
-    key texts as they grow, WALK leaves the known texts without a trace: text = -2 - depth."""
+    key texts as they grow, WALK leaves the known texts without a trace: text = -2 - depth. LEAF is for a last byte of
+    which only the status and the height count: it leaves out what comes after it."""
     while True:
         s = H[ST] + 3 * state
         count = H[s + 1]
@@ -278,7 +279,7 @@ def step(H, state, top, sp, record, byte, minh, mode, path, depth, base_at):
             return REFUSED, state, top, sp, record, minh
         if op == COUNT:
             lo = H[f + LO]
-            if hi < 0 and lo == 0:
+            if mode == LEAF or (hi < 0 and lo == 0):
                 return OK, target, top, sp, record, minh
             sp -= 1
             g = _scratch_copy(H, top, sp)
@@ -323,7 +324,7 @@ def step(H, state, top, sp, record, byte, minh, mode, path, depth, base_at):
                 known = intern(H, TEXT, text, byte, 0, 0, 0, 0, 0, False)
                 if known >= 0 and _seen_below(H, H[f + SEEN_KEYS], known) >= b:
                     return REFUSED, state, top, sp, record, minh
-            if text >= 0:
+            if text >= 0 and mode != LEAF:
                 longer = intern(H, TEXT, text, byte, 0, 0, 0, 0, 0, mode == ADVANCE)
                 if longer < 0:
                     if mode == ADVANCE:
@@ -341,6 +342,8 @@ def step(H, state, top, sp, record, byte, minh, mode, path, depth, base_at):
         if op == DECLARED:
             if not any_in(H, ext, a, a + 1):
                 return REFUSED, state, top, sp, record, minh
+            if mode == LEAF:
+                return OK, target, top, sp, record, minh
             if b == NONE:
                 b = without(H, ext, a)
                 if b == NONE:
@@ -349,7 +352,10 @@ def step(H, state, top, sp, record, byte, minh, mode, path, depth, base_at):
         else:
             if meet(H, ext, c):
                 return REFUSED, state, top, sp, record, minh
-            text = _text_of(H, H[f + KEY_TEXT], base_at, path, depth, True)
+            final = mode == LEAF and op != ITEM
+            text = _text_of(H, H[f + KEY_TEXT], base_at, path, depth, not final)
+            if text < 0 and final:
+                return OK, target, top, sp, record, minh  # no key that was seen
             if text < 0:
                 return FULL, state, top, sp, record, minh
             rest = seen
@@ -358,6 +364,8 @@ def step(H, state, top, sp, record, byte, minh, mode, path, depth, base_at):
                 if H[r + 1] == text:
                     return REFUSED, state, top, sp, record, minh
                 rest = H[r + 2]
+            if final:
+                return OK, target, top, sp, record, minh
             seen = intern(H, SEEN, text, seen, 0, 0, 0, 0, 0, True)
             if seen < 0:
                 return FULL, state, top, sp, record, minh

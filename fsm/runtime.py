@@ -87,7 +87,7 @@ class Runtime:
         self._missing: NDArray[np.int32] = np.zeros((256, 2), np.int32)
         self._info: NDArray[np.int64] = np.zeros(4, np.int64)
         self._scratch: NDArray[np.int64] = np.zeros(4, np.int64)
-        self._eos = np.array(table.eos_ids, np.int64)
+        self._ending = np.array(table.eos_ids, np.int32)
 
     # -- programs ------------------------------------------------------------------------------------------------------
 
@@ -289,23 +289,18 @@ class Runtime:
         else:
             np.copyto(self._mask, inside)
             code = self._walk(program, state, self._profiles.quoting)
+        levels, missing, _, counted = self._info.tolist()
         if code == steps.MISS:
-            self._note_misses(program, int(self._info[1]))
+            self._note_misses(program, missing)
             return -1
-        levels, complete = self._complete(program, state)
-        if complete is None:
-            return -1
-        if complete and len(self._eos):
-            # Two ids may lie in one word, which a plain |= would write twice from the same old value.
-            bits = np.left_shift(np.uint32(1), (self._eos & 31).astype(np.uint32))
-            np.bitwise_or.at(self._mask, self._eos >> 5, bits)
         self.figures.cold += 1
         row = self.pool.intern(self._mask)
         # What may be inside depends on the innermost frame, even where no token leaves it.
-        levels = max(levels, int(self._info[0]), int(inside is not None))
-        shared = not self._info[3]
-        while masks.remember(self._slot(program).image.heap, state, levels, shared, row, *self._keys) == steps.FULL:
+        levels = max(levels, int(inside is not None))
+        heap = self._slot(program).image.heap
+        while masks.remember(heap, state, levels, not counted, row, *self._keys) == steps.FULL:
             self._make_room(program)
+            heap = self._slot(program).image.heap
         return row
 
     def _inside(self, program: int, state: int) -> NDArray[np.uint32] | None:
@@ -321,11 +316,13 @@ class Runtime:
         return None
 
     def _walk(self, program: int, state: int, trie: TokenTrie) -> int:
-        """Add to the mask what a trie's tokens allow in a configuration. OK or MISS."""
-        arrays = (trie.byte, trie.depth, trie.skip, trie.first, trie.order, trie.below)
+        """Add to the mask which of a trie's tokens may come in a configuration, and the end of the text. OK or MISS."""
+        arrays = (trie.byte, trie.depth, trie.skip, trie.first, trie.order, trie.below, trie.starts)
         while True:
             image = self._slot(program).image
-            code = masks.walk(image.heap, state, *arrays, image.loops, self._mask, self._missing, self._info)
+            code = masks.fill(
+                image.heap, state, *arrays, image.loops, self._ending, self._mask, self._missing, self._info
+            )
             self.figures.nodes += int(self._info[2])
             if code != steps.FULL:
                 return code

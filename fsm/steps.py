@@ -113,7 +113,7 @@ def advance(desc, programs, states, tokens, data, offset, out, status, missing):
 
 
 @njit
-def _may_end(H, config):
+def may_end(H, config):
     """(OK, MISS or FULL; whether the text may end; frames consulted; what is missing: where, verdict)."""
     if H[PARSER]:
         code, yes, levels, where, verdict = heads_accept(H, config)
@@ -131,7 +131,7 @@ def accepting(desc, programs, states, out, status, missing):
         status[i] = OK
         if programs[i] != 0:
             H = heap_at(desc[programs[i], 0], desc[programs[i], 1])
-            code, yes, _, where, verdict = _may_end(H, states[i])
+            code, yes, _, where, verdict = may_end(H, states[i])
             out[i] = 1 if yes else 0
             status[i] = code
             missing[i, 0], missing[i, 1] = where, verdict
@@ -140,7 +140,7 @@ def accepting(desc, programs, states, out, status, missing):
 @njit("int32(int32[::1], int32, int64[::1])", nogil=True, cache=True)
 def complete(H, config, info):
     """Whether the text so far is a complete sentence. info: [levels consulted, yes, where, verdict]; OK or MISS."""
-    code, yes, levels, where, verdict = _may_end(H, config)
+    code, yes, levels, where, verdict = may_end(H, config)
     info[0] = levels
     info[1] = 1 if yes else 0
     info[2] = where

@@ -37,8 +37,8 @@ class TokenTrie:
 
     ``byte``: uint8[n]; ``depth``: uint16[n], bytes before this one; ``skip``: int32[n], first node after the subtree;
     ``first``: int32[n + 1] into ``order``; ``order``: int32[T], ids of all T ordinary tokens in byte order, equal ones
-    by id. ``below``: uint64[n, 4], what comes below a node (`ASCII_LOW` and so on). ValueError for a token longer than
-    65,535 bytes.
+    by id. ``below``: uint64[n, 4], what comes below a node (`ASCII_LOW` and so on). ``starts``: int32[256], the first
+    node whose path begins with a byte or a higher one. ValueError for a token longer than 65,535 bytes.
     """
 
     def __init__(self, data: NDArray[np.uint8], offset: NDArray[np.int32]) -> None:
@@ -58,6 +58,9 @@ class TokenTrie:
         _fill(data, offset, self.order, shared, self.byte, self.depth, self.skip, self.first)
         self.below: NDArray[np.uint64] = np.zeros((n, 4), np.uint64)
         _summarise(self.byte, self.depth, self.below)
+        outermost = np.flatnonzero(self.depth == 0)
+        later = np.searchsorted(self.byte[outermost], np.arange(256, dtype=np.uint8))
+        self.starts: NDArray[np.int32] = np.append(outermost, n)[later].astype(np.int32)
 
     def __len__(self) -> int:
         """Number of nodes."""

@@ -400,8 +400,14 @@ def together(
     # Between two neighbouring cuts all bytes take the same edges.
     cuts = sorted({cut for ranges in moves for lo, hi, _ in ranges for cut in (lo, hi + 1)})
     found: list[tuple[int, int, tuple[tuple[_Thread, Hashable], ...]]] = []
+    places = [0] * len(moves)
     for lo, end in pairwise(cuts):
-        taken = {i: to for i, ranges in enumerate(moves) for first, last, to in ranges if first <= lo <= last}
+        taken: dict[int, Hashable] = {}
+        for i, ranges in enumerate(moves):
+            while places[i] < len(ranges) and ranges[places[i]][1] < lo:
+                places[i] += 1
+            if places[i] < len(ranges) and ranges[places[i]][0] <= lo:
+                taken[i] = ranges[places[i]][2]
         if taken:
             found.append((lo, end - 1, tuple((name, taken[i]) for name, i in named if i in taken)))
     return found

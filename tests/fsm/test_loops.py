@@ -137,12 +137,32 @@ def test_regular_expressions(parts: list[tuple[str, str]], seed: int) -> None:
         {"patternProperties": {"^a": {"type": "null"}, "/": {"type": "null"}}, "additionalProperties": False},
         {"propertyNames": {"pattern": "^[^ ]*$", "maxLength": 5}},
         {"additionalProperties": False, "patternProperties": {"^\\S+$": True}, "properties": {"zz": True}},
+        {"patternProperties": {"^ab$": {"type": "null"}, "^é": {"type": "null"}}},
+        {"patternProperties": {"(^.+中.+)|(^[a-z]+)": {"type": "null"}}, "additionalProperties": False},
+        {"patternProperties": {"^b": {"type": "null"}}, "propertyNames": {"maxLength": 3}},
     ],
 )
 def test_keys(schema: dict[str, object], order: str) -> None:
     constraint = JsonSchema({"type": "object", **schema}, property_order=order, whitespace="compact")  # type: ignore[arg-type]
     program = compile_constraint(constraint, TABLE)
     for seed in range(3):
+        check(program, seed)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"enum": ["ab", "é中", "a/🙂"]}, {"type": "string", "pattern": "^[^ ]{2}"}]},
+        {"anyOf": [{"const": "ab"}, {"type": "string", "minLength": 3, "maxLength": 5}]},
+        {"type": "string", "pattern": "^[^é]", "maxLength": 3},
+        {"type": "string", "pattern": "^(a|[^a].)", "minLength": 2, "maxLength": 6},
+        {"type": "string", "pattern": "^.[a-z]*$", "maxLength": 4},
+        {"not": {"enum": ["a", "ab/", "中"]}, "type": "string"},
+    ],
+)
+def test_states_that_lead_to_a_loop(schema: dict[str, object]) -> None:
+    program = compile_constraint(JsonSchema(schema, whitespace="compact"), TABLE)
+    for seed in range(4):
         check(program, seed)
 
 
