@@ -113,9 +113,8 @@ async def run(options: argparse.Namespace) -> None:
             gaps[attacked].extend(await measure(client, prompt, options.streams, options.tokens, first))
         if turn:  # the first round warms up
             rounds.append(gaps)
-            print(
-                f"round {turn}: p99 {' and '.join(f'{1e3 * quantile(side, 0.99):.2f}' for side in gaps)} ms", flush=True
-            )
+            alone, beside = (1e3 * quantile(side, 0.99) for side in gaps)
+            print(f"round {turn}: p99 {alone:.2f} ms alone, {beside:.2f} ms beside", flush=True)
     await client.aclose()
     print(f"\n{options.streams} streams, {options.threads} threads, {options.rounds} rounds, deadline {DEADLINE_S} s")
     figures: dict[str, dict[str, float]] = {}
