@@ -59,10 +59,10 @@ taken.
 
 from __future__ import annotations
 
+from array import array
 from typing import Protocol
 
 import msgspec
-import numpy as np
 
 (
     GOTO, PUSH, ENDING, POP, REDO, COUNT, KEY, XKEY, MAYKEY, DECLARED, ADDED, CLOSE, FEWKEY, MAYFEW, SHIFT, REDUCE,
@@ -115,7 +115,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Tables:
-    """Append-only static tables, written by one machine. Plain lists: a machine appends a few values at a time."""
+    """Append-only static tables, written by one machine, a few values at a time, into arrays that are sent as they are."""
 
     def __init__(self) -> None:
         self.parses = False
@@ -123,14 +123,14 @@ class Tables:
         self.n_states = 0
         self.n_edges = 0
         self._successors: list[tuple[int, ...] | None] = []
-        self._defined: list[int] = []
-        self._edges: list[int] = []
-        self._registers: list[int] = []
-        self._sets: list[int] = []
-        self._returns: list[int] = []
-        self._plain: list[int] = []
-        self._keyed: list[int] = []
-        self._lasting: list[int] = []
+        self._defined = array("i")
+        self._edges = array("i")
+        self._registers = array("i")
+        self._sets = array("I")
+        self._returns = array("i")
+        self._plain = array("i")
+        self._keyed = array("i")
+        self._lasting = array("I")
         self._marks = [0, 0, 0, 0, 0, 0, 0, 0]
         self._register_ids: dict[tuple[int, int, int], int] = {}
         self._set_ids: dict[tuple[int, int], int] = {}
@@ -164,9 +164,9 @@ class Tables:
             if op in (PUSH, RECORD, ENDING):
                 leads[a] = None
         self._successors[state] = tuple(leads)
-        self._defined += (state, self.n_edges, len(edges), end)
+        self._defined.extend((state, self.n_edges, len(edges), end))
         for edge in edges:
-            self._edges += edge
+            self._edges.extend(edge)
         self.n_edges += len(edges)
 
     def registers(self, hi: int = NONE, lo: int = 0, ext: int = NONE) -> int:
@@ -175,7 +175,7 @@ class Tables:
         found = self._register_ids.get(key)
         if found is None:
             found = self._register_ids[key] = len(self._registers) // 3
-            self._registers += key
+            self._registers.extend(key)
         return found
 
     def key_set(self, bits: int, n_keys: int) -> int:
@@ -185,7 +185,7 @@ class Tables:
             words = max(1, (n_keys + 31) // 32)
             self._sets.append(words)
             found = self._set_ids[bits, n_keys] = len(self._sets)
-            self._sets += [(bits >> (32 * w)) & 0xFFFFFFFF for w in range(words)]
+            self._sets.extend((bits >> (32 * w)) & 0xFFFFFFFF for w in range(words))
         return found
 
     def lengths(self, runs: tuple[tuple[int, int | None], ...]) -> int:
@@ -195,7 +195,7 @@ class Tables:
             self._sets.append(2 * len(runs))
             found = self._length_ids[runs] = len(self._sets)
             for x, y in runs:
-                self._sets += (x, ENDLESS if y is None else y)
+                self._sets.extend((x, ENDLESS if y is None else y))
                 self._reach = max(self._reach, x, y or 0)
         return found
 
@@ -203,7 +203,7 @@ class Tables:
         """Record ``after(ret, verdict) = state`` for a verdict above 0."""
         if (ret, verdict) not in self._return_ids:
             self._return_ids[ret, verdict] = state
-            self._returns += (ret, verdict, state)
+            self._returns.extend((ret, verdict, state))
 
     def returned(self, ret: int, verdict: int) -> int | None:
         return ret if verdict == 0 else self._return_ids.get((ret, verdict))
@@ -223,18 +223,17 @@ class Tables:
         characters that begin with bytes of ``passing``, wherever they lead; ``counted``: as far as frame.hi lets them
         come. No byte of ``dead`` comes before the string that the text is in ends."""
         words = (word >> shift & 0xFFFFFFFF for word in (*passing, *dead) for shift in (0, 32))
-        self._lasting += (state, counted, *words)
+        self._lasting.extend((state, counted, *words))
 
     def delta(self) -> Delta:
         """Everything appended since the last call."""
         parts: list[bytes] = []
-        lists = (
+        written = (
             self._defined, self._edges, self._registers, self._sets, self._returns, self._plain, self._keyed,
             self._lasting,
         )  # fmt: skip
-        kinds = ("<i4", "<i4", "<i4", "<u4", "<i4", "<i4", "<i4", "<u4")
-        for i, (values, kind) in enumerate(zip(lists, kinds, strict=True)):
-            parts.append(np.array(values[self._marks[i] :], dtype=kind).tobytes())
+        for i, values in enumerate(written):
+            parts.append(values[self._marks[i] :].tobytes())
             self._marks[i] = len(values)
         return Delta(self.n_states, *parts, reach=self._reach, parses=self.parses)
 
