@@ -60,6 +60,7 @@ taken.
 from __future__ import annotations
 
 from array import array
+from itertools import chain
 from typing import Protocol
 
 import msgspec
@@ -69,6 +70,7 @@ import msgspec
     WITHIN, ITEM, RECORD, KEEP,
 ) = range(20)  # fmt: skip
 _LEAVING = (POP, REDO, CLOSE, REDUCE)
+_PUSHING = (PUSH, RECORD, ENDING)
 
 NONE = -1
 ENDLESS = 2**31 - 1
@@ -115,7 +117,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Tables:
-    """Append-only static tables, written by one machine, a few values at a time, into arrays that are sent as they are."""
+    """Append-only static tables, written by one machine a few values at a time, into arrays that are sent as such."""
 
     def __init__(self) -> None:
         self.parses = False
@@ -159,14 +161,16 @@ class Tables:
         edges = sorted(edges)
         leads: dict[int, None] = {}
         for _, _, op, target, a, _, _ in edges:
+            if op == GOTO:
+                leads[target] = None
+                continue
             if op not in _LEAVING:
                 leads[target] = None
-            if op in (PUSH, RECORD, ENDING):
+            if op in _PUSHING:
                 leads[a] = None
         self._successors[state] = tuple(leads)
         self._defined.extend((state, self.n_edges, len(edges), end))
-        for edge in edges:
-            self._edges.extend(edge)
+        self._edges.extend(chain.from_iterable(edges))
         self.n_edges += len(edges)
 
     def registers(self, hi: int = NONE, lo: int = 0, ext: int = NONE) -> int:
