@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from grammar.constraint import JsonSchema, Lark
 from grammar.controls import reading
@@ -98,21 +99,13 @@ def _compile(
 
 def _contextual(source: Source, lexemes: Lexemes, states: States, fuel: Fuel, follow: tuple[int, int]) -> Parser:
     table = ContextualTable(source)
-    doubt = False
-    if source.indenter is None and len(table.items) <= MAX_EXPLORED:
-        doubt = doubtful(table, lexemes)
-        if doubt or table.settled:
-            try:
-                machine = ContextualMachine(source, lexemes, table, fuel, follow)
-                completing = CompletingMachine(machine, states, fuel.units)
-            except ConstraintTooLarge:
-                if doubt:
-                    reason = "the grammar is too large for `contextual` to decide which stacks can be completed"
-                    raise UnsupportedConstraint(f"{reason}; `dynamic_complete` need not", "1:1") from None
-            else:
-                if not completing.has_sentences:
-                    raise source.endless(source.start)
-                return completing
+    if source.indenter is None and len(table.items) <= MAX_EXPLORED and (table.settled or doubtful(table, lexemes)):
+        with suppress(ConstraintTooLarge):  # what is too large for it is decided from parser states alone
+            machine = ContextualMachine(source, lexemes, table, fuel, follow)
+            completing = CompletingMachine(machine, states, fuel.units)
+            if not completing.has_sentences:
+                raise source.endless(source.start)
+            return completing
     machine = ContextualMachine(source, lexemes, table, fuel, follow)
     machine.begin(states)
     return machine

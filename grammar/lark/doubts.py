@@ -45,7 +45,8 @@ def _is_rid(table: ContextualTable, lexemes: Lexemes, state: int, shadow: Shadow
     }
     if lexemes.may_end_text(shadow):
         rid.add(END_TOKEN)
-    return IGNORED in rid or table.terminals(state) | (table.expects(state) & {END_TOKEN}) <= rid
+    ends = {END_TOKEN} if state == table.end or END_TOKEN in table.expects(state) else set[str]()
+    return IGNORED in rid or table.terminals(state) | ends <= rid
 
 
 def _walk(scanner: Scanner, shadow: Shadow, lexemes: Lexemes) -> list[tuple[int, Shadow]]:

@@ -143,10 +143,9 @@ class _Builder(GrammarBuilder):
         if path.data != "import_lib":
             raise UnsupportedConstraint("%import from a file is not supported", _place_of(path))
         dotted, base, aliases = super()._unpack_import(stmt, grammar_name)
-        known = (*_BUNDLED, *self._imports)
-        if len(dotted) != 1 or dotted[0] not in known:
-            name = ".".join(dotted)
-            raise UnsupportedConstraint(f"%import from `{name}`: only {', '.join(known)} exist", _place_of(path))
+        if len(dotted) != 1 or dotted[0] not in (*_BUNDLED, *self._imports):
+            reason = f"%import from `{'.'.join(dotted)}`: only {', '.join(_BUNDLED)} exist, and what `imports` has"
+            raise UnsupportedConstraint(reason, _place_of(path))
         if dotted[0] in self._within:
             raise ConstraintError(f"%import from `{dotted[0]}`, which is what imports this", _place_of(path))
         return dotted, base, aliases
