@@ -32,6 +32,9 @@ from schemas.openai.batches import ENDPOINTS, LineResponse, OutputLine
 READ_BYTES = 256 * 1024
 PROGRESS_SECONDS = 5.0
 
+_BEGIN = b'{"id":"'
+"""Of every line of an output."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -93,8 +96,10 @@ class Bulk:
     async def run(self, asking: Asking, concurrency: int) -> Tally:
         """Raises `BatchProblem`; what was answered until then is in OUT."""
         endpoint, total = await self._looked_at()
+        if self._out.exists() and self._out.samefile(self._file):
+            raise BatchProblem(f"{self._out}: these are the requests; the answers need a file of their own")
         with _opened(self._out) as out, self._errors.open("wb") as errors:
-            done = _continued(out)
+            done = _continued(out, self._out)
             tally = Tally(total, len(done))
             telling = asyncio.create_task(self._tell(tally))
             places = asyncio.Semaphore(concurrency)
@@ -168,7 +173,10 @@ class _Url(msgspec.Struct):
 
 
 class _Done(msgspec.Struct):
+    """What tells a line of an output from one of an input."""
+
     custom_id: str
+    response: Raw
 
 
 def _first_url(file: Path) -> str:
@@ -202,18 +210,24 @@ def _opened(out: Path) -> BinaryIO:
     return file
 
 
-def _continued(out: BinaryIO) -> set[str]:
+def _continued(out: BinaryIO, path: Path) -> set[str]:
     """The ids that OUT has answers for. What was written half is taken back, and writing goes on behind the rest."""
     done: set[str] = set()
     end = 0
     for line in out:
         if not line.endswith(b"\n"):
+            if not line.startswith(_BEGIN[: len(line)]):
+                raise _stranger(path, end)
             break
         try:
             done.add(msgspec.json.decode(line, type=_Done).custom_id)
         except msgspec.DecodeError:
-            raise BatchProblem(f"{out.name}: byte {end} begins no line of an earlier run's output") from None
+            raise _stranger(path, end) from None
         end += len(line)
     out.seek(end)
     out.truncate()
     return done
+
+
+def _stranger(path: Path, place: int) -> BatchProblem:
+    return BatchProblem(f"{path}: byte {place} begins no line of an earlier run's output")

@@ -156,6 +156,21 @@ async def test_what_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture
         assert f"{arguments[-2]}" in capsys.readouterr().err
 
 
+async def test_a_file_that_is_no_output_is_left_alone(tmp_path: Path) -> None:
+    file, out = written(tmp_path, asking(2)), tmp_path / "out"
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    for same in (file, link):
+        with pytest.raises(BatchProblem, match="a file of their own"):
+            await run(file, same, Asked())
+    for text in (json.dumps(asking(1)[0]) + "\n", json.dumps(asking(1)[0]), "notes without a line's end"):
+        out.write_text(text)
+        with pytest.raises(BatchProblem, match=f"{out}: byte 0 begins no line"):
+            await run(file, out, Asked())
+        assert out.read_text() == text
+    assert len(lines(file)) == 2
+
+
 async def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
     file, out = written(tmp_path, asking(3)), tmp_path / "out"
     slow = Asked()
