@@ -18,6 +18,7 @@ import os
 import random
 import resource
 import signal
+import string
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,16 @@ def adversaries() -> dict[str, Constraint]:
         f"d{i}": {"properties": {k: {"$ref": f"#/$defs/d{i + 1}"} for k in "abcdefgh"}, "type": "object"}
         for i in range(40)
     } | {"d40": {"type": "null"}}
+    lookaheads = "".join(f"(?=.*{letter})" for letter in string.ascii_lowercase)
+    denied: dict[str, Any] = {"const": 1}
+    deep: dict[str, Any] = {"const": 0}
+    for i in range(1, 81):
+        deep = {"oneOf": [{"const": i}, deep]}
+        denied = {"not": {"anyOf": [denied, {"required": [f"k{i}"]}]}} if i <= 60 else denied
+    chain = {f"k{i}": [f"k{i + 1}"] for i in range(300)}
+    unique = {"type": "array", "uniqueItems": True, "minItems": 50, "items": {"type": "string", "minLength": 200}}
+    definitions = {str(i): {"properties": {"next": {"$ref": f"#/$defs/{(i + 1) % 10_000}"}}} for i in range(10_000)}
+    prefixes = {f"^k{i}_": {"type": "integer"} for i in range(500)}
     words = [f"{random.Random(i).getrandbits(64):016x} number {i}" for i in range(10_000)]
     return {
         "maxLength 100,000": JsonSchema({"type": "string", "maxLength": 100_000}),
@@ -83,6 +94,21 @@ def adversaries() -> dict[str, Constraint]:
         "$ref fan, 8^40": JsonSchema({"$ref": "#/$defs/d0", "$defs": fan}),
         "128 tools": JsonSchema({"anyOf": [tool(i) for i in range(128)]}),
         "array of 20,000 levels": JsonSchema('{"items": ' * 20_000 + "true" + "}" * 20_000),
+        "((a{1,30}b?){1,30}c?){1,30}d": Regex("((a{1,30}b?){1,30}c?){1,30}d"),
+        "pattern ([a-z]{1,100},?){1,100}": JsonSchema({"type": "string", "pattern": "^([a-z]{1,100},?){1,100}$"}),
+        "26 lookaheads": JsonSchema({"type": "string", "pattern": f"^{lookaheads}.{{26,100}}$"}),
+        "alternation of 5,000 long prefixes": Regex("|".join("common/prefix/" * 8 + f"{i:05}" for i in range(5000))),
+        "300 classes of Unicode": Regex("".join(f"[{chr(0x100 + 7 * i)}-\\u3000\\w]" for i in range(300))),
+        "enum of 10,000 numbers": JsonSchema({"enum": [1.37 * i for i in range(10_000)]}),
+        "enum of 2,000 objects": JsonSchema({"enum": [{"a": i, "b": [i, f"x{i}"]} for i in range(2000)]}),
+        "multipleOf a large prime": JsonSchema({"type": "integer", "multipleOf": 1_000_000_007}),
+        "60 nots": JsonSchema(denied, property_order="any"),
+        "dependentRequired of 300": JsonSchema({"type": "object", "dependentRequired": chain}, property_order="any"),
+        "unique items, 50 long strings": JsonSchema(unique),
+        "10,000 $defs": JsonSchema({"$ref": "#/$defs/0", "$defs": definitions}),
+        "patternProperties, 500": JsonSchema({"type": "object", "patternProperties": prefixes}, property_order="any"),
+        "oneOf, 80 deep": JsonSchema(deep),
+        "choice of 100,000 strings": Choice([f"{random.Random(i).getrandbits(64):016x}" for i in range(100_000)]),
         "never-ending recursion": JsonSchema({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}),
     }
 

@@ -199,6 +199,7 @@ class Conjunction:
         return found
 
     def _meet(self, one: _Move, two: _Move) -> _Move:
+        self._fuel.spend(len(one.edges) * len(two.edges) >> 2)
         edges = [
             (members, self._both(left, right))
             for first, left in one.edges

@@ -12,7 +12,7 @@ from itertools import takewhile
 from operator import and_
 
 from grammar.charset import EMPTY, CharSet
-from grammar.errors import ConstraintError, UnsatisfiableConstraint
+from grammar.errors import ConstraintError, ConstraintTooLarge, UnsatisfiableConstraint
 from grammar.fuel import Fuel
 from grammar.regex.anchors import Mode, whole_text
 from grammar.regex.conjunction import Conjunction
@@ -23,6 +23,9 @@ from grammar.regex.syntax import EMPTY_SET, Ahead, Alt, Chars, Node, Repeat, Seq
 from grammar.regex.terms import NIL, TOP, MeasuredAutomaton, PlainAutomaton, Terms
 from grammar.regex.window import LengthWindow
 from grammar.utf8 import Spelling
+
+_LONGEST = 100_000
+"""Characters of a pattern. Longer ones take a second to be read."""
 
 _LONG_RUN = 16
 """Repeats of one class up to here are as well counted by states: fewer than most other strings have."""
@@ -40,6 +43,9 @@ class Pattern:
 
 def parse(pattern: Pattern) -> Node:
     """The syntax tree. Raises ConstraintError or UnsupportedConstraint with ``line:column``."""
+    if len(pattern.text) > _LONGEST:
+        reason = f"the pattern has {len(pattern.text):,} characters: it may have {_LONGEST:,}"
+        raise ConstraintTooLarge(reason)
     match pattern.dialect:
         case "python":
             return parse_python(pattern.text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 
 import interegular
 import pytest
@@ -139,6 +140,20 @@ def test_what_nothing_fulfils_is_cut_off_behind_what_something_does() -> None:
     dfa = text_dfa(asked, raw_spelling([True] * 256), Fuel(10_000))
     assert [(lo, hi) for lo, hi, _ in dfa.edges(dfa.start)] == [(ord("c"), ord("c"))]
     check_no_dead_ends(dfa)
+
+
+def test_conditions_that_meet_in_too_many_ways_are_refused() -> None:
+    """Each of 26 letters must come within 30: the search for a text meets most subsets of them."""
+    pattern = "^" + "".join(f"(?=.*{letter})" for letter in string.ascii_lowercase) + ".{26,30}$"
+    fuel = Fuel(20_000)
+    with pytest.raises(ConstraintTooLarge):
+        text_dfa([Pattern(pattern, "ecma", "search")], json_spelling([True] * 256), fuel)
+
+
+def test_a_pattern_is_not_longer_than_can_be_read_at_once() -> None:
+    text_dfa([Pattern("ab" * 5_000)], raw_spelling([True] * 256), Fuel(20_000))
+    with pytest.raises(ConstraintTooLarge, match="100,000"):
+        text_dfa([Pattern("(a|" * 40_000)], raw_spelling([True] * 256), Fuel(20_000))
 
 
 def test_fuel_is_spent_deterministically() -> None:
